@@ -1,0 +1,1 @@
+"""Pictures to `.dcae` files and back (installed as `dcae.codec`)."""

@@ -1,0 +1,217 @@
+"""The codec: a loaded model, `encode` to bytes and `decode` back."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
+from dcae.codec.container import (
+    COLOURS,
+    NUMERICS,
+    QUALITY_STEPS,
+    Container,
+    Header,
+    read_container,
+    write_container,
+)
+from dcae.codec.picture import from_pixels, open_picture, to_pixels
+from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, SymbolMismatchError
+from dcae.installed import find_model
+from dcae.modelfile import CodingModel, load_model
+from dcae.network import pad_to_multiple
+
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
+
+
+class Codec:
+    """A model kept loaded.
+
+    Args:
+        model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
+        device: torch device of the networks.
+        max_pixels: pictures that declare more are refused before anything is allocated.
+
+    Raises:
+        ModelNotFoundError, ModelFileError: no such model, or a damaged one.
+        OptionError: a device that is not there.
+    """
+
+    def __init__(
+        self, model: str | Path | CodingModel = "lite", device: str = "cpu", max_pixels: int = MAX_PIXELS
+    ) -> None:
+        _check_device(device)
+        self.device = device
+        self.max_pixels = max_pixels
+        self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
+        self.network = self.model.network
+        self._tables_y = SymbolTables(self.model.tables_y)
+        self._tables_z = SymbolTables(self.model.tables_z)
+
+    @torch.inference_mode()
+    def encode(self, image: Image.Image | str | Path | bytes, quality: float = 4.0) -> bytes:
+        """A picture as the bytes of a `.dcae` file.
+
+        Args:
+            image: a Pillow picture, a path, or the bytes of a picture file.
+            quality: 1 (smallest file) to 8 with the default model, any number between; stored in steps of 1/256.
+
+        Raises:
+            PictureError: unreadable, or of a kind that is not coded.
+            OptionError: a quality that the model does not cover.
+        """
+        picture = image if isinstance(image, Image.Image) else open_picture(image)
+        pixels, mode = to_pixels(picture)
+        steps = round(quality * QUALITY_STEPS) if np.isfinite(quality) else 0
+        self.network.config.lambda_of(steps / QUALITY_STEPS)
+        q = self.network.conditioning(steps / QUALITY_STEPS)
+
+        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
+        y = self.network.analysis(pad_to_multiple(x, self.network.config.stride), q).float()
+        z = self.network.hyper_analysis(y, q).float()
+        check = _Check()
+        z_rows = _channel_rows(z.shape)
+        z_symbols = self._tables_z.clamp(_symbols(z - self.model.z_median), z_rows)
+        z_encoder = SymbolEncoder(self._tables_z)
+        z_encoder.encode(z_symbols, z_rows)
+        check.add(z_symbols)
+
+        y_encoder = SymbolEncoder(self._tables_y)
+        slices = y.split(self.network.config.slices, 1)
+
+        def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+            symbols = self._tables_y.clamp(_symbols(slices[k] - mean), rows)
+            y_encoder.encode(symbols, rows)
+            return symbols
+
+        self._walk(z_symbols, z.shape, q, code, check)
+        header = Header(
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            colour=COLOURS.index(mode),
+            numerics=NUMERICS.index("float32"),
+            quality=steps,
+            model=self.model.header.short_id,
+            check=check.value,
+        )
+        return write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
+
+    @torch.inference_mode()
+    def decode(self, data: bytes) -> Image.Image:
+        """The picture of a `.dcae` file, mode "RGB" or "L".
+
+        Raises:
+            FileFormatError: damaged, truncated, too large, or not a `.dcae` file.
+            SymbolMismatchError: intact, but this machine's arithmetic differs from the encoder's.
+            ModelNotFoundError: written with another model than the one loaded.
+        """
+        container = read_container(data)
+        header = container.header
+        self._check_header(header)
+        q = self.network.conditioning(header.quality / QUALITY_STEPS)
+        stride = self.network.config.stride
+        rows, columns = -(-header.height // stride), -(-header.width // stride)
+        shape = torch.Size((1, self.network.config.hyper_channels, rows, columns))
+
+        check = _Check()
+        z_decoder = SymbolDecoder(self._tables_z, container.z, "z")
+        z_symbols = z_decoder.decode(_channel_rows(shape))
+        check.add(z_symbols)
+        y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
+
+        def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+            return y_decoder.decode(rows)
+
+        try:
+            y_hat = self._walk(z_symbols, shape, q, code, check)
+            z_decoder.finish()
+            y_decoder.finish()
+            if check.value != header.check:
+                raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
+        except FileFormatError as error:
+            # The sections passed their CRC, so that the usual cause is arithmetic, not damage.
+            raise SymbolMismatchError(
+                f"the file is intact, but this machine's floating-point arithmetic "
+                f"({NUMERICS[header.numerics]}, {self.device}) does not reproduce the encoder's symbols ({error}); "
+                "decode it on the kind of machine and device that wrote it"
+            ) from error
+        x_hat = self.network.synthesis(y_hat, q)[0, :, : header.height, : header.width]
+        pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return from_pixels(pixels, COLOURS[header.colour])
+
+    def _walk(
+        self,
+        z_symbols: NDArray[np.int32],
+        z_shape: torch.Size,
+        q: object,
+        code: Callable[[int, Tensor, NDArray[np.uint8]], NDArray[np.int32]],
+        check: _Check,
+    ) -> Tensor:
+        """ŷ, slice by slice; `code` writes or reads the symbols of slice k given its means and table rows."""
+        network = self.network
+        z_hat = torch.from_numpy(z_symbols.reshape(tuple(z_shape))).to(self.device).float() + self.model.z_median
+        context = network.hyper_synthesis(z_hat, q)
+        y_hats = []
+        for k in range(len(network.config.slices)):
+            prior = network.slice_prior(k, context, q)
+            rows = network.scale_index(prior.scale).to(torch.uint8).cpu().contiguous().numpy().reshape(-1)
+            symbols = code(k, prior.mean, rows)
+            y_hat = torch.from_numpy(symbols.reshape(tuple(prior.mean.shape))).to(self.device).float() + prior.mean
+            y_hat = network.latent_residual(k, prior.support, y_hat, q)
+            check.add(symbols)
+            if network.exact_latents:
+                check.add(_symbols(y_hat * network.latent_grid))
+            y_hats.append(y_hat)
+            if k + 1 < len(network.config.slices):
+                context = network.extend_context(k, context, prior.support, y_hat, q)
+        return torch.cat(y_hats, 1)
+
+    def _check_header(self, header: Header) -> None:
+        if header.model != self.model.header.short_id:
+            raise ModelNotFoundError(
+                f"the file was written with model {header.model.hex()}, loaded is "
+                f"{self.model.header.short_id.hex()}; pass the right one with --model"
+            )
+        if header.width * header.height > self.max_pixels:
+            raise FileFormatError(
+                f"the file declares {header.width}x{header.height} pixels, more than the limit of "
+                f"{self.max_pixels}; raise max_pixels if you trust it"
+            )
+        try:
+            self.network.config.lambda_of(header.quality / QUALITY_STEPS)
+        except OptionError as error:
+            raise FileFormatError(f"the file's {error}") from error
+
+
+class _Check:
+    """CRC-32 over everything that was decoded, int32 little endian, in coding order."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, symbols: NDArray[np.int32]) -> None:
+        self.value = zlib.crc32(symbols.astype("<i4").tobytes(), self.value)
+
+
+def _symbols(values: Tensor) -> NDArray[np.int32]:
+    return values.round().clamp(-(2**30), 2**30).to(torch.int32).cpu().contiguous().numpy().reshape(-1)
+
+
+def _channel_rows(shape: torch.Size) -> NDArray[np.uint8]:
+    """The table row of every z symbol: its channel."""
+    return np.repeat(np.arange(shape[1], dtype=np.uint8), shape[2] * shape[3])
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} is not available ({str(error).splitlines()[0]})") from error

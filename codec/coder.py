@@ -1,0 +1,125 @@
+"""Range coding of symbol arrays against frozen tables, on constriction's range coder.
+
+Symbols of one array are grouped by table row, since constriction codes an array under one model at once: rows in
+increasing order, within a row the array's order. A symbol at the end of its row means "this or beyond" and the
+excess, 0 to 65535, follows in 16 flat bits after the array.
+
+constriction quantises the weights w to floor(cumsum(w)·(2**24 - n) / sum(w)) + position. Weights of frequency - 1,
+which add up to 2**24 - n, come out as the integer frequencies themselves, exactly (tests check this against an
+independent decoder).
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from dcae.errors import FileFormatError
+from dcae.tables import Tables
+
+MAX_EXCESS = 0xFFFF
+_EXCESS_MODEL = constriction.stream.model.Uniform(MAX_EXCESS + 1)
+
+
+class _Rows:
+    """constriction models of a table's rows, built when first used."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self._starts = tables.starts
+        self._models: dict[int, constriction.stream.model.Categorical] = {}
+
+    def model(self, row: int) -> constriction.stream.model.Categorical:
+        if row not in self._models:
+            frequencies = self.tables.frequencies[self._starts[row] : self._starts[row + 1]]
+            weights = (frequencies - 1).astype(np.float64)
+            self._models[row] = constriction.stream.model.Categorical(weights, perfect=False)
+        return self._models[row]
+
+    def clamp(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Symbols as far as they can be coded, escapes included."""
+        low = self.tables.offsets[rows]
+        high = low + self.tables.lengths[rows] - 1
+        return np.clip(symbols, low - MAX_EXCESS, high + MAX_EXCESS)
+
+
+def _groups(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
+    """Stable order by row, and (row, begin, end) of each group in that order."""
+    order = np.argsort(rows, kind="stable")  # a radix sort for uint8
+    ends = np.cumsum(np.bincount(rows, minlength=1))
+    begins = np.concatenate([[0], ends[:-1]])
+    return order, [(r, int(b), int(e)) for r, (b, e) in enumerate(zip(begins, ends, strict=True)) if b < e]
+
+
+class SymbolTables(_Rows):
+    """Tables prepared for coding; share one between encoders and decoders."""
+
+
+class SymbolEncoder:
+    """Collects arrays of symbols into one stream."""
+
+    def __init__(self, tables: SymbolTables) -> None:
+        self._rows = tables
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> None:
+        """Append `symbols` (n,), each under its table row (n,). They must be `SymbolTables.clamp`-ed."""
+        order, groups = _groups(rows)
+        ordered = symbols[order]
+        excess = []
+        for row, begin, end in groups:
+            index = ordered[begin:end] - self._rows.tables.offsets[row]
+            last = int(self._rows.tables.lengths[row]) - 1
+            clipped = np.clip(index, 0, last)
+            self._coder.encode(clipped.astype(np.int32), self._rows.model(row))
+            if (at_end := (clipped == 0) | (clipped == last)).any():
+                excess.append(np.abs(index - clipped)[at_end])
+        if excess:
+            self._coder.encode(np.concatenate(excess).astype(np.int32), _EXCESS_MODEL)
+
+    def finish(self) -> bytes:
+        """The stream: 32-bit words, little endian."""
+        return self._coder.get_compressed().astype("<u4").tobytes()
+
+
+class SymbolDecoder:
+    """Reads arrays back in the order in which they were encoded."""
+
+    def __init__(self, tables: SymbolTables, stream: bytes, what: str) -> None:
+        if len(stream) % 4:
+            raise FileFormatError(f"the stream of {what} is no whole number of words; the file is damaged")
+        self._rows = tables
+        self._what = what
+        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
+
+    def _decode(self, model: object, count: int) -> NDArray[np.int32]:
+        try:
+            return self._coder.decode(model, count)
+        except AssertionError as error:  # what constriction raises for a stream that no encoder wrote
+            raise FileFormatError(f"the stream of {self._what} is not valid; the file is damaged") from error
+
+    def decode(self, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """The next (n,) symbols, given the table row of each.
+
+        Raises:
+            FileFormatError: the stream cannot have been written by an encoder.
+        """
+        order, groups = _groups(rows)
+        ordered = np.empty(len(rows), np.int32)
+        ends = np.zeros(len(rows), np.int32)
+        for row, begin, end in groups:
+            index = self._decode(self._rows.model(row), end - begin)
+            last = int(self._rows.tables.lengths[row]) - 1
+            ordered[begin:end] = index + self._rows.tables.offsets[row]
+            ends[begin:end] = (index == last).astype(np.int32) - (index == 0)
+        if count := np.count_nonzero(ends):
+            ordered[ends != 0] += ends[ends != 0] * self._decode(_EXCESS_MODEL, count)
+        symbols = np.empty_like(ordered)
+        symbols[order] = ordered
+        return symbols
+
+    def finish(self) -> None:
+        """Check that the stream ends where its last symbol does."""
+        if not self._coder.maybe_exhausted():
+            raise FileFormatError(f"the stream of {self._what} is longer than its symbols; the file is damaged")

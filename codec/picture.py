@@ -1,0 +1,83 @@
+"""Pictures in and out: what Pillow opens, as 8-bit RGB, or one clear sentence why not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from dcae.errors import PictureError
+
+
+def open_picture(source: str | Path | BinaryIO | bytes) -> Image.Image:
+    """Open and decode a picture file.
+
+    Raises:
+        PictureError: missing, unreadable, damaged, or too large for Pillow's limit.
+    """
+    name = str(source) if isinstance(source, str | Path) else "the picture"
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image.load()
+    except FileNotFoundError as error:
+        raise PictureError(f"{name}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{name}: not a picture that Pillow can read") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{name}: unreadable ({error})") from error
+    return image
+
+
+def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
+    """Upright sRGB pixels (H, W, 3) uint8, and the mode to give back: "RGB" or "L".
+
+    EXIF orientation is applied and an embedded ICC profile converted to sRGB. Gray and bilevel pictures are coded
+    as gray; alpha channels are accepted when fully opaque.
+
+    Raises:
+        PictureError: transparency, CMYK, more than 8 bits per channel, several frames.
+    """
+    if getattr(image, "n_frames", 1) > 1:
+        raise PictureError(f"the picture has {image.n_frames} frames; only single pictures are coded, extract one")  # type: ignore[attr-defined]
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
+        if image.getchannel("A").getextrema()[0] < 255:
+            raise PictureError("the picture has transparent pixels, which are not coded; flatten it first")
+        image = image.convert(image.mode[:-1])
+    if image.mode in ("1", "L"):
+        pixels = np.asarray(_to_srgb(image.convert("L"), profile, "L"))
+        return np.repeat(pixels[..., None], 3, 2), "L"
+    if image.mode in ("P", "RGB", "RGBX"):
+        return np.array(_to_srgb(image.convert("RGB"), profile, "RGB")), "RGB"
+    if image.mode.startswith(("I", "F")):
+        raise PictureError(f"the picture has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
+    raise PictureError(f"pictures of mode {image.mode} are not coded; convert it to RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, mode: str) -> Image.Image:
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != {"RGB": "RGB", "L": "GRAY"}[mode]:
+            return image
+        if mode == "L" or "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        raise PictureError(f"the picture's ICC profile cannot be used ({error}); convert it to sRGB first") from error
+    return converted if converted is not None else image
+
+
+def from_pixels(pixels: NDArray[np.uint8], mode: str) -> Image.Image:
+    """(H, W, 3) uint8 -> a picture of mode "RGB" or "L" (the rounded mean of the channels)."""
+    if mode == "L":
+        total = pixels.astype(np.uint16).sum(2)
+        return Image.fromarray(((total + 1) // 3).astype(np.uint8))
+    return Image.fromarray(pixels)

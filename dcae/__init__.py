@@ -1,0 +1,34 @@
+"""DCAE: a learned image codec.
+
+`encode` and `decode` turn pictures into `.dcae` bytes and back with the installed default model; `Codec` keeps a
+model loaded; `build_model` gives the networks. Importing the package imports neither torch nor anything heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dcae.errors import DCAEError
+
+if TYPE_CHECKING:
+    from dcae.api import decode, encode
+    from dcae.codec.codec import Codec
+    from dcae.presets import build_model
+
+__version__ = "0.1.0"
+__all__ = ["Codec", "DCAEError", "build_model", "decode", "encode"]
+
+_LAZY = {
+    "Codec": "dcae.codec.codec",
+    "build_model": "dcae.presets",
+    "decode": "dcae.api",
+    "encode": "dcae.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'dcae' has no attribute {name!r}")

@@ -1,0 +1,3 @@
+from dcae.cli import main
+
+main()

@@ -1,0 +1,39 @@
+"""The one exception family of DCAE.
+
+Everything the package raises on purpose derives from :class:`DCAEError`, so that a caller needs one ``except``.
+The message says what was wrong with which input and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class DCAEError(Exception):
+    """Base of every error that DCAE raises on purpose."""
+
+
+class PictureError(DCAEError):
+    """A picture cannot be read, or is of a kind that is not coded (alpha, CMYK, 16 bit)."""
+
+
+class FileFormatError(DCAEError):
+    """A `.dcae` file is damaged, truncated, foreign or asks for something this version does not know."""
+
+
+class SymbolMismatchError(FileFormatError):
+    """The file is intact, but this machine decoded other symbols than the encoder wrote."""
+
+
+class ModelFileError(DCAEError):
+    """A model file is damaged, foreign, or of a version that this package does not read."""
+
+
+class ModelNotFoundError(DCAEError):
+    """No installed model has the asked name or id."""
+
+
+class OptionError(DCAEError, ValueError):
+    """An option or argument is outside its range."""
+
+
+class MissingDependencyError(DCAEError, ImportError):
+    """A package that only training or evaluation needs is not installed."""

@@ -1,0 +1,60 @@
+"""From a trained network to a model file: freeze the probability tables, round the weights to float16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dcae.modelfile import ModelHeader, write_model
+from dcae.network import DCAE
+from dcae.tables import Tables, gaussian_tables
+
+_REACH = 1000
+"""Symbols of z looked at on each side of the median."""
+_TAIL = 2.0**-22
+
+
+def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool = True) -> ModelHeader:
+    """Write `network` (with its entropy models) as a model file.
+
+    Args:
+        record: how it was trained, JSON-serialisable.
+        half: store weights as float16; coding uses the rounded weights in float32 on every machine.
+    """
+    medians = network.entropy_bottleneck._get_medians().detach().float().reshape(-1).cpu()
+    medians = torch.round(medians * 64) / 64
+    weights = {
+        name: value.half() if half and value.is_floating_point() and value.dtype != torch.float16 else value
+        for name, value in network.state_dict().items()
+        if value.numel() and not name.startswith("gaussian_conditional.")
+    }
+    bad = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise ValueError(f"weights that are not finite, or too large for float16: {', '.join(bad[:3])}")
+    return write_model(
+        path, network.config, weights, gaussian_tables(), hyper_tables(network, medians), medians, record
+    )
+
+
+def hyper_tables(network: DCAE, medians: torch.Tensor) -> Tables:
+    """One row per channel of z: the factorised prior in unit bins around `medians` (N,) + integers."""
+    prior = network.entropy_bottleneck
+    symbols = torch.arange(-_REACH, _REACH + 1, dtype=torch.float32, device=prior.quantiles.device)
+    with torch.no_grad():
+        values = symbols + medians.to(symbols.device)[:, None, None]
+        pmf = prior._likelihood(values.float())[0][:, 0].double().cpu().numpy()
+    pmfs, offsets = [], []
+    for row in pmf:
+        row = np.maximum(row, 0) / row.sum()
+        low = max(int(np.searchsorted(np.cumsum(row), _TAIL)) - 1, 0)
+        high = min(len(row) - int(np.searchsorted(np.cumsum(row[::-1]), _TAIL)), len(row) - 1)
+        low, high = min(low, _REACH - 1), max(high, _REACH + 1)
+        inner = row[low : high + 1].copy()
+        inner[0] += row[:low].sum()
+        inner[-1] += row[high + 1 :].sum()
+        pmfs.append(inner)
+        offsets.append(low - _REACH)
+    return Tables.from_pmfs(pmfs, offsets)

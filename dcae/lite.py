@@ -1,0 +1,304 @@
+"""`lite`, the default network: the DCAE family redesigned for two CPU cores, one model for all rates.
+
+The picture leaves full resolution at once (8x8 patches to H/8), is worked on in channels_last with 1x1 and
+depthwise convolutions and gated units, gets window attention at H/16, and y lies at H/16, z at H/64.
+
+Rate control: gains per channel and anchor multiply y before rounding and their learned inverses divide after
+(gained VAE, Cui et al. CVPR 2021); another pair of gains lets the entropy model work on latents of about unit
+variance at every rate; the scale table's index gets an offset per channel and anchor; stages are modulated.
+
+Entropy model: hyper synthesis gives a state (B, H/16, W/16, E). Slice k refines it by dictionary cross-attention
+and a convolutional layer, reads mean and scale off it, and adds the decoded slice to it, so that later slices see
+deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/blocks.py`) take part.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcae.blocks import (
+    ConvLayer,
+    DictionaryAttention,
+    Gain,
+    Modulation,
+    SwinLayer,
+    depth_to_space,
+    space_to_depth,
+    zero_linear,
+)
+from dcae.config import LiteConfig
+from dcae.lite_init import haar_basis, patch_basis, set_pair
+from dcae.network import DCAE, SlicePrior, round_ste
+from dcae.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
+
+_PATCH = 8
+
+
+def _nchw(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+class _Quality(NamedTuple):
+    """What the quality decides, per sample of the batch (or 1 for all)."""
+
+    weights: Tensor
+    """(B or 1, anchors), the interpolation weights; two neighbours are non-zero and they add up to 1."""
+    gain_y: Tensor
+    """(B or 1, 1, 1, M): y in units of the quantisation step, from the transform's units; `inverse_y` leads back."""
+    inverse_y: Tensor
+    mean_gain: Tensor
+    """(B or 1, 1, 1, M): from the entropy model's units of y, about unit variance, to quantisation steps."""
+    context_gain: Tensor
+    """From quantisation steps to the entropy model's units."""
+    gain_z: Tensor
+    inverse_z: Tensor
+
+
+class _Stage(nn.Module):
+    """Layers of one resolution, after a modulation by quality."""
+
+    def __init__(self, config: LiteConfig, level: int, reverse: bool = False) -> None:
+        super().__init__()
+        channels, layers, expansion = config.widths[level], config.layers[level], config.expansions[level]
+        if reverse:
+            layers = layers[::-1]
+        self.modulation = Modulation(len(config.lambdas), channels)
+        self.layers = nn.ModuleList()
+        for position, letter in enumerate(layers):
+            if letter == "C":
+                self.layers.append(ConvLayer(channels, expansion, norm=True))
+            else:
+                shifted = layers[:position].count("S") % 2 == 1
+                self.layers.append(SwinLayer(channels, expansion, config.head_channels, config.window, shifted))
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        x = self.modulation(x, weights)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _Analysis(nn.Module):
+    """g_a: x (B, H, W, 3) -> y before its gain (B, H/16, W/16, M)."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        wide, deep = config.widths
+        self.embed = nn.Linear(3 * _PATCH**2, wide)
+        self.stage8 = _Stage(config, 0)
+        self.down = nn.Linear(4 * wide, deep)
+        self.stage16 = _Stage(config, 1)
+        self.head = nn.Linear(deep, config.latent_channels)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        x = self.stage8(self.embed(space_to_depth(x, _PATCH)), weights)
+        return self.head(self.stage16(self.down(space_to_depth(x, 2)), weights))
+
+
+class _Synthesis(nn.Module):
+    """g_s: ŷ after its inverse gain -> x̂ (B, H, W, 3)."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        wide, deep = config.widths
+        self.embed = nn.Linear(config.latent_channels, deep)
+        self.stage16 = _Stage(config, 1, reverse=True)
+        self.up = nn.Linear(deep, 4 * wide)
+        self.stage8 = _Stage(config, 0, reverse=True)
+        self.head = nn.Linear(wide, 3 * _PATCH**2)
+
+    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
+        x = self.stage16(self.embed(y), weights)
+        x = self.stage8(depth_to_space(self.up(x), 2), weights)
+        return depth_to_space(self.head(x), _PATCH)
+
+
+class _HyperAnalysis(nn.Module):
+    """h_a: y of unit variance -> z before its gain (B, H/64, W/64, N)."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        c = config.hyper_width
+        self.embed = nn.Linear(config.latent_channels, c)
+        self.modulation = Modulation(len(config.lambdas), c)
+        self.layer = ConvLayer(c, 2)
+        self.down1 = nn.Linear(4 * c, c)
+        self.layer1 = ConvLayer(c, 2)
+        self.down2 = nn.Linear(4 * c, config.hyper_channels)
+
+    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
+        x = self.layer(self.modulation(self.embed(y), weights))
+        x = self.layer1(self.down1(space_to_depth(x, 2)))
+        return self.down2(space_to_depth(x, 2))
+
+
+class _HyperSynthesis(nn.Module):
+    """h_s: ẑ after its inverse gain -> state of the slice networks (B, H/16, W/16, E). Exact-ready."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        c = config.hyper_width
+        self.embed = nn.Linear(config.hyper_channels, c)
+        self.layer1 = ConvLayer(c, 2)
+        self.up1 = nn.Linear(c, 4 * c)
+        self.layer2 = ConvLayer(c, 2)
+        self.up2 = nn.Linear(c, 4 * config.context_width)
+        self.modulation = Modulation(len(config.lambdas), config.context_width)
+
+    def forward(self, z: Tensor, weights: Tensor) -> Tensor:
+        x = self.layer1(self.embed(z))
+        x = self.layer2(depth_to_space(self.up1(x), 2))
+        return self.modulation(depth_to_space(self.up2(x), 2), weights)
+
+
+class _SliceNetwork(nn.Module):
+    """Refines the state for one slice and reads its mean and scale off it. Exact-ready."""
+
+    def __init__(self, config: LiteConfig, channels: int, last: bool) -> None:
+        super().__init__()
+        width, hidden = config.context_width, config.residual_width
+        self.channels = channels
+        self.attention = DictionaryAttention(width, config.dictionary_width, config.head_channels)
+        self.layer = ConvLayer(width, 2)
+        self.head = zero_linear(width, 2 * channels)
+        self.residual_in = nn.Linear(width + channels, hidden)
+        self.residual_out = zero_linear(hidden, channels)
+        self.extend = None if last else nn.Linear(channels, width)
+
+    def forward(self, state: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """state -> mean (in units of unit variance), log-scale, and the refined state."""
+        state = self.layer(self.attention(state, dictionary))
+        mean, scale = self.head(state).chunk(2, -1)
+        return mean, scale, state
+
+    def residual(self, state: Tensor, y_hat: Tensor) -> Tensor:
+        """Latent residual prediction in ±0.5, in units of the quantisation step."""
+        hidden = F.relu(self.residual_in(torch.cat([state, y_hat.to(state.dtype)], -1)))
+        return 0.5 * F.hardtanh(self.residual_out(hidden))
+
+
+class LiteDCAE(DCAE):
+    """See the module's docstring; `config` is a :class:`LiteConfig`."""
+
+    exact_latents = True
+    latent_grid = 64
+    config: LiteConfig
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__(config)
+        self.g_a = _Analysis(config)
+        self.g_s = _Synthesis(config)
+        self.h_a = _HyperAnalysis(config)
+        self.h_s = _HyperSynthesis(config)
+        self.dictionary = nn.Parameter(torch.randn(config.dictionary_entries, config.dictionary_width))
+        last = len(config.slices) - 1
+        self.slice_networks = nn.ModuleList(
+            _SliceNetwork(config, channels, k == last) for k, channels in enumerate(config.slices)
+        )
+        anchors, latents = len(config.lambdas), config.latent_channels
+        # A step of 0.02/sqrt(λ) is what rate-distortion theory asks of an orthonormal transform of pixels in
+        # [0, 1] (D = 3 / (2 ln 2 · 255² λ), step² = 12 D).
+        gain = (50.0 * torch.tensor(config.lambdas).sqrt())[:, None].expand(-1, latents).clone()
+        self.gain_y, self.inverse_y = Gain(gain), Gain(1 / gain)
+        self.mean_gain, self.context_gain = Gain(gain), Gain(1 / gain)
+        self.gain_z = Gain(torch.full((anchors, config.hyper_channels), 4.0))
+        self.inverse_z = Gain(torch.full((anchors, config.hyper_channels), 0.25))
+        self.scale_offset = nn.Parameter(torch.zeros(anchors, latents))
+
+    def initialise(self) -> None:
+        """Set the linear path of the transforms to a truncated cosine/Haar transform (see `dcae/lite_init.py`)."""
+        config = self.config
+        basis, frequencies = patch_basis(_PATCH, config.widths[0])
+        set_pair(self.g_a.embed, self.g_s.head, basis)
+        set_pair(self.g_a.down, self.g_s.up, haar_basis(frequencies, config.widths[1]))
+        set_pair(self.g_a.head, self.g_s.embed, torch.eye(config.latent_channels, config.widths[1]))
+        for module in (self.h_a, self.h_s, self.slice_networks):
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear) and layer.weight.any():
+                    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Give the entropy model latents of unit variance and the right scales to start from.
+
+        Args:
+            x: (B, 3, H, W), a sample of the training pictures, seen by the freshly initialised network.
+        """
+        q = self.conditioning(1.0)
+        y = self.analysis(x, q).permute(1, 0, 2, 3).flatten(1) / q.gain_y.reshape(-1, 1)
+        sigma = y.std(1).clamp(min=0.02)
+        log_gain = self.gain_y.log_gain + sigma.log()
+        self.mean_gain.log_gain.copy_(log_gain)
+        self.context_gain.log_gain.copy_(-log_gain)
+        # Half the deviation: some of it is going to be predicted.
+        self.scale_offset.copy_((log_gain + math.log(0.5 / SCALE_MIN)) / SCALE_STEP)
+
+    def conditioning(self, quality: float | Tensor) -> _Quality:
+        """Interpolation weights of the anchors and all gains.
+
+        Raises:
+            OptionError: a quality (given as a number) outside `config.qualities`.
+        """
+        anchors = len(self.config.lambdas)
+        if not isinstance(quality, Tensor):
+            self.config.lambda_of(quality)
+            quality = torch.tensor([quality])
+        position = (quality.to(self.dictionary.device, torch.float32) - 1).clamp(0, anchors - 1)
+        ladder = torch.arange(anchors, device=position.device)
+        weights = (1 - (position[:, None] - ladder).abs()).clamp(min=0).to(self.dictionary.dtype)
+        with torch.autocast(position.device.type, enabled=False):
+            gains = (
+                self.gain_y, self.inverse_y, self.mean_gain, self.context_gain, self.gain_z, self.inverse_z,
+            )  # fmt: skip
+            return _Quality(weights, *(gain(weights) for gain in gains))
+
+    def analysis(self, x: Tensor, q: _Quality) -> Tensor:
+        y = self.g_a(_nhwc(x) - 0.5, q.weights)
+        return _nchw(y.to(q.gain_y.dtype) * q.gain_y)
+
+    def hyper_analysis(self, y: Tensor, q: _Quality) -> Tensor:
+        z = self.h_a(_nhwc(y) * q.context_gain, q.weights)
+        return _nchw(z.to(q.gain_z.dtype) * q.gain_z)
+
+    def hyper_synthesis(self, z_hat: Tensor, q: _Quality) -> Tensor:
+        return self.h_s(_nhwc(z_hat) * q.inverse_z, q.weights)
+
+    def _slice(self, k: int, x: Tensor) -> Tensor:
+        start = sum(self.config.slices[:k])
+        return x[..., start : start + self.config.slices[k]]
+
+    def slice_prior(self, k: int, context: Tensor, q: _Quality) -> SlicePrior:
+        mean, scale, state = self.slice_networks[k](context, self.dictionary)
+        mean = mean.to(q.mean_gain.dtype) * self._slice(k, q.mean_gain)
+        mean = round_ste(mean * self.latent_grid) / self.latent_grid
+        # One unit of the head's output is a factor e in scale; so is 1/SCALE_STEP of index.
+        offset = self._slice(k, q.weights @ self.scale_offset)[:, None, None]
+        scale = scale.to(offset.dtype) / SCALE_STEP + offset
+        return SlicePrior(_nchw(mean), _nchw(scale), state)
+
+    def latent_residual(self, k: int, support: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
+        natural = _nhwc(y_hat) * self._slice(k, q.context_gain)
+        y_hat = y_hat + _nchw(self.slice_networks[k].residual(support, natural)).to(y_hat.dtype)
+        return round_ste(y_hat * self.latent_grid) / self.latent_grid
+
+    def extend_context(self, k: int, context: Tensor, support: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
+        return support + self.slice_networks[k].extend(_nhwc(y_hat) * self._slice(k, q.context_gain))
+
+    def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
+        return _nchw(self.g_s(_nhwc(y_hat) * q.inverse_y, q.weights) + 0.5)
+
+    def sigma(self, scale: Tensor) -> Tensor:
+        # Clamped from above only: the Gaussian's own lower bound lets gradients out of its floor.
+        return SCALE_MIN * torch.exp(scale.clamp(max=SCALE_LEVELS - 1) * SCALE_STEP)
+
+    def scale_index(self, scale: Tensor) -> Tensor:
+        return torch.round(scale).clamp(0, SCALE_LEVELS - 1).to(torch.int64)

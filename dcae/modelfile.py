@@ -1,0 +1,194 @@
+"""Model files: safetensors whose metadata holds one JSON header, everything that coding needs frozen inside.
+
+=====================  ==========================================================================================
+metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every quality), `record` (of training)
+`network.*`            weights, float16 or float32; `network.entropy_bottleneck.*` only serve further training
+`z_median`             (N,) float32, what ẑ is rounded relative to
+`tables.y.*`           integer frequencies of the Gaussian scale table (`frequencies`, `lengths`, `offsets`)
+`tables.z.*`           the same per channel of z
+=====================  ==========================================================================================
+
+The id is the SHA-256 over what decides decoding: the configuration and every tensor but the densities for
+training. It is checked whenever a file is loaded, so that a damaged file is an error and not another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dcae.config import DCAEConfig, config_from_dict
+from dcae.errors import DCAEError, ModelFileError
+from dcae.tables import Tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dcae.network import DCAE
+
+FORMAT = 1
+ID_BYTES = 8
+"""Length of the id inside a `.dcae` file; the model file has the whole hash."""
+_TRAINING_ONLY = ("network.entropy_bottleneck.", "network.gaussian_conditional.")
+_TABLE_PARTS = ("frequencies", "lengths", "offsets")
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says of itself; reading it imports no torch."""
+
+    path: Path
+    id: str
+    """SHA-256 in hex of what decides decoding."""
+    config: DCAEConfig
+    record: dict[str, Any]
+    """How it was trained: data, patches seen, hardware, date, loss."""
+
+    @property
+    def short_id(self) -> bytes:
+        """The id as stored in a `.dcae` file."""
+        return bytes.fromhex(self.id)[:ID_BYTES]
+
+
+@dataclass
+class CodingModel:
+    """A loaded model, ready to code: network in eval mode, integer tables, medians of z."""
+
+    header: ModelHeader
+    network: DCAE
+    tables_y: Tables
+    tables_z: Tables
+    z_median: Tensor
+    """(1, N, 1, 1) float32 on the network's device."""
+
+
+def read_header(path: Path) -> ModelHeader:
+    """The header of a model file.
+
+    Raises:
+        ModelFileError: no such file, not a model file of ours, or a newer format.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
+    return _parse_header(path, metadata)
+
+
+def _parse_header(path: Path, metadata: dict[str, str]) -> ModelHeader:
+    if "dcae" not in metadata:
+        raise ModelFileError(f"{path}: a safetensors file, but not a DCAE model (no `dcae` header)")
+    try:
+        header = json.loads(metadata["dcae"])
+        if header["format"] != FORMAT:
+            raise ModelFileError(f"{path}: model format {header['format']}, this version reads {FORMAT}; update dcae")
+        identity, record = header["id"], header["record"]
+        config = config_from_dict(header["config"])
+        if len(bytes.fromhex(identity)) != 32 or not isinstance(record, dict):
+            raise ValueError("bad id or record")
+    except ModelFileError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
+        raise ModelFileError(f"{path}: damaged model header ({error})") from error
+    return ModelHeader(path, identity, config, record)
+
+
+def load_model(path: Path, device: str = "cpu") -> CodingModel:
+    """Load and verify a model file.
+
+    Raises:
+        ModelFileError: damaged (its hash differs), foreign, or incomplete.
+    """
+    import torch
+
+    tensors: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _parse_header(path, file.metadata() or {})
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                if not name.startswith(_TRAINING_ONLY):
+                    tensors[name] = file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
+    if _identity(header.config, tensors) != header.id:
+        raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
+
+    tables = []
+    try:
+        for which in ("y", "z"):
+            tables.append(Tables(*(tensors.pop(f"tables.{which}.{part}").numpy() for part in _TABLE_PARTS)))
+        z_median = tensors.pop("z_median").to(torch.float32).reshape(1, header.config.hyper_channels, 1, 1)
+        network = _empty_network(header.config)
+        weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
+        network.load_state_dict(weights, assign=True)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
+    network = network.to(device).eval().requires_grad_(False)
+    return CodingModel(header, network, tables[0], tables[1], z_median.to(device))
+
+
+def _empty_network(config: DCAEConfig) -> DCAE:
+    import torch
+
+    from dcae.presets import network_of
+
+    with torch.device("meta"):
+        return network_of(config)
+
+
+def _identity(config: DCAEConfig, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name in sorted(tensors):
+        if not name.startswith(_TRAINING_ONLY):
+            array = tensors[name].contiguous().numpy()
+            digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write_model(
+    path: Path,
+    config: DCAEConfig,
+    weights: dict[str, Tensor],
+    tables_y: Tables,
+    tables_z: Tables,
+    z_median: Tensor,
+    record: dict[str, Any],
+) -> ModelHeader:
+    """Write a model file, replacing `path` only once it is whole.
+
+    Args:
+        weights: state dict of the network, in the precision to store.
+        z_median: (N,).
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
+    tensors["z_median"] = z_median.detach().cpu().to(torch.float32).reshape(-1)
+    for which, tables in (("y", tables_y), ("z", tables_z)):
+        for part in _TABLE_PARTS:
+            tensors[f"tables.{which}.{part}"] = torch.from_numpy(getattr(tables, part).copy())
+    # Shared storage is refused by safetensors, and would be loaded twice anyway.
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    identity = _identity(config, tensors)
+    header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
+    handle, temporary = tempfile.mkstemp(dir=path.parent or Path(), suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata={"dcae": json.dumps(header, sort_keys=True)})
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return ModelHeader(path, identity, config, record)

@@ -1,0 +1,168 @@
+"""The DCAE module: what all presets share, from picture to likelihoods.
+
+A preset is a subclass that wires named blocks into the hooks below; `forward` here is the training pass, and
+`dcae.codec` walks the same hooks to write and read files, so that both see one and the same entropy model::
+
+    x --analysis--> y --hyper_analysis--> z --round--> ẑ --hyper_synthesis--> context
+    for each slice k:  context --slice_prior--> mean, scale   (the symbols round(y_k - mean) are coded)
+                       latent_residual refines ŷ_k, extend_context adds it to what the next slice sees
+    ŷ --synthesis--> x̂
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcae.config import DCAEConfig
+from dcae.errors import MissingDependencyError
+
+
+class SlicePrior(NamedTuple):
+    """What is known of one slice before it is decoded, all (B, C_k, H/16, W/16) but the support."""
+
+    mean: Tensor
+    scale: Tensor
+    """Preset-defined; `DCAE.scale_index` and `DCAE.sigma` read it."""
+    support: Any
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round to nearest, with the gradient of the identity (straight-through)."""
+    return x + (torch.round(x) - x).detach()
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Replicate the right column and bottom row of (B, C, H, W) until both sides are multiples."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+class DCAE(nn.Module):
+    """Dictionary-based cross-attention autoencoder (arXiv 2504.00496); subclasses are the presets.
+
+    Tensors at this interface are (B, C, H, W); y has `config.latent_channels` at H/16, z has
+    `config.hyper_channels` at H/64. `quality` is a float or a (B,) tensor in `config.qualities`.
+    """
+
+    exact_latents = False
+    """Whether ŷ lies on a fixed grid (multiples of 1/`latent_grid`), so that the latents themselves can be checked."""
+    latent_grid = 1
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    # -- hooks of the presets ---------------------------------------------------------------------------------
+
+    def initialise(self) -> None:
+        """Starting values that constructors do not set; called for a network that will be trained from scratch."""
+
+    def calibrate(self, x: Tensor) -> None:
+        """Adapt the starting values to a batch of training pictures (B, 3, H, W); nothing by default."""
+
+    def conditioning(self, quality: float | Tensor) -> Any:
+        """Everything that depends on the quality alone; handed to the other hooks as `q`."""
+        raise NotImplementedError
+
+    def analysis(self, x: Tensor, q: Any) -> Tensor:
+        """x (B, 3, H, W) in [0, 1], sides multiples of 64 -> y."""
+        raise NotImplementedError
+
+    def hyper_analysis(self, y: Tensor, q: Any) -> Tensor:
+        """y -> z."""
+        raise NotImplementedError
+
+    def hyper_synthesis(self, z_hat: Tensor, q: Any) -> Any:
+        """ẑ -> the context of slice 0."""
+        raise NotImplementedError
+
+    def slice_prior(self, k: int, context: Any, q: Any) -> SlicePrior:
+        """Mean and scale of slice k given the context."""
+        raise NotImplementedError
+
+    def latent_residual(self, k: int, support: Any, y_hat: Tensor, q: Any) -> Tensor:
+        """ŷ_k = round(y_k - mean) + mean -> refined ŷ_k (latent residual prediction)."""
+        raise NotImplementedError
+
+    def extend_context(self, k: int, context: Any, support: Any, y_hat: Tensor, q: Any) -> Any:
+        """The context of slice k + 1, once ŷ_k is known."""
+        raise NotImplementedError
+
+    def synthesis(self, y_hat: Tensor, q: Any) -> Tensor:
+        """ŷ -> x̂ (B, 3, H, W), not clamped."""
+        raise NotImplementedError
+
+    def sigma(self, scale: Tensor) -> Tensor:
+        """`SlicePrior.scale` -> standard deviation of the Gaussian, for the training rate."""
+        raise NotImplementedError
+
+    def scale_index(self, scale: Tensor) -> Tensor:
+        """`SlicePrior.scale` -> row of the frozen table (int64), for coding."""
+        raise NotImplementedError
+
+    # -- shared ----------------------------------------------------------------------------------------------
+
+    def add_entropy_models(self) -> None:
+        """Give the network the two densities that training measures its rate with.
+
+        Coding never needs them: an exported model carries integer tables instead.
+
+        Raises:
+            MissingDependencyError: compressai is not installed.
+        """
+        try:
+            from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+        except ImportError as error:
+            raise MissingDependencyError(
+                "training needs compressai (pip install compressai; wheels exist for Linux and macOS, "
+                f"Python 3.10 to 3.12): {error}"
+            ) from error
+        self.entropy_bottleneck = EntropyBottleneck(self.config.hyper_channels, init_scale=3)
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def quantise_slice(self, y: Tensor, prior: SlicePrior) -> Tensor:
+        """round(y - mean) + mean, straight-through."""
+        return round_ste(y - prior.mean) + prior.mean
+
+    def forward(self, x: Tensor, quality: float | Tensor = 1.0) -> dict[str, Any]:
+        """The rate-distortion pass, as in CompressAI.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any H, W >= 1.
+            quality: one number or (B,), in `config.qualities`.
+
+        Returns:
+            `x_hat` (B, 3, H, W), not clamped; `likelihoods` of `y` and `z`, of the padded picture, noisy in
+            training mode and of the rounded latents in eval mode.
+        """
+        height, width = x.shape[-2:]
+        q = self.conditioning(quality)
+        y = self.analysis(pad_to_multiple(x, self.config.stride), q)
+        z = self.hyper_analysis(y, q)
+        dtype = y.dtype if y.dtype == torch.float64 else torch.float32
+        y, z = y.to(dtype), z.to(dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            _, z_likelihoods = self.entropy_bottleneck(z)
+            medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1).detach()
+        z_hat = round_ste(z - medians) + medians
+
+        context = self.hyper_synthesis(z_hat, q)
+        y_hats, y_likelihoods = [], []
+        for k, y_k in enumerate(y.split(self.config.slices, 1)):
+            prior = self.slice_prior(k, context, q)
+            with torch.autocast(x.device.type, enabled=False):
+                prior = prior._replace(mean=prior.mean.to(dtype))
+                sigma = self.sigma(prior.scale.to(dtype))
+                y_likelihoods.append(self.gaussian_conditional(y_k, sigma, prior.mean)[1])
+                y_hat = self.quantise_slice(y_k, prior)
+            y_hat = self.latent_residual(k, prior.support, y_hat, q)
+            y_hats.append(y_hat)
+            if k + 1 < len(self.config.slices):
+                context = self.extend_context(k, context, prior.support, y_hat, q)
+        x_hat = self.synthesis(torch.cat(y_hats, 1), q)[..., :height, :width]
+        return {"x_hat": x_hat, "likelihoods": {"y": torch.cat(y_likelihoods, 1), "z": z_likelihoods}}

@@ -1,0 +1,108 @@
+"""`paper`, the published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters.
+
+Keys and shapes of its state dict are those of the authors' checkpoints, which `dcae.importer` reads. The network
+has one rate, and unlike the published code takes pictures of any size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dcae.config import PaperConfig
+from dcae.network import DCAE, SlicePrior
+from dcae.paper_blocks import DictionaryCrossAttention, Down, SwinStage, Up, conv, deconv
+from dcae.scales import scale_table
+
+_DICTIONARY_WIDTH = 640
+_HEAD_CHANNELS = 32
+
+
+def _hyper_synthesis(hyper: int, latent: int) -> nn.Sequential:
+    """ẑ (B, hyper, H/64, W/64) -> (B, latent, H/16, W/16)."""
+    return nn.Sequential(deconv(hyper, hyper, 3, 2), SwinStage(hyper, 32, 4, 1), Up(hyper, latent))
+
+
+def _slice_transform(inputs: int, outputs: int) -> nn.Sequential:
+    """3x3 convolutions that read something of one slice off its support."""
+    return nn.Sequential(conv(inputs, 224, 3), nn.GELU(), conv(224, 128, 3), nn.GELU(), conv(128, outputs, 3))
+
+
+class PaperDCAE(DCAE):
+    """See the module's docstring; `config` is a :class:`PaperConfig`.
+
+    The context of slice k is its query, concat(scales' features, means' features, ŷ_0 .. ŷ_{k-1}), and the support
+    is the query with the dictionary's answer appended, both (B, C, H/16, W/16). `SlicePrior.scale` is σ itself.
+    """
+
+    config: PaperConfig
+
+    def __init__(self, config: PaperConfig) -> None:
+        super().__init__(config)
+        latent, hyper, slices = config.latent_channels, config.hyper_channels, config.slices
+        self.g_a = nn.Sequential(
+            Down(3, 96),
+            SwinStage(96, 8, 8, 1),
+            Down(96, 144),
+            SwinStage(144, 16, 8, 2),
+            Down(144, 256),
+            SwinStage(256, 32, 8, 12),
+            conv(256, latent, 5, 2),
+        )
+        self.g_s = nn.Sequential(
+            deconv(latent, 256, 5, 2),
+            SwinStage(256, 32, 8, 12),
+            Up(256, 144),
+            SwinStage(144, 16, 8, 2),
+            Up(144, 96),
+            SwinStage(96, 8, 8, 1),
+            Up(96, 3),
+        )
+        self.h_a = nn.Sequential(Down(latent, hyper), SwinStage(hyper, 32, 4, 1), conv(hyper, hyper, 3, 2))
+        self.h_z_s1 = _hyper_synthesis(hyper, latent)
+        self.h_z_s2 = _hyper_synthesis(hyper, latent)
+        self.dt = nn.Parameter(torch.randn(config.dictionary_entries, _DICTIONARY_WIDTH))
+        queries = [2 * latent + sum(slices[:k]) for k in range(len(slices))]
+        supports = [query + latent for query in queries]
+        self.dt_cross_attention = nn.ModuleList(
+            DictionaryCrossAttention(query, latent, _DICTIONARY_WIDTH, _HEAD_CHANNELS) for query in queries
+        )
+        self.cc_mean_transforms = nn.ModuleList(map(_slice_transform, supports, slices))
+        self.cc_scale_transforms = nn.ModuleList(map(_slice_transform, supports, slices))
+        self.lrp_transforms = nn.ModuleList(
+            _slice_transform(support + channels, channels) for support, channels in zip(supports, slices, strict=True)
+        )
+
+    def conditioning(self, quality: float | Tensor) -> None:
+        """Nothing: the network has one rate."""
+
+    def analysis(self, x: Tensor, q: None) -> Tensor:
+        return self.g_a(x)
+
+    def hyper_analysis(self, y: Tensor, q: None) -> Tensor:
+        return self.h_a(y)
+
+    def hyper_synthesis(self, z_hat: Tensor, q: None) -> Tensor:
+        return torch.cat([self.h_z_s1(z_hat), self.h_z_s2(z_hat)], 1)
+
+    def slice_prior(self, k: int, context: Tensor, q: None) -> SlicePrior:
+        support = torch.cat([context, self.dt_cross_attention[k](context, self.dt)], 1)
+        return SlicePrior(self.cc_mean_transforms[k](support), self.cc_scale_transforms[k](support), support)
+
+    def latent_residual(self, k: int, support: Tensor, y_hat: Tensor, q: None) -> Tensor:
+        return y_hat + 0.5 * torch.tanh(self.lrp_transforms[k](torch.cat([support, y_hat], 1)))
+
+    def extend_context(self, k: int, context: Tensor, support: Tensor, y_hat: Tensor, q: None) -> Tensor:
+        return torch.cat([context, y_hat], 1)
+
+    def synthesis(self, y_hat: Tensor, q: None) -> Tensor:
+        return self.g_s(y_hat)
+
+    def sigma(self, scale: Tensor) -> Tensor:
+        # Bounded below by 0.11 in the Gaussian, in a way that lets gradients out of the bound.
+        return scale
+
+    def scale_index(self, scale: Tensor) -> Tensor:
+        # The first level that is at least as wide, as in CompressAI; the last one for everything beyond.
+        levels = torch.tensor(scale_table()[:-1], dtype=scale.dtype, device=scale.device)
+        return torch.bucketize(scale, levels)

@@ -1,0 +1,1 @@
+"""Measuring codecs on pictures, by file bytes (installed as `dcae.eval`)."""

@@ -1,0 +1,1 @@
+"""Training of DCAE networks (installed as `dcae.train`)."""
