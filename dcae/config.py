@@ -125,7 +125,8 @@ def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := set(fields) - known:
         raise OptionError(f"unknown fields for preset {preset}: {', '.join(sorted(unknown))}")
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        return kind(**arguments)
     except TypeError as error:
         raise OptionError(f"bad configuration for preset {preset}: {error}") from error

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcae.modelfile import ModelHeader, write_model
+from dcae.modelfile import CodingModel, ModelHeader, write_model
 from dcae.network import DCAE
 from dcae.tables import Tables, gaussian_tables
 
 _REACH = 1000
 """Symbols of z looked at on each side of the median."""
 _TAIL = 2.0**-22
+_LARGE = 1 << 14
+"""Smaller tensors (gains, biases, norms) stay float32: they weigh little, and a gain rounded to float16 would be a
+visible error of brightness at high rates."""
 
 
 def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool = True) -> ModelHeader:
@@ -22,12 +25,11 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
 
     Args:
         record: how it was trained, JSON-serialisable.
-        half: store weights as float16; coding uses the rounded weights in float32 on every machine.
+        half: store large weights as float16; coding uses the rounded weights in float32 on every machine.
     """
-    medians = network.entropy_bottleneck._get_medians().detach().float().reshape(-1).cpu()
-    medians = torch.round(medians * 64) / 64
+    medians = _medians(network)
     weights = {
-        name: value.half() if half and value.is_floating_point() and value.dtype != torch.float16 else value
+        name: value.half() if half and value.is_floating_point() and value.numel() >= _LARGE else value
         for name, value in network.state_dict().items()
         if value.numel() and not name.startswith("gaussian_conditional.")
     }
@@ -37,6 +39,20 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
     return write_model(
         path, network.config, weights, gaussian_tables(), hyper_tables(network, medians), medians, record
     )
+
+
+def coding_model(network: DCAE) -> CodingModel:
+    """`network` (with its entropy models) ready to code as it is, without a model file; its id is all zeros."""
+    medians = _medians(network)
+    header = ModelHeader(Path(), "00" * 32, network.config, {})
+    tables = gaussian_tables(), hyper_tables(network, medians)
+    return CodingModel(header, network.eval().requires_grad_(False), *tables, medians.reshape(1, -1, 1, 1))
+
+
+def _medians(network: DCAE) -> torch.Tensor:
+    """(N,) what ẑ is rounded relative to, on a grid of 1/64."""
+    medians = network.entropy_bottleneck._get_medians().detach().float().reshape(-1).cpu()
+    return torch.round(medians * 64) / 64
 
 
 def hyper_tables(network: DCAE, medians: torch.Tensor) -> Tables:

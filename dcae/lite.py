@@ -160,6 +160,14 @@ class _HyperSynthesis(nn.Module):
         return self.modulation(depth_to_space(self.up2(x), 2), weights)
 
 
+class _Support(NamedTuple):
+    """What a slice network hands on."""
+
+    state: Tensor
+    hidden: Tensor
+    """The state's part of the latent residual's hidden layer."""
+
+
 class _SliceNetwork(nn.Module):
     """Refines the state for one slice and reads its mean and scale off it. Exact-ready."""
 
@@ -169,21 +177,26 @@ class _SliceNetwork(nn.Module):
         self.channels = channels
         self.attention = DictionaryAttention(width, config.dictionary_width, config.head_channels)
         self.layer = ConvLayer(width, 2)
-        self.head = zero_linear(width, 2 * channels)
-        self.residual_in = nn.Linear(width + channels, hidden)
+        # Mean, scale and what the latent residual's hidden layer takes from the state: one map of one input.
+        self.head = zero_linear(width, 2 * channels + hidden)
+        self.residual_in = nn.Linear(channels, hidden, bias=False)
         self.residual_out = zero_linear(hidden, channels)
         self.extend = None if last else nn.Linear(channels, width)
 
-    def forward(self, state: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """state -> mean (in units of unit variance), log-scale, and the refined state."""
+    def forward(self, state: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor, _Support]:
+        """state -> mean (in units of unit variance), log-scale, and what the later steps need."""
         state = self.layer(self.attention(state, dictionary))
-        mean, scale = self.head(state).chunk(2, -1)
-        return mean, scale, state
+        mean, scale, hidden = self.head(state).split((self.channels, self.channels, self.residual_in.out_features), -1)
+        return mean, scale, _Support(state, hidden)
 
-    def residual(self, state: Tensor, y_hat: Tensor) -> Tensor:
-        """Latent residual prediction in ±0.5, in units of the quantisation step."""
-        hidden = F.relu(self.residual_in(torch.cat([state, y_hat.to(state.dtype)], -1)))
+    def residual(self, support: _Support, y_hat: Tensor) -> Tensor:
+        """Latent residual prediction in ±0.5, in units of the quantisation step; ŷ has unit variance."""
+        hidden = F.relu(support.hidden + self.residual_in(y_hat))
         return 0.5 * F.hardtanh(self.residual_out(hidden))
+
+    def extended(self, support: _Support, y_hat: Tensor) -> Tensor:
+        """The state for the next slice; ŷ has unit variance."""
+        return support.state if self.extend is None else support.state + self.extend(y_hat)
 
 
 class LiteDCAE(DCAE):
@@ -225,6 +238,10 @@ class LiteDCAE(DCAE):
             for layer in module.modules():
                 if isinstance(layer, nn.Linear) and layer.weight.any():
                     nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        with torch.no_grad():
+            for k in range(len(config.slices)):
+                network = self._network(k)
+                network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -276,22 +293,30 @@ class LiteDCAE(DCAE):
         start = sum(self.config.slices[:k])
         return x[..., start : start + self.config.slices[k]]
 
+    def _network(self, k: int) -> _SliceNetwork:
+        network = self.slice_networks[k]
+        assert isinstance(network, _SliceNetwork)
+        return network
+
     def slice_prior(self, k: int, context: Tensor, q: _Quality) -> SlicePrior:
-        mean, scale, state = self.slice_networks[k](context, self.dictionary)
+        mean, scale, support = self._network(k)(context, self.dictionary)
         mean = mean.to(q.mean_gain.dtype) * self._slice(k, q.mean_gain)
         mean = round_ste(mean * self.latent_grid) / self.latent_grid
         # One unit of the head's output is a factor e in scale; so is 1/SCALE_STEP of index.
         offset = self._slice(k, q.weights @ self.scale_offset)[:, None, None]
         scale = scale.to(offset.dtype) / SCALE_STEP + offset
-        return SlicePrior(_nchw(mean), _nchw(scale), state)
+        return SlicePrior(_nchw(mean), _nchw(scale), support)
 
-    def latent_residual(self, k: int, support: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
-        natural = _nhwc(y_hat) * self._slice(k, q.context_gain)
-        y_hat = y_hat + _nchw(self.slice_networks[k].residual(support, natural)).to(y_hat.dtype)
+    def _unit_variance(self, k: int, y_hat: Tensor, q: _Quality) -> Tensor:
+        return _nhwc(y_hat) * self._slice(k, q.context_gain)
+
+    def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
+        residual = self._network(k).residual(support, self._unit_variance(k, y_hat, q))
+        y_hat = y_hat + _nchw(residual).to(y_hat.dtype)
         return round_ste(y_hat * self.latent_grid) / self.latent_grid
 
-    def extend_context(self, k: int, context: Tensor, support: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
-        return support + self.slice_networks[k].extend(_nhwc(y_hat) * self._slice(k, q.context_gain))
+    def extend_context(self, k: int, context: Tensor, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
+        return self._network(k).extended(support, self._unit_variance(k, y_hat, q))
 
     def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
         return _nchw(self.g_s(_nhwc(y_hat) * q.inverse_y, q.weights) + 0.5)

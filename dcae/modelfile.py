@@ -141,7 +141,8 @@ def _empty_network(config: DCAEConfig) -> DCAE:
 
     from dcae.presets import network_of
 
-    with torch.device("meta"):
+    # Not on the meta device, whose first use imports half of torch (1.5 s); the caller's random state is kept.
+    with torch.random.fork_rng(devices=[]):
         return network_of(config)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -23,8 +25,8 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
     scales = [p for n, p in network.named_parameters() if n.endswith(_LOGARITHMIC) or "_bottleneck.m" in n]
     fast = {id(p) for p in scales}
     rest = [p for p in main if id(p) not in matrices and id(p) not in fast]
-    groups = [{"params": rest}, {"params": scales, "lr": 5 * learning_rate}]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam([g for g in groups if g["params"]], lr=learning_rate)]
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": scales, "lr": 5 * learning_rate}]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=learning_rate)]
     if matrices:
         optimizers.append(
             torch.optim.Muon(

@@ -1,0 +1,74 @@
+"""The pictures to measure on: those of a folder, and pictures of other sizes that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from dcae.codec.picture import open_picture, to_pixels
+from dcae.errors import DCAEError, OptionError, PictureError
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+def load_pixels(path: Path) -> NDArray[np.uint8]:
+    """Upright sRGB pixels (H, W, 3) uint8: what every codec gets and is compared with.
+
+    Raises:
+        PictureError: unreadable, or of a kind that is not coded.
+    """
+    return to_pixels(open_picture(path))[0]
+
+
+def find_pictures(folder: Path, limit: int | None, progress: Callable[[str], None]) -> list[Path]:
+    """The readable pictures directly in `folder`, by name; those that are not are named to `progress`.
+
+    Args:
+        limit: stop after this many.
+
+    Raises:
+        OptionError: no such folder.
+        DCAEError: no readable picture in it.
+    """
+    if not folder.is_dir():
+        raise OptionError(f"{folder}: no such folder of pictures")
+    found: list[Path] = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES):
+        if limit is not None and len(found) >= limit:
+            break
+        try:
+            load_pixels(path)
+        except PictureError as error:
+            progress(f"{path.name}: skipped, {error}")
+            continue
+        found.append(path)
+    if not found:
+        raise DCAEError(f"{folder}: no readable picture in it, nothing to measure")
+    return found
+
+
+def mosaic(paths: list[Path], width: int, height: int) -> Image.Image:
+    """A picture of any size with the detail of real ones: unscaled pictures side by side, row by row.
+
+    Portraits are turned by 90°, all are cropped to the smallest width and height among them, and every other time
+    that the pictures are used up they are mirrored.
+
+    Args:
+        width, height: of the mosaic, in pixels.
+    """
+    tiles = []
+    for path in paths:
+        tile = Image.fromarray(load_pixels(path))
+        tiles.append(tile if tile.width >= tile.height else tile.transpose(Image.Transpose.ROTATE_90))
+    cell_width, cell_height = min(t.width for t in tiles), min(t.height for t in tiles)
+    tiles = [t.crop((0, 0, cell_width, cell_height)) for t in tiles]
+    tiles += [ImageOps.mirror(t) for t in tiles]
+    canvas = Image.new("RGB", (width, height))
+    places = [(x, y) for y in range(0, height, cell_height) for x in range(0, width, cell_width)]
+    for k, place in enumerate(places):
+        canvas.paste(tiles[k % len(tiles)], place)
+    return canvas

@@ -1,0 +1,52 @@
+"""Wall clock of whole processes: what a user of the command line waits for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from dcae.errors import DCAEError
+
+
+@dataclass(frozen=True)
+class ProcessTimes:
+    """Medians in seconds over `repeats` runs, which alternate between the three commands."""
+
+    repeats: int
+    import_torch: float
+    encode: float
+    decode: float
+
+
+def measure_process(
+    picture: Path, quality: float, model: list[str], folder: Path, repeats: int, progress: Callable[[str], None]
+) -> ProcessTimes:
+    """Time `dcae encode` and `dcae decode` of one picture against a Python that imports torch.
+
+    Args:
+        model: options that name the model, empty for the default.
+        folder: where the coded and the decoded picture are written.
+    """
+    coded, decoded = str(folder / "process.dcae"), str(folder / "process.png")
+    commands = {
+        "import torch": ["-c", "import torch"],
+        "encode": ["-m", "dcae", "encode", str(picture), "-q", f"{quality:g}", "-o", coded, "--force", *model],
+        "decode": ["-m", "dcae", "decode", coded, "-o", decoded, "--force", *model],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    # The first round fills the system's file cache and does not count.
+    for k in range(repeats + 1):
+        progress(f"whole process: round {k}/{repeats}")
+        for name, arguments in commands.items():
+            started = time.perf_counter()
+            result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+            seconds[name].append(time.perf_counter() - started)
+            if result.returncode:
+                raise DCAEError(f"dcae {name} failed in another process ({result.stderr.strip()})")
+    import_torch, encode, decode = (median(values[1:]) for values in seconds.values())
+    return ProcessTimes(repeats, import_torch, encode, decode)
