@@ -56,11 +56,10 @@ class DCAEConfig:
         low, high = self.qualities
         if not low <= quality <= high:
             raise OptionError(f"quality {quality:g} is outside {low:g}..{high:g}, which this model covers")
-        below = min(int(quality), len(self.lambdas) - 1) - 1 if high > 1 else 0
-        if high == 1:
-            return self.lambdas[0]
+        below = min(int(quality), max(len(self.lambdas) - 1, 1)) - 1
+        above = min(below + 1, len(self.lambdas) - 1)
         t = quality - 1 - below
-        return self.lambdas[below] ** (1 - t) * self.lambdas[below + 1] ** t
+        return self.lambdas[below] ** (1 - t) * self.lambdas[above] ** t
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the preset's name, ready for JSON."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from dcae.config import DCAEConfig, LiteConfig, PaperConfig
+from dcae.config import DCAEConfig, LiteConfig, PaperConfig, config_from_dict
 from dcae.errors import OptionError
 from dcae.network import DCAE
 
@@ -22,15 +21,8 @@ def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = Tru
         OptionError: an unknown preset or a bad field.
         MissingDependencyError: `entropy_models` without compressai.
     """
-    if isinstance(preset, DCAEConfig):
-        config = dataclasses.replace(preset, **overrides)
-    elif preset == "lite":
-        config = LiteConfig(**overrides)
-    elif preset == "paper":
-        config = PaperConfig(**overrides)
-    else:
-        raise OptionError(f"unknown preset {preset!r}; known: lite, paper")
-
+    values = preset.to_dict() if isinstance(preset, DCAEConfig) else {"preset": preset}
+    config = config_from_dict(values | overrides)
     network = network_of(config)
     network.initialise()
     if entropy_models:
