@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -113,6 +114,16 @@ class Codec:
             SymbolMismatchError: intact, but this machine's arithmetic differs from the encoder's.
             ModelNotFoundError: written with another model than the one loaded.
         """
+        latents = self.decode_latents(data)
+        header = latents.header
+        q = self.network.conditioning(header.quality / QUALITY_STEPS)
+        x_hat = self.network.synthesis(latents.y_hat, q)[0, :, : header.height, : header.width]
+        pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return from_pixels(pixels, COLOURS[header.colour])
+
+    @torch.inference_mode()
+    def decode_latents(self, data: bytes) -> Latents:
+        """What a `.dcae` file holds, verified, before the synthesis makes a picture of it; raises as `decode`."""
         container = read_container(data)
         header = container.header
         self._check_header(header)
@@ -120,15 +131,18 @@ class Codec:
         stride = self.network.config.stride
         rows, columns = -(-header.height // stride), -(-header.width // stride)
         shape = torch.Size((1, self.network.config.hyper_channels, rows, columns))
+        self._check_lengths(container, rows * columns)
 
         check = _Check()
         z_decoder = SymbolDecoder(self._tables_z, container.z, "z")
         z_symbols = z_decoder.decode(_channel_rows(shape))
         check.add(z_symbols)
         y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
+        y_symbols = []
 
         def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-            return y_decoder.decode(rows)
+            y_symbols.append(y_decoder.decode(rows))
+            return y_symbols[-1]
 
         try:
             y_hat = self._walk(z_symbols, shape, q, code, check)
@@ -143,9 +157,7 @@ class Codec:
                 f"({NUMERICS[header.numerics]}, {self.device}) does not reproduce the encoder's symbols ({error}); "
                 "decode it on the kind of machine and device that wrote it"
             ) from error
-        x_hat = self.network.synthesis(y_hat, q)[0, :, : header.height, : header.width]
-        pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        return from_pixels(pixels, COLOURS[header.colour])
+        return Latents(header, z_symbols, y_symbols, y_hat)
 
     def _walk(
         self,
@@ -190,6 +202,31 @@ class Codec:
         except OptionError as error:
             raise FileFormatError(f"the file's {error}") from error
 
+    def _check_lengths(self, container: Container, samples: int) -> None:
+        """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap
+        its symbols: a file of a few bytes shall not make the networks run on a picture of gigabytes."""
+        config = self.network.config
+        y_samples = samples * config.latent_channels * (config.stride // 16) ** 2
+        least_z, least_y = samples * self._tables_z.least_bits().sum(), y_samples * self._tables_y.least_bits().min()
+        for name, stream, least in (("z", container.z, least_z), ("y", container.y, least_y)):
+            if 8 * len(stream) < least * (1 - 1e-9):
+                raise FileFormatError(
+                    f"section {name} has {len(stream)} bytes, too few for the declared "
+                    f"{container.header.width}x{container.header.height} pixels; the file is damaged"
+                )
+
+
+class Latents(NamedTuple):
+    """What a file holds."""
+
+    header: Header
+    z: NDArray[np.int32]
+    """Symbols of z, (N * H/64 * W/64,), channel by channel."""
+    y: list[NDArray[np.int32]]
+    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise."""
+    y_hat: Tensor
+    """(1, M, H/16, W/16), for the synthesis."""
+
 
 class _Check:
     """CRC-32 over everything that was decoded, int32 little endian, in coding order."""
@@ -205,9 +242,9 @@ def _symbols(values: Tensor) -> NDArray[np.int32]:
     return values.round().clamp(-(2**30), 2**30).to(torch.int32).cpu().contiguous().numpy().reshape(-1)
 
 
-def _channel_rows(shape: torch.Size) -> NDArray[np.uint8]:
+def _channel_rows(shape: torch.Size) -> NDArray[np.uint16]:
     """The table row of every z symbol: its channel."""
-    return np.repeat(np.arange(shape[1], dtype=np.uint8), shape[2] * shape[3])
+    return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
 
 
 def _check_device(device: str) -> None:

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import FileFormatError
-from dcae.tables import Tables
+from dcae.tables import PRECISION, Tables
 
+Rows = NDArray[np.uint8] | NDArray[np.uint16]
+"""Table rows, one per symbol."""
 MAX_EXCESS = 0xFFFF
 _EXCESS_MODEL = constriction.stream.model.Uniform(MAX_EXCESS + 1)
 
@@ -37,16 +39,20 @@ class _Rows:
             self._models[row] = constriction.stream.model.Categorical(weights, perfect=False)
         return self._models[row]
 
-    def clamp(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def clamp(self, symbols: NDArray[np.int32], rows: Rows) -> NDArray[np.int32]:
         """Symbols as far as they can be coded, escapes included."""
         low = self.tables.offsets[rows]
         high = low + self.tables.lengths[rows] - 1
         return np.clip(symbols, low - MAX_EXCESS, high + MAX_EXCESS)
 
+    def least_bits(self) -> NDArray[np.float64]:
+        """(rows,) what the cheapest symbol of each row costs; no encoder's stream is shorter than their sum."""
+        return PRECISION - np.log2(np.maximum.reduceat(self.tables.frequencies, self._starts[:-1]))
 
-def _groups(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
+
+def _groups(rows: Rows) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
     """Stable order by row, and (row, begin, end) of each group in that order."""
-    order = np.argsort(rows, kind="stable")  # a radix sort for uint8
+    order = np.argsort(rows, kind="stable")  # a radix sort for at most 16 bits
     ends = np.cumsum(np.bincount(rows, minlength=1))
     begins = np.concatenate([[0], ends[:-1]])
     return order, [(r, int(b), int(e)) for r, (b, e) in enumerate(zip(begins, ends, strict=True)) if b < e]
@@ -63,7 +69,7 @@ class SymbolEncoder:
         self._rows = tables
         self._coder = constriction.stream.queue.RangeEncoder()
 
-    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> None:
+    def encode(self, symbols: NDArray[np.int32], rows: Rows) -> None:
         """Append `symbols` (n,), each under its table row (n,). They must be `SymbolTables.clamp`-ed."""
         order, groups = _groups(rows)
         ordered = symbols[order]
@@ -99,7 +105,7 @@ class SymbolDecoder:
         except AssertionError as error:  # what constriction raises for a stream that no encoder wrote
             raise FileFormatError(f"the stream of {self._what} is not valid; the file is damaged") from error
 
-    def decode(self, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def decode(self, rows: Rows) -> NDArray[np.int32]:
         """The next (n,) symbols, given the table row of each.
 
         Raises:

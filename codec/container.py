@@ -193,7 +193,9 @@ def _sections(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _why_no_signature(data: bytes) -> str:
-    if data[:5] == SIGNATURE[:5] or data[1:5] == b"DCAE":
+    if SIGNATURE.startswith(data):
+        return f"the file ends after {len(data)} bytes; it is truncated"
+    if b"DCAE" in data[1:7]:  # its first byte may have become up to three, taken for text and written as UTF-8
         return "the signature is damaged, as by a transfer in text mode; transfer the file again in binary mode"
     return "not a .dcae file (or its first bytes are damaged)"
 

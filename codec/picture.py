@@ -47,7 +47,7 @@ def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             raise PictureError("the picture has transparent pixels, which are not coded; flatten it first")
         image = image.convert(image.mode[:-1])
     if image.mode in ("1", "L"):
@@ -67,12 +67,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None, mode: str) -> Image.Imag
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != {"RGB": "RGB", "L": "GRAY"}[mode]:
             return image
-        if mode == "L" or "sRGB" in ImageCms.getProfileDescription(source):
+        if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
             return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise PictureError(f"the picture's ICC profile cannot be used ({error}); convert it to sRGB first") from error
-    return converted if converted is not None else image
+    assert converted is not None  # only with inPlace
+    return converted.getchannel("G") if mode == "L" else converted
 
 
 def from_pixels(pixels: NDArray[np.uint8], mode: str) -> Image.Image:

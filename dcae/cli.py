@@ -25,7 +25,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except DCAEError as error:
             click.echo(f"dcae: {' '.join(str(error).split())}", err=True)
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            # torch says it in a RuntimeError: "can't allocate memory", "CUDA out of memory".
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
             click.echo("dcae: not enough memory for a picture of this size", err=True)
         except BrokenPipeError:
             # The reader of our stdout has gone; keep the interpreter from complaining when it flushes.
@@ -45,6 +48,8 @@ def main() -> None:
 
 
 def _derived(source: str, suffix: str) -> str:
+    if source != "-" and not Path(source).name:
+        raise OptionError(f"{source or 'an empty name'}: not a file")
     return "-" if source == "-" else str(Path(source).with_suffix(suffix))
 
 
@@ -225,3 +230,28 @@ def export(run: Path, output: Path, data_note: str, force: bool) -> None:
     path = run / CHECKPOINT if run.is_dir() else run
     header = export_checkpoint(path, output, {"data": data_note})
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)
+
+
+@main.command()
+@click.argument("pictures", type=Path)
+@click.option("-o", "--output", required=True, help="Report to write (.md), - for stdout.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME|PATH")
+@click.option("--json", "json_output", help="Also write everything measured as JSON.")
+@click.option("--pictures", "limit", type=int, metavar="N", help="Use only the first N pictures.")
+@click.option("--skip", default="", help="Leave out, comma-separated: complexity, rd, sizes, time, paper, process.")
+@_force
+def benchmark(
+    pictures: Path, output: str, model: str, json_output: str | None, limit: int | None, skip: str, force: bool
+) -> None:
+    """Measure a model beside JPEG, AVIF and the published network on a folder of PICTURES."""
+    for path in filter(None, (output, json_output)):
+        check_output(path, force)
+    from dcae.eval.benchmark import Settings, run
+    from dcae.eval.report import to_json, to_markdown
+
+    skipped = frozenset(name.strip() for name in skip.split(",") if name.strip())
+    settings = Settings(pictures, model, limit, skipped)
+    results = run(settings, lambda line: click.echo(line, err=True))
+    write_bytes(output, to_markdown(results).encode())
+    if json_output:
+        write_bytes(json_output, to_json(results).encode())

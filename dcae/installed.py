@@ -38,7 +38,7 @@ def find_model(model: str | Path) -> ModelHeader:
         ModelFileError: the file is no model.
     """
     path = Path(model)
-    if path.suffix == _SUFFIX or len(path.parts) > 1:
+    if path.suffix == _SUFFIX or os.path.dirname(model):
         if not path.is_file():
             raise ModelNotFoundError(f"{path}: no such model file")
         return read_header(path)

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 
 from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import DCAEError, ModelFileError
+from dcae.scales import SCALE_LEVELS
 from dcae.tables import Tables
 
 if TYPE_CHECKING:
@@ -113,19 +114,26 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
     tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            header = _parse_header(path, file.metadata() or {})
+            metadata = file.metadata() or {}
+            header = _parse_header(path, metadata)
             for name in file.keys():  # noqa: SIM118 (not a dict)
                 if not name.startswith(_TRAINING_ONLY):
                     tensors[name] = file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
+        # Of the configuration as stored: a field that a later version adds must not change the id.
+        identity = _identity(json.loads(metadata["dcae"])["config"], tensors)
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type that NumPy does not have
         raise ModelFileError(f"{path}: not a readable model file ({error})") from error
-    if _identity(header.config, tensors) != header.id:
+    if identity != header.id:
         raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
 
     tables = []
     try:
         for which in ("y", "z"):
             tables.append(Tables(*(tensors.pop(f"tables.{which}.{part}").numpy() for part in _TABLE_PARTS)))
+        expected = {"y": SCALE_LEVELS, "z": header.config.hyper_channels}
+        for (which, rows), table in zip(expected.items(), tables, strict=True):
+            if len(table.lengths) != rows:
+                raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
         z_median = tensors.pop("z_median").to(torch.float32).reshape(1, header.config.hyper_channels, 1, 1)
         network = _empty_network(header.config)
         weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
@@ -146,8 +154,8 @@ def _empty_network(config: DCAEConfig) -> DCAE:
         return network_of(config)
 
 
-def _identity(config: DCAEConfig, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+def _identity(config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(tensors):
         if not name.startswith(_TRAINING_ONLY):
             array = tensors[name].contiguous().numpy()
@@ -181,7 +189,7 @@ def write_model(
             tensors[f"tables.{which}.{part}"] = torch.from_numpy(getattr(tables, part).copy())
     # Shared storage is refused by safetensors, and would be loaded twice anyway.
     tensors = {name: value.clone() for name, value in tensors.items()}
-    identity = _identity(config, tensors)
+    identity = _identity(config.to_dict(), tensors)
     header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
     handle, temporary = tempfile.mkstemp(dir=path.parent or Path(), suffix=".tmp")
     os.close(handle)

@@ -13,13 +13,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image
 
 from dcae.config import PaperConfig
 from dcae.errors import OptionError
 from dcae.eval.complexity import Complexity, measure_complexity
 from dcae.eval.memory import import_peak_mib
-from dcae.eval.pictures import find_pictures, load_pixels, mosaic
+from dcae.eval.pictures import find_pictures, mosaic, pixel_count
 from dcae.eval.process import ProcessTimes, measure_process
 from dcae.eval.rate import Curve, measure_curves, quality_at
 from dcae.eval.rivals import AVIF_PSNR, RIVALS, PictureCodec
@@ -30,7 +29,8 @@ from dcae.modelfile import ModelHeader
 SECTIONS = ("complexity", "rd", "sizes", "time", "paper", "process")
 """What can be skipped, in the order of measuring; `paper` is a part of `time`, and of `complexity`."""
 QUALITY = 4.0
-"""Of the sizes, times and processes."""
+"""Of the sizes, times and processes, unless the model ends before."""
+PAPER_LABEL = "DCAE paper, random weights"
 SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))
 
 
@@ -50,8 +50,8 @@ class Settings:
     rivals: tuple[str, ...] = tuple(RIVALS)
     repeats: int = 2
     """Runs of each timing in one process, of which the fastest counts."""
-    process_repeats: int = 5
-    """Rounds of whole processes, of which the median counts."""
+    process_rounds: int = 6
+    """Rounds of whole processes; the first fills the system's file cache and does not count if there are others."""
 
     def __post_init__(self) -> None:
         if unknown := self.skip - set(SECTIONS):
@@ -108,6 +108,8 @@ class Results:
     """Of the pictures."""
     label: str
     """What the model is called."""
+    quality: float
+    """Of the sizes, times and processes."""
     complexity: dict[str, Complexity] = field(default_factory=dict)
     """By preset."""
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -130,9 +132,10 @@ def run(settings: Settings, progress: Callable[[str], None]) -> Results:
     """
     header = find_model(settings.model)
     paths = find_pictures(settings.pictures, settings.limit, progress)
-    pixels = [Image.open(p).width * Image.open(p).height for p in paths]
     label = f"DCAE {header.path.stem}"
-    results = Results(_environment(header), [p.name for p in paths], float(np.mean(pixels)), label)
+    mean_pixels = float(np.mean([pixel_count(p) for p in paths]))
+    quality = min(QUALITY, header.config.qualities[1])
+    results = Results(_environment(header), [p.name for p in paths], mean_pixels, label, quality)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dcae-benchmark-") as folder:
         bench = _Bench(settings, header, paths, Path(folder), progress, results)
@@ -155,7 +158,6 @@ class _Bench:
     results: Results
 
     def __post_init__(self) -> None:
-        self.quality = min(QUALITY, self.header.config.qualities[1])
         self.rivals = {name: RIVALS[name] for name in self.settings.rivals if RIVALS[name].available}
 
     def complexity(self) -> None:
@@ -181,33 +183,40 @@ class _Bench:
             self.progress(f"sizes: {width}x{height}")
             path = self.folder / f"{width}x{height}.png"
             mosaic(self.paths, width, height).save(path, compress_level=1)
-            job = Job("encode", "dcae", self.quality, [str(path)], str(self.folder), str(self.header.path))
+            job = Job("encode", "dcae", self.results.quality, [str(path)], str(self.folder), str(self.header.path))
             encode, decode = measure(job), measure(job.reversed())
             self.results.sizes.append(
                 SizeRow(
-                    width, height, encode.sizes[0], decode.psnr,
-                    encode.seconds[0], decode.seconds[0], encode.peak, decode.peak,
-                )  # fmt: skip
+                    width,
+                    height,
+                    encode.sizes[0],
+                    decode.psnr,
+                    encode.seconds[0],
+                    decode.seconds[0],
+                    encode.peak,
+                    decode.peak,
+                )
             )
 
     def time(self) -> None:
         self.results.baselines = {name: import_peak_mib(name) for name in ("torch", "PIL.Image")}
-        ours = self._time("dcae", self.results.label, self.quality, self.paths)
+        ours = self._time("dcae", self.results.label, self.results.quality, self.paths)
         if AVIF_PSNR in self.rivals.values():
             curve = self.results.curves.get("avif-psnr")
             if curve is None:
-                ladder = {"avif-psnr": (AVIF_PSNR, AVIF_PSNR.qualities)}
-                curve = measure_curves(ladder, self.paths[:2], self.progress)["avif-psnr"]
+                curve = measure_curves({"avif-psnr": (AVIF_PSNR, AVIF_PSNR.qualities)}, self.paths[:2], self.progress)[
+                    "avif-psnr"
+                ]
             self._time("avif-psnr", AVIF_PSNR.label, quality_at(curve, ours.bpp), self.paths)
         if "paper" not in self.settings.skip:
-            self._time("paper", "DCAE paper", 1.0, self.paths[:1])
+            self._time("paper", PAPER_LABEL, 1.0, self.paths[:1])
 
     def _time(self, codec: str, label: str, quality: float, paths: list[Path]) -> TimeRow:
         self.progress(f"time: {label}, {len(paths)} pictures, {self.settings.repeats} times each")
         pictures = [str(p) for p in paths]
         job = Job("encode", codec, quality, pictures, str(self.folder), str(self.header.path), self.settings.repeats)
         encode, decode = measure(job), measure(job.reversed())
-        pixels = [load_pixels(p)[..., 0].size for p in paths]
+        pixels = [pixel_count(p) for p in paths]
         row = TimeRow(
             label,
             quality,
@@ -227,10 +236,10 @@ class _Bench:
         installed = self.settings.model == DEFAULT_MODEL
         self.results.process = measure_process(
             self.paths[0],
-            self.quality,
+            self.results.quality,
             [] if installed else ["--model", str(self.header.path)],
             self.folder,
-            self.settings.process_repeats,
+            self.settings.process_rounds,
             self.progress,
         )
 
@@ -243,7 +252,7 @@ def _environment(header: ModelHeader) -> dict[str, str]:
         "date": datetime.now(timezone.utc).date().isoformat(),
         "processor": _processor(),
         "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
+        "threads of torch": str(torch.get_num_threads()),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pillow": PIL.__version__,

@@ -24,6 +24,12 @@ def load_pixels(path: Path) -> NDArray[np.uint8]:
     return to_pixels(open_picture(path))[0]
 
 
+def pixel_count(path: Path) -> int:
+    """Width times height of a picture file that :func:`load_pixels` reads."""
+    with Image.open(path) as image:
+        return image.width * image.height
+
+
 def find_pictures(folder: Path, limit: int | None, progress: Callable[[str], None]) -> list[Path]:
     """The readable pictures directly in `folder`, by name; those that are not are named to `progress`.
 

@@ -15,22 +15,23 @@ from dcae.errors import DCAEError
 
 @dataclass(frozen=True)
 class ProcessTimes:
-    """Medians in seconds over `repeats` runs, which alternate between the three commands."""
+    """Medians in seconds over `runs` of each command, which alternated."""
 
-    repeats: int
+    runs: int
     import_torch: float
     encode: float
     decode: float
 
 
 def measure_process(
-    picture: Path, quality: float, model: list[str], folder: Path, repeats: int, progress: Callable[[str], None]
+    picture: Path, quality: float, model: list[str], folder: Path, rounds: int, progress: Callable[[str], None]
 ) -> ProcessTimes:
     """Time `dcae encode` and `dcae decode` of one picture against a Python that imports torch.
 
     Args:
         model: options that name the model, empty for the default.
         folder: where the coded and the decoded picture are written.
+        rounds: the first fills the system's file cache and does not count if there are others.
     """
     coded, decoded = str(folder / "process.dcae"), str(folder / "process.png")
     commands = {
@@ -39,14 +40,14 @@ def measure_process(
         "decode": ["-m", "dcae", "decode", coded, "-o", decoded, "--force", *model],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    # The first round fills the system's file cache and does not count.
-    for k in range(repeats + 1):
-        progress(f"whole process: round {k}/{repeats}")
+    for k in range(rounds):
+        progress(f"whole process: round {k + 1}/{rounds}")
         for name, arguments in commands.items():
             started = time.perf_counter()
             result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
             seconds[name].append(time.perf_counter() - started)
             if result.returncode:
                 raise DCAEError(f"dcae {name} failed in another process ({result.stderr.strip()})")
-    import_torch, encode, decode = (median(values[1:]) for values in seconds.values())
-    return ProcessTimes(repeats, import_torch, encode, decode)
+    first = 1 if rounds > 1 else 0
+    import_torch, encode, decode = (median(values[first:]) for values in seconds.values())
+    return ProcessTimes(rounds - first, import_torch, encode, decode)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dcae.errors import MissingDependencyError
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec
@@ -68,25 +67,15 @@ def average(curves: Sequence[Curve]) -> Curve:
 def bpp_at(curve: Curve, db: float) -> float | None:
     """Bits per pixel that `curve` needs for a PSNR of `db`; None beyond its ends.
 
-    The logarithm of the rate over PSNR is interpolated by a piecewise cubic that is monotone where the points are.
-
-    Raises:
-        MissingDependencyError: scipy is not installed.
+    The logarithm of the rate is interpolated linearly over PSNR between the measured points.
     """
-    try:
-        from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the comparison at equal PSNR needs scipy (pip install scipy): {error}"
-        ) from error
     rising: Curve = []
     for point in sorted((p for p in curve if math.isfinite(p.psnr)), key=lambda p: p.psnr):
         if not rising or point.psnr > rising[-1].psnr:
             rising.append(point)
     if len(rising) < 2 or not rising[0].psnr <= db <= rising[-1].psnr:
         return None
-    interpolate = PchipInterpolator([p.psnr for p in rising], [math.log(p.bpp) for p in rising])
-    return math.exp(float(interpolate(db)))
+    return math.exp(float(np.interp(db, [p.psnr for p in rising], [math.log(p.bpp) for p in rising])))
 
 
 def quality_at(curve: Curve, bpp: float) -> int:

@@ -58,7 +58,7 @@ _AVIF = {"speed": 6, "subsampling": "4:4:4"}
 
 JPEG = Rival(
     "JPEG",
-    "4:2:0, optimised Huffman tables",
+    "4:2:0, sequential, optimised Huffman tables",
     "JPEG",
     {"subsampling": "4:2:0", "optimize": True},
     (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95),

@@ -9,7 +9,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +41,10 @@ class Job:
     model: str = ""
     """Path of the model file, for "dcae"."""
     repeats: int = 1
+
+    def reversed(self) -> Job:
+        """The job of decoding what this one encodes."""
+        return replace(self, action="decode")
 
 
 @dataclass(frozen=True)
@@ -98,11 +103,11 @@ def run(job: Job) -> Outcome:
         file = Path(job.folder) / f"{k}.{job.codec}"
         if job.action == "encode":
             image = Image.fromarray(load_pixels(Path(picture)))
-            data, fastest = _fastest(lambda image=image: codec.encode(image, job.quality), job.repeats)
+            data, fastest = _fastest(partial(codec.encode, image, job.quality), job.repeats)
             file.write_bytes(data)
         else:
             data = file.read_bytes()
-            decoded, fastest = _fastest(lambda data=data: codec.decode(data), job.repeats)
+            decoded, fastest = _fastest(partial(codec.decode, data), job.repeats)
         seconds.append(fastest)
         sizes.append(len(data))
     peak = peak_mib()  # before the original is loaded as well

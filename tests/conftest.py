@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers import write_tiny_model
+
+from dcae.modelfile import CodingModel, load_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Reference material that lies beside a checkout here, and is not part of the repository."""
@@ -16,3 +19,17 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no reference material at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a tiny model."""
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    write_tiny_model(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_path: Path) -> CodingModel:
+    """A tiny model, loaded."""
+    return load_model(tiny_path)

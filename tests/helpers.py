@@ -1,0 +1,54 @@
+"""What several test files make: a tiny model, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY: dict[str, Any] = {
+    "widths": (16, 32),
+    "layers": ("C", "S"),
+    "expansions": (1, 1),
+    "head_channels": 16,
+    "hyper_width": 16,
+    "hyper_channels": 16,
+    "latent_channels": 32,
+    "slices": (8, 24),
+    "context_width": 16,
+    "dictionary_width": 16,
+    "dictionary_entries": 8,
+    "residual_width": 8,
+}
+"""A `lite` of some 60 k parameters with every part that the real one has."""
+
+
+def synthetic_picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Gradients and some noise, RGB."""
+    y, x = np.mgrid[:height, :width]
+    channels = [128 + 100 * np.sin((x + k * y) / 17 + k) for k in (-1, 0, 1)]
+    noise = np.random.default_rng(seed).normal(0, 8, (height, width, 3))
+    return Image.fromarray((np.stack(channels, -1) + noise).clip(0, 255).astype(np.uint8))
+
+
+def write_tiny_model(path: Path, seed: int = 1) -> None:
+    """Export an untrained tiny model whose heads, zero at the start of training, predict something."""
+    pytest.importorskip("compressai")
+    import torch
+
+    from dcae.export import export_model
+    from dcae.presets import build_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_model("lite", **TINY)
+        picture = torch.from_numpy(np.array(synthetic_picture(128, 128)))
+        network.calibrate(picture.permute(2, 0, 1)[None] / 255)
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                # Little for the transforms, whose cosine start makes a decoded picture resemble its source.
+                weight.add_((0.01 if name.startswith(("g_a.", "g_s.")) else 0.05) * torch.randn_like(weight))
+    export_model(network, path, {"data": "none", "patches": 0})

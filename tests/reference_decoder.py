@@ -1,0 +1,121 @@
+"""A second reader of `.dcae` files, written from docs/format.md and sharing nothing with `dcae.codec`.
+
+Container, probability tables, range decoder and symbol order, in integers and plain Python. It is slow and trusts its
+input where `dcae.codec` must not: it exists to disagree with `dcae.codec` should either leave the specification.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from itertools import accumulate
+
+SIGNATURE = bytes([0x89, 0x44, 0x43, 0x41, 0x45, 0x0D, 0x0A, 0x1A, 0x0A])
+WORD, STATE = 1 << 32, 1 << 64
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """(value, position after it)."""
+    value = shift = 0
+    while True:
+        value |= (data[at] % 128) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 128:
+            return value, at
+
+
+def read_sections(data: bytes) -> list[tuple[str, bytes]]:
+    """(letter, payload) in file order; asserts what the specification asserts."""
+    assert data.startswith(SIGNATURE)
+    assert data[9] == 1
+    sections, at = [], 10
+    while at < len(data):
+        begin = at
+        length, at = read_varint(data, at + 1)
+        payload, at = data[at : at + length], at + length
+        assert int.from_bytes(data[at : at + 4], "little") == zlib.crc32(data[begin:at])
+        at += 4
+        sections.append((chr(data[begin]), payload))
+    assert [letter for letter, _ in sections if not "a" <= letter <= "z"] == ["H", "Z", "Y"]
+    assert sections[-1][0] == "Y"
+    return sections
+
+
+def read_header(payload: bytes) -> dict[str, int | bytes]:
+    """The fields of section H."""
+    fields: dict[str, int | bytes] = {}
+    fields["width"], at = read_varint(payload, 0)
+    fields["height"], at = read_varint(payload, at)
+    fields["colour"], fields["numerics"] = payload[at], payload[at + 1]
+    fields["quality"], at = read_varint(payload, at + 2)
+    fields["model"] = payload[at : at + 8]
+    fields["check"] = int.from_bytes(payload[at + 8 : at + 12], "little")
+    assert at + 12 == len(payload)
+    return fields
+
+
+class RangeDecoder:
+    """Decodes intervals of 24-bit cumulative frequencies from 32-bit little-endian words."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.words = [int.from_bytes(stream[i : i + 4], "little") for i in range(0, len(stream), 4)]
+        self.at = 0
+        self.range = STATE - 1
+        self.offset = self._word() * WORD
+        self.offset += self._word()
+
+    def _word(self) -> int:
+        self.at += 1
+        return self.words[self.at - 1] if self.at <= len(self.words) else 0
+
+    def decode(self, cumulative: Sequence[int]) -> int:
+        """The next symbol; symbol i owns [cumulative[i], cumulative[i + 1]), from 0 to 2**24."""
+        scale = self.range >> 24
+        quantile = self.offset // scale
+        assert quantile < 1 << 24
+        low, high = 0, len(cumulative) - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if cumulative[middle] <= quantile else (low, middle)
+        self.offset -= scale * cumulative[low]
+        self.range = scale * (cumulative[low + 1] - cumulative[low])
+        if self.range < WORD:
+            self.range *= WORD
+            self.offset = self.offset * WORD + self._word()
+        return low
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the stream may end here."""
+        return self.at >= len(self.words) and (self.range == STATE - 1 or self.offset < 2 * WORD - 1)
+
+
+class SymbolReader:
+    """Decodes arrays of symbols from one stream.
+
+    Args:
+        frequencies: one list per table row.
+        offsets: the symbol that each row's first entry stands for.
+    """
+
+    def __init__(self, stream: bytes, frequencies: Sequence[Sequence[int]], offsets: Sequence[int]) -> None:
+        self.coder = RangeDecoder(stream)
+        self.offsets = offsets
+        self.cumulative = [list(accumulate(row, initial=0)) for row in frequencies]
+
+    def read(self, rows: Sequence[int]) -> list[int]:
+        """One symbol per entry of `rows`, in that order."""
+        order = sorted(range(len(rows)), key=lambda i: (rows[i], i))
+        symbols = [0] * len(rows)
+        escaped = []
+        for i in order:
+            cumulative = self.cumulative[rows[i]]
+            index = self.coder.decode(cumulative)
+            symbols[i] = self.offsets[rows[i]] + index
+            if index in (0, len(cumulative) - 2):
+                escaped.append((i, -1 if index == 0 else 1))
+        flat = range(0, (1 << 24) + 1, 1 << 8)
+        for i, direction in escaped:
+            symbols[i] += direction * self.coder.decode(flat)
+        return symbols

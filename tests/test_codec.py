@@ -1,0 +1,429 @@
+"""Pictures to files and back with a tiny untrained model; damage of every kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import synthetic_picture, write_tiny_model
+from numpy.typing import NDArray
+from PIL import Image
+
+import dcae
+from dcae.codec.codec import Codec
+from dcae.codec.container import Container, read_container, write_container
+from dcae.codec.picture import open_picture, to_pixels
+from dcae.errors import (
+    DCAEError,
+    FileFormatError,
+    ModelNotFoundError,
+    OptionError,
+    PictureError,
+    SymbolMismatchError,
+)
+from dcae.modelfile import CodingModel
+from dcae.network import pad_to_multiple
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model: CodingModel) -> Codec:
+    return Codec(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def small(codec: Codec) -> bytes:
+    """The smallest file there is: one pixel."""
+    return codec.encode(synthetic_picture(1, 1), 1)
+
+
+def _psnr(a: Image.Image, b: Image.Image) -> float:
+    return float(10 * np.log10(255**2 / np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)))
+
+
+@torch.inference_mode()
+def _reconstruction(model: CodingModel, picture: Image.Image, quality: float) -> NDArray[np.uint8]:
+    """What the network alone makes of a picture, without a file: the hooks called as `DCAE.forward` calls them."""
+    network = model.network
+    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    q = network.conditioning(quality)
+    y = network.analysis(pad_to_multiple(x, 64), q)
+    context = network.hyper_synthesis(torch.round(network.hyper_analysis(y, q) - model.z_median) + model.z_median, q)
+    y_hats = []
+    for k, y_k in enumerate(y.split(network.config.slices, 1)):
+        prior = network.slice_prior(k, context, q)
+        y_hats.append(network.latent_residual(k, prior.support, network.quantise_slice(y_k, prior), q))
+        if k + 1 < len(network.config.slices):
+            context = network.extend_context(k, context, prior.support, y_hats[-1], q)
+    x_hat = network.synthesis(torch.cat(y_hats, 1), q)[0, :, : picture.height, : picture.width]
+    return (x_hat * 255).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (17, 33), (64, 64), (65, 130)])
+@pytest.mark.parametrize("quality", [1, 4.3, 8])
+def test_round_trip(codec: Codec, size: tuple[int, int], quality: float) -> None:
+    picture = synthetic_picture(*size)
+    data = codec.encode(picture, quality)
+    decoded = codec.decode(data)
+    assert (decoded.mode, decoded.size) == ("RGB", size)
+    assert data == codec.encode(picture, quality)
+    steps = round(quality * 256) / 256
+    difference = np.asarray(decoded, int) - _reconstruction(codec.model, picture, steps)
+    assert np.abs(difference).max() <= 1  # of one arithmetic, but not of the very same calls
+    assert _psnr(decoded, picture) > 18
+
+
+def test_quality_is_the_trade_of_size_against_error(codec: Codec) -> None:
+    picture = synthetic_picture(130, 65)
+    files = [codec.encode(picture, quality) for quality in np.arange(1, 8.01, 0.5)]
+    assert [read_container(data).header.quality for data in files] == list(range(256, 2049, 128))
+    sizes = [len(data) for data in files]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 2 * sizes[0]
+    assert _psnr(codec.decode(files[-1]), picture) > _psnr(codec.decode(files[0]), picture)
+
+
+def test_quality_is_stored_in_steps(codec: Codec) -> None:
+    picture = synthetic_picture(8, 8)
+    assert codec.encode(picture, 3.3) == codec.encode(picture, 845 / 256)
+    assert read_container(codec.encode(picture, 3.3)).header.quality == 845
+
+
+@pytest.mark.parametrize("quality", [0, 0.99, 8.01, -3, 1e300, float("nan"), float("inf"), -float("inf")])
+def test_quality_out_of_range(codec: Codec, quality: float) -> None:
+    with pytest.raises(OptionError, match="quality"):
+        codec.encode(synthetic_picture(1, 1), quality)
+
+
+# -- kinds of pictures ----------------------------------------------------------------------------------------
+
+
+def _pixels(width: int = 9, height: int = 5, channels: int = 3) -> NDArray[np.uint8]:
+    return np.random.default_rng(7).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_gray_pictures_come_back_gray(codec: Codec, mode: str) -> None:
+    picture = synthetic_picture(40, 30).convert(mode)
+    pixels, kind = to_pixels(picture)
+    assert kind == "L"
+    np.testing.assert_array_equal(pixels, np.asarray(picture.convert("L"))[..., None].repeat(3, 2))
+    decoded = codec.decode(codec.encode(picture, 8))
+    assert (decoded.mode, decoded.size) == ("L", (40, 30))
+    if mode == "L":
+        assert _psnr(decoded, picture) > 18
+
+
+def test_gray_is_the_rounded_mean_of_the_channels(codec: Codec) -> None:
+    data = codec.encode(synthetic_picture(40, 30), 4)
+    container = read_container(data)
+    gray = write_container(dataclasses.replace(container, header=dataclasses.replace(container.header, colour=1)))
+    mean = np.asarray(codec.decode(data), np.float64).mean(2)
+    np.testing.assert_array_equal(np.asarray(codec.decode(gray)), np.floor(mean + 0.5))
+
+
+def test_palette() -> None:
+    picture = Image.fromarray(_pixels()).quantize(8)
+    expected = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(to_pixels(picture)[0], expected)
+    picture.info["transparency"] = int(np.asarray(picture).flat[0])
+    with pytest.raises(PictureError, match="transparent"):
+        to_pixels(picture)
+    picture.info["transparency"] = b"\xff" * 8
+    np.testing.assert_array_equal(to_pixels(picture)[0], expected)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "RGB"), ("LA", "L")])
+def test_alpha_is_accepted_when_opaque(mode: str, kind: str) -> None:
+    colour = Image.fromarray(_pixels()).convert(kind)
+    picture = colour.convert(mode)
+    pixels, found = to_pixels(picture)
+    assert found == kind
+    np.testing.assert_array_equal(pixels, np.asarray(colour.convert("RGB")))
+    alpha = Image.new("L", picture.size, 255)
+    alpha.putpixel((4, 2), 254)
+    picture.putalpha(alpha)
+    with pytest.raises(PictureError, match="transparent"):
+        to_pixels(picture)
+
+
+def test_transparent_colour_of_a_png() -> None:
+    """tRNS without an alpha channel: transparency counts only where the colour occurs."""
+    for colour, transparent in (((1, 2, 3), True), ((1, 2, 4), False)):
+        buffer = io.BytesIO()
+        Image.new("RGB", (3, 3), (1, 2, 3)).save(buffer, "PNG", transparency=colour)
+        picture = open_picture(buffer.getvalue())
+        if transparent:
+            with pytest.raises(PictureError, match="transparent"):
+                to_pixels(picture)
+        else:
+            assert to_pixels(picture)[0].tolist() == [[[1, 2, 3]] * 3] * 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [("CMYK", "mode CMYK"), ("I;16", "8 bits"), ("I", "8 bits"), ("F", "8 bits"), ("LAB", "LAB"), ("YCbCr", "YCbCr")],
+)
+def test_modes_that_are_not_coded(codec: Codec, mode: str, message: str) -> None:
+    with pytest.raises(PictureError, match=message):
+        codec.encode(Image.new(mode, (3, 2)), 4)
+
+
+def test_animations_are_not_coded(codec: Codec) -> None:
+    frames = [Image.new("RGB", (4, 4), (80 * k, 0, 0)) for k in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    with pytest.raises(PictureError, match="3 frames"):
+        codec.encode(buffer.getvalue())
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF")
+    assert codec.decode(codec.encode(buffer.getvalue())).size == (4, 4)
+
+
+_TURNS = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda p: np.rot90(p),
+}
+"""EXIF orientation -> from stored to upright pixels."""
+
+
+@pytest.mark.parametrize("orientation", _TURNS)
+def test_exif_orientation_is_applied(codec: Codec, orientation: int) -> None:
+    stored = _pixels()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(stored).save(buffer, "PNG", exif=exif)
+    upright = _TURNS[orientation](stored)
+    np.testing.assert_array_equal(to_pixels(open_picture(buffer.getvalue()))[0], upright)
+    assert codec.decode(codec.encode(buffer.getvalue(), 2)).size == (upright.shape[1], upright.shape[0])
+
+
+def _icc_profile(space: bytes, gamma: float) -> bytes:
+    """An ICC profile, version 2: sRGB's primaries ("RGB ") or none ("GRAY"), and a power law."""
+
+    def xyz(*values: float) -> bytes:
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in values))
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
+    white = xyz(0.9642, 1.0, 0.8249)
+    tags = {b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79), b"wtpt": white}
+    if space == b"RGB ":
+        primaries = {b"r": (0.4361, 0.2225, 0.0139), b"g": (0.3851, 0.7169, 0.0971), b"b": (0.1431, 0.0606, 0.7141)}
+        for letter, values in primaries.items():
+            tags |= {letter + b"XYZ": xyz(*values), letter + b"TRC": curve}
+    else:
+        tags[b"kTRC"] = curve
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += struct.pack(">4sII", name, start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
+    return (header + white[8:]).ljust(128, b"\0") + table + body
+
+
+@pytest.mark.parametrize(("space", "mode"), [(b"RGB ", "RGB"), (b"GRAY", "L")])
+def test_icc_profile_is_converted_to_srgb(space: bytes, mode: str) -> None:
+    picture = Image.fromarray(_pixels()).convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", icc_profile=_icc_profile(space, 1.0))
+    pixels, kind = to_pixels(open_picture(buffer.getvalue()))
+    linear = np.asarray(picture.convert("RGB"), np.float64) / 255
+    expected = 255 * np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert kind == mode
+    assert np.abs(pixels - expected).max() < 2
+    assert np.abs(pixels.astype(int) - np.asarray(picture.convert("RGB"))).max() > 50
+
+
+def test_profiles_that_do_not_fit_or_are_damaged() -> None:
+    picture = Image.fromarray(_pixels())
+    picture.info["icc_profile"] = _icc_profile(b"GRAY", 1.0)  # of another kind of picture: left alone
+    np.testing.assert_array_equal(to_pixels(picture)[0], _pixels())
+    picture.info["icc_profile"] = _icc_profile(b"RGB ", 1.0)[:200]
+    with pytest.raises(PictureError, match="ICC profile"):
+        to_pixels(picture)
+
+
+def test_unreadable_pictures(codec: Codec, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    synthetic_picture(60, 60).save(buffer, "PNG")
+    (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:900])
+    for source, message in (
+        (tmp_path / "missing.png", "no such file"),
+        (tmp_path / "cut.png", "unreadable"),
+        (tmp_path, "unreadable"),
+        (b"nonsense", "not a picture"),
+        (b"", "not a picture"),
+    ):
+        with pytest.raises(PictureError, match=message):
+            codec.encode(source)
+
+
+def test_sources_of_every_type(codec: Codec, tmp_path: Path) -> None:
+    picture, path = synthetic_picture(20, 10), tmp_path / "a.png"
+    picture.save(path)
+    expected = codec.encode(picture)
+    for source in (path, str(path), path.read_bytes()):
+        assert codec.encode(source) == expected
+
+
+# -- damage ---------------------------------------------------------------------------------------------------
+
+
+def test_every_truncation_is_an_error(codec: Codec, small: bytes) -> None:
+    for length in range(len(small)):
+        with pytest.raises(FileFormatError):
+            codec.decode(small[:length])
+
+
+def test_every_bit_flip_is_an_error(codec: Codec, small: bytes) -> None:
+    for position in range(8 * len(small)):
+        data = bytearray(small)
+        data[position // 8] ^= 1 << position % 8
+        with pytest.raises(FileFormatError):
+            codec.decode(bytes(data))
+
+
+def _mutations(payload: bytes, count: int) -> Iterator[bytes]:
+    """Another stream in place of a good one: bits flipped, words dropped, added, replaced, all random."""
+    rng = np.random.default_rng(3)
+    yield b""
+    yield bytes(len(payload))
+    yield b"\xff" * len(payload)
+    for length in range(0, len(payload), max(4, len(payload) // 160 * 4)):
+        yield payload[:length]
+    for length in (1, 2, 3, 4, 8, 40):
+        yield payload + rng.bytes(length)
+        yield rng.bytes(length) + payload
+    for _ in range(count):
+        data = bytearray(payload)
+        for _ in range(rng.choice([1, 1, 1, 5])):
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        yield bytes(data)
+        yield rng.bytes(len(payload))
+
+
+@pytest.mark.parametrize("section", ["z", "y"])
+def test_other_streams_with_a_right_crc(codec: Codec, small: bytes, section: str) -> None:
+    """Damage that the CRC does not show, or a malicious file: an error of ours or the very same symbols."""
+    container = read_container(small)
+    original = codec.decode_latents(small)
+    payload = getattr(container, section)
+    mismatches = 0
+    for mutated in _mutations(payload, 150):
+        data = write_container(dataclasses.replace(container, **{section: mutated}))
+        try:
+            latents = codec.decode_latents(data)
+        except FileFormatError as error:
+            mismatches += isinstance(error, SymbolMismatchError)
+            continue
+        np.testing.assert_array_equal(latents.z, original.z)
+        for found, expected in zip(latents.y, original.y, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        assert torch.equal(latents.y_hat, original.y_hat)
+    assert mismatches > 50
+
+
+def test_wrong_check_value(codec: Codec, small: bytes) -> None:
+    container = read_container(small)
+    header = dataclasses.replace(container.header, check=container.header.check ^ 1)
+    with pytest.raises(SymbolMismatchError, match="file is intact"):
+        codec.decode(write_container(dataclasses.replace(container, header=header)))
+
+
+def test_check_covers_the_latents_and_not_only_the_symbols(tiny_model: CodingModel, small: bytes) -> None:
+    """A mean that differs leaves the symbols as they are, but not ŷ."""
+    codec = Codec(tiny_model)
+    network, original = codec.network, codec.network.slice_prior
+
+    def other(k, context, q):  # type: ignore[no-untyped-def]
+        prior = original(k, context, q)
+        return prior._replace(mean=prior.mean + 1 / 64) if k == 1 else prior
+
+    network.slice_prior = other  # type: ignore[method-assign]
+    try:
+        with pytest.raises(SymbolMismatchError, match="arithmetic"):
+            codec.decode(small)
+    finally:
+        del network.slice_prior  # type: ignore[method-assign]
+    codec.decode(small)
+
+
+def _with_header(data: bytes, **changes: int) -> bytes:
+    container = read_container(data)
+    return write_container(Container(dataclasses.replace(container.header, **changes), container.z, container.y))
+
+
+def test_other_sizes_and_qualities_than_encoded(codec: Codec, small: bytes) -> None:
+    """Sections that are each intact but do not belong together."""
+    for change in ({"quality": 300}, {"quality": 2048}, {"width": 65}, {"width": 64 * 5, "height": 64 * 3}):
+        with pytest.raises(FileFormatError):
+            codec.decode(_with_header(small, **change))
+    with pytest.raises(FileFormatError, match="quality 9 is outside 1..8"):
+        codec.decode(_with_header(small, quality=9 * 256))
+
+
+def test_wrong_model(codec: Codec, small: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    write_tiny_model(path, seed=2)
+    other = Codec(path)
+    with pytest.raises(ModelNotFoundError, match=codec.model.header.id[:16]):
+        other.decode(small)
+    assert other.encode(synthetic_picture(1, 1), 1) != small
+
+
+def test_max_pixels(tiny_model: CodingModel, codec: Codec) -> None:
+    data = codec.encode(synthetic_picture(20, 10), 1)
+    assert Codec(tiny_model, max_pixels=200).decode(data).size == (20, 10)
+    with pytest.raises(FileFormatError, match="20x10 pixels, more than the limit of 199"):
+        Codec(tiny_model, max_pixels=199).decode(data)
+
+
+class _Forbidden:
+    """Stands for a network that must not run."""
+
+    def __init__(self, config: object) -> None:
+        self.config = config
+
+    def conditioning(self, quality: float) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"{name} was used")
+
+
+@pytest.mark.parametrize(("width", "height"), [(16777215, 16777215), (16384, 10922), (1, 16777215), (4096, 4096)])
+def test_huge_pictures_in_small_files_never_reach_the_network(
+    tiny_model: CodingModel, small: bytes, width: int, height: int
+) -> None:
+    """By `max_pixels`, or since so many symbols need a longer stream."""
+    codec = Codec(tiny_model)
+    codec.network = _Forbidden(codec.network.config)  # type: ignore[assignment]
+    with pytest.raises(FileFormatError, match=r"limit of|too few for the declared"):
+        codec.decode(_with_header(small, width=width, height=height))
+
+
+def test_streams_are_never_shorter_than_the_bound(codec: Codec) -> None:
+    """The bound that refuses short streams holds where it is tightest: flat pictures, whose symbols cost little."""
+    for size in ((1, 1), (64, 64), (300, 200)):
+        for colour in (0, 128, 255):
+            picture = Image.new("RGB", size, (colour,) * 3)
+            assert codec.decode(codec.encode(picture, 1)).size == size
+
+
+def test_errors_are_one_family() -> None:
+    assert dcae.DCAEError is DCAEError
+    assert issubclass(SymbolMismatchError, FileFormatError)
+    assert all(issubclass(e, DCAEError) for e in (FileFormatError, ModelNotFoundError, OptionError, PictureError))

@@ -1,0 +1,272 @@
+"""Metrics, rivals, complexity and the benchmark."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from dcae.cli import main
+from dcae.config import LiteConfig
+from dcae.errors import DCAEError, MissingDependencyError, OptionError
+from dcae.eval import benchmark, memory, worker
+from dcae.eval.benchmark import Results, Settings
+from dcae.eval.complexity import measure_complexity
+from dcae.eval.metrics import ms_ssim, psnr
+from dcae.eval.pictures import find_pictures, load_pixels, mosaic
+from dcae.eval.rate import Point, average, bpp_at, measure_picture, quality_at
+from dcae.eval.report import to_json, to_markdown
+from dcae.eval.rivals import JPEG, RIVALS, rival
+
+
+def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int = 64) -> list[Path]:
+    rows, columns = np.mgrid[:height, :width]
+    paths = []
+    for k in range(count):
+        channels = [128 + 90 * np.sin((rows + (c + k) * columns) / 13) for c in range(3)]
+        noise = np.random.default_rng(k).normal(0, 6, (height, width, 3))
+        paths.append(folder / f"picture{k}.png")
+        Image.fromarray((np.stack(channels, -1) + noise).clip(0, 255).astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def test_psnr_by_hand() -> None:
+    black = np.zeros((2, 2, 3), np.uint8)
+    assert psnr(black, black) == math.inf
+    assert psnr(black, np.full_like(black, 255)) == 0
+    one = black.copy()
+    one[0, 0, 0] = 6  # mean squared error 36 / 12 = 3
+    assert psnr(black, one) == psnr(one, black) == pytest.approx(10 * math.log10(255**2 / 3))
+
+
+def test_psnr_refuses_what_it_cannot_compare() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(OptionError, match="shape"):
+        psnr(picture, picture[:2])
+    with pytest.raises(OptionError, match="float32"):
+        psnr(picture, picture.astype(np.float32))
+
+
+def test_ms_ssim(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (161, 170, 3), dtype=np.uint8)
+    assert ms_ssim(picture[:160], picture[:160]) is None
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
+    with pytest.raises(MissingDependencyError, match="pip install"):
+        ms_ssim(picture, picture)
+    monkeypatch.undo()
+    pytest.importorskip("pytorch_msssim")
+    assert ms_ssim(picture, picture) == pytest.approx(1)
+    other = ms_ssim(picture, (picture // 2).astype(np.uint8))
+    assert other is not None and 0 < other < 0.99
+
+
+def test_interpolation_over_psnr() -> None:
+    # A line in the logarithm of the rate is reproduced, whatever the order of the points.
+    line = [Point(q, 0.05 * 2 ** (q / 3), 25 + q) for q in (9, 0, 3, 4, 7)]
+    assert bpp_at(line, 28) == pytest.approx(0.1)
+    assert bpp_at(line, 26.5) == pytest.approx(0.05 * 2**0.5)
+    assert bpp_at(line, 25) == pytest.approx(0.05)
+    assert bpp_at(line, 24.9) is None
+    assert bpp_at(line, 34.1) is None
+    assert bpp_at([*line, Point(99, 24.0, math.inf)], 28) == pytest.approx(0.1)
+    assert bpp_at([line[0]], 34) is None
+
+
+def test_quality_of_a_rate() -> None:
+    curve = [Point(10, 0.1, 30), Point(20, 0.2, 33), Point(40, 0.8, 38)]
+    assert quality_at(curve, 0.2) == 20
+    assert quality_at(curve, 0.4) == 30
+    assert quality_at(curve, 0.01) == 10
+
+
+def test_average() -> None:
+    curves = [[Point(1, 0.2, 30), Point(2, 0.4, 34)], [Point(1, 0.4, 32), Point(2, 0.6, 35)]]
+    assert average(curves) == [pytest.approx(Point(1, 0.3, 31)), pytest.approx(Point(2, 0.5, 34.5))]
+
+
+@pytest.mark.parametrize("quality", [8, 30, 75])
+def test_jpeg_reproduces_the_baseline(shared: Path, quality: int) -> None:
+    with (shared / "baselines" / "results.csv").open() as file:
+        row = next(
+            r
+            for r in csv.DictReader(file)
+            if (r["codec"], r["quality"], r["image"]) == ("jpeg-420", str(quality), "kodim05")
+        )
+    # The baselines' JPEG files are progressive, which is larger than sequential at low rates and smaller at high ones.
+    progressive = dataclasses.replace(JPEG, options={**JPEG.options, "progressive": True})
+    [point] = measure_picture(progressive, shared / "data" / "kodak" / "kodim05.png", [quality])
+    assert point.psnr == pytest.approx(float(row["psnr"]), abs=1e-3)
+    assert point.bpp == pytest.approx(float(row["bpp"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", list(RIVALS))
+def test_rivals_code_pictures(name: str, tmp_path: Path) -> None:
+    if not RIVALS[name].available:
+        pytest.skip("this Pillow does not write the format")
+    [path] = _write_pictures(tmp_path, 1)
+    low, high = measure_picture(rival(name), path, (10, 90))
+    assert 0 < low.bpp < high.bpp
+    assert 20 < low.psnr < high.psnr < math.inf
+
+
+def test_rivals_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match="unknown codec"):
+        rival("webp2")
+    monkeypatch.setattr("PIL.features.check", lambda feature: False)
+    with pytest.raises(OptionError, match="no AVIF"):
+        rival("avif")
+
+
+def test_mosaic(tmp_path: Path) -> None:
+    paths = _write_pictures(tmp_path, 2)
+    Image.open(paths[1]).transpose(Image.Transpose.ROTATE_270).save(paths[1])
+    first, second = (load_pixels(p) for p in paths)
+    assert second.shape == (96, 64, 3)
+    pixels = np.asarray(mosaic(paths, 200, 70))
+    assert pixels.shape == (70, 200, 3)
+    assert np.array_equal(pixels[:64, :96], first)
+    assert np.array_equal(pixels[:64, 96:192], np.rot90(second))
+    assert np.array_equal(pixels[:64, 192:], first[:, ::-1][:, :8])  # mirrored, the second time
+    assert np.array_equal(np.asarray(mosaic(paths, 1, 1)), first[:1, :1])
+
+
+def test_peak_memory_of_a_process_is_its_own() -> None:
+    ballast = np.ones(300 * 2**20, np.uint8)
+    alone, ours = memory.import_peak_mib("json"), memory.peak_mib()
+    if alone is None or ours is None:
+        pytest.skip("this system does not tell")
+    assert 2 < alone < 100 < len(ballast) / 2**20 < ours
+
+
+def test_job_in_another_process(tmp_path: Path) -> None:
+    paths = [str(p) for p in _write_pictures(tmp_path, 2)]
+    job = worker.Job("encode", "jpeg", 90, paths, str(tmp_path), repeats=2)
+    encoded, decoded = worker.measure(job), worker.measure(job.reversed())
+    assert encoded.sizes == decoded.sizes == [(tmp_path / f"{k}.jpeg").stat().st_size for k in range(2)]
+    assert encoded.psnr is None and decoded.psnr is not None and 25 < decoded.psnr < 60
+    assert min(*encoded.seconds, *decoded.seconds) > 0
+    assert encoded.peak is None or encoded.peak < 200  # without torch
+
+
+def test_failure_of_a_process_is_one_of_ours(tmp_path: Path) -> None:
+    job = worker.Job("encode", "webp2", 1.0, [], str(tmp_path))
+    with pytest.raises(DCAEError, match="unknown codec 'webp2'"):
+        worker.measure(job)
+
+
+def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
+    _write_pictures(tmp_path, 2)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("ignored")
+    lines: list[str] = []
+    found = find_pictures(tmp_path, None, lines.append)
+    assert [p.name for p in found] == ["picture0.png", "picture1.png"]
+    assert len(lines) == 1 and lines[0].startswith("broken.png: skipped")
+    assert len(find_pictures(tmp_path, 1, lines.append)) == 1
+
+
+def test_nothing_to_measure(tmp_path: Path, tiny_path: Path) -> None:
+    with pytest.raises(DCAEError, match="no readable picture"):
+        benchmark.run(Settings(tmp_path, str(tiny_path)), print)
+    with pytest.raises(OptionError, match="no such folder"):
+        find_pictures(tmp_path / "nowhere", None, print)
+    with pytest.raises(OptionError, match="unknown sections speed"):
+        Settings(tmp_path, skip=frozenset({"speed"}))
+    with pytest.raises(OptionError, match="every section"):
+        Settings(tmp_path, skip=frozenset(benchmark.SECTIONS))
+    with pytest.raises(OptionError, match="at least 1"):
+        Settings(tmp_path, limit=0)
+
+
+def test_lite_stays_within_its_budgets() -> None:
+    lite = measure_complexity(LiteConfig())
+    assert lite.parameters <= 8.0e6
+    assert 1 < lite.analysis <= 45
+    assert 1 < lite.entropy_model + lite.synthesis == lite.decoder <= 45
+
+
+def test_complexity_counts_what_is_known() -> None:
+    # The 8x8 patches' embedding takes 3 multiply-accumulates per pixel and channel, whatever the layers; so does
+    # the output, and the budget below is what is left without any layer.
+    bare = LiteConfig(widths=(32, 64), layers=("", ""), latent_channels=64, slices=(64,))
+    measured = measure_complexity(bare, 64, 128)
+    down = 4 * 32 * 64 / 256
+    head = 64 * 64 / 256
+    assert measured.analysis * 1000 == pytest.approx(3 * 32 + down + head, rel=0.01)
+    assert measured.synthesis * 1000 == pytest.approx(3 * 32 + down + head, rel=0.01)
+
+
+def test_report_compares_at_equal_psnr() -> None:
+    results = Results({"date": "today"}, ["a.png", "b.png"], 768 * 512, "DCAE lite", 4.0)
+    results.curves = {
+        "dcae": [Point(1, 0.1, 30), Point(2, 0.2, 33), Point(3, 0.7, 36)],
+        "jpeg": [Point(10, 0.2, 29), Point(20, 0.2 * 16, 33)],
+    }
+    report = to_markdown(results)
+    # JPEG doubles its rate with every dB here.
+    assert "| 1 | 30.00 | 0.1000 | 4915 | 19661 | 75.0 % |" in report
+    assert "| 2 | 33.00 | 0.2000 | 9830 | 157286 | 93.8 % |" in report
+    assert "| 3 | 36.00" not in report
+    assert "## Time" not in report
+    results.curves["jpeg"] = [Point(10, 0.2, 31), Point(20, 0.4, 32)]
+    assert "| 1 | 30.00 | 0.1000 | 4915 | – | – |" in to_markdown(results)
+
+
+def test_json_has_no_infinity() -> None:
+    results = Results({}, ["a.png"], 1, "DCAE lite", 4.0)
+    results.curves = {"jpeg": [Point(95, 8.0, math.inf)]}
+    assert json.loads(to_json(results))["curves"]["jpeg"] == [{"quality": 95, "bpp": 8.0, "psnr": None}]
+
+
+def test_end_to_end(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A process per job imports torch every time; `test_job_in_another_process` has one.
+    monkeypatch.setattr(benchmark, "measure", worker.run)
+    _write_pictures(tmp_path, 2)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    rivals = ("jpeg", "avif-psnr") if RIVALS["avif-psnr"].available else ("jpeg",)
+    settings = Settings(
+        tmp_path,
+        str(tiny_path),
+        skip=frozenset({"paper"}),
+        sizes=[(17, 33)],
+        rivals=rivals,
+        repeats=1,
+        process_rounds=1,
+    )
+    lines: list[str] = []
+    results = benchmark.run(settings, lines.append)
+    assert "broken.png" in lines[0]
+    assert list(results.complexity) == ["lite"]
+    assert list(results.curves) == ["dcae", *rivals]
+    assert [p.quality for p in results.curves["dcae"]] == list(range(1, 9))
+    assert results.sizes[0].bytes > 0 and results.sizes[0].psnr
+    assert [row.pictures for row in results.times] == [2] * len(rivals)
+    assert all(row.encode > 0 and row.decode > 0 for row in results.times)
+    assert results.process is not None and results.process.decode > 0
+    report = to_markdown(results)
+    headings = ["Complexity", "Rate and distortion", "Sizes", "Time and memory", "Whole process"]
+    assert [line[3:] for line in report.splitlines() if line.startswith("## ")] == headings
+    assert "2 pictures (picture0.png to picture1.png)" in report
+    assert json.loads(to_json(results))["pictures"] == ["picture0.png", "picture1.png"]
+
+
+def test_command(tmp_path: Path, tiny_path: Path) -> None:
+    _write_pictures(tmp_path, 2)
+    report, numbers = tmp_path / "report.md", tmp_path / "report.json"
+    arguments = ["benchmark", str(tmp_path), "-o", str(report), "--json", str(numbers), "--model", str(tiny_path)]
+    arguments += ["--pictures", "1", "--skip", "rd,sizes,time, paper,process"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "complexity: lite" in result.stderr
+    assert "## Complexity" in report.read_text() and "1 pictures" not in report.read_text()
+    assert json.loads(numbers.read_text())["pictures"] == ["picture0.png"]
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1 and "--force" in again.stderr

@@ -1,0 +1,466 @@
+"""The container and the range coding, against docs/format.md and the second decoder written from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_decoder as reference
+from numpy.typing import NDArray
+
+from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
+from dcae.codec.container import (
+    FIELDS,
+    SIGNATURE,
+    VERSION,
+    Container,
+    Header,
+    read_container,
+    write_container,
+)
+from dcae.errors import FileFormatError, ModelFileError
+from dcae.tables import MAX_ROW, PRECISION, Tables, gaussian_tables
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "format.md"
+HEADER = Header(width=300, height=2, colour=1, numerics=0, quality=1100, model=b"\x00\xffmodel.", check=0xFEDCBA98)
+TOTAL = 1 << PRECISION
+
+
+# -- the document ---------------------------------------------------------------------------------------------
+
+
+def test_header_table_of_the_document_is_the_code() -> None:
+    lines = DOCUMENT.read_text(encoding="utf-8").split("<!-- test: fields -->")[1].strip().split("\n\n")[0].splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")][:4] for line in lines[2:]]
+    expected = [
+        [f.name, f.kind, *(("", "") if f.kind == "bytes8" else (str(f.low), str(f.high)))]  # bytes8 has no range
+        for f in FIELDS
+    ]
+    assert rows == expected
+
+
+def test_constants_of_the_document() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    signature = re.search(r"signature `([0-9A-F ]+)`", text)
+    version = re.search(r"version, `([0-9A-F]+)`", text)
+    excess = re.search(r"\*excess\* is coded, a number from 0 to (\d+)", text)
+    row = re.search(r"Rows have 3 to (\d+) entries", text)
+    assert signature and version and excess and row
+    assert bytes.fromhex(signature[1]) == SIGNATURE
+    assert int(version[1], 16) == VERSION
+    assert int(excess[1]) == MAX_EXCESS
+    assert int(row[1]) == MAX_ROW
+
+
+# -- the range coder ------------------------------------------------------------------------------------------
+
+
+def _row(rng: np.random.Generator, length: int, kind: str) -> NDArray[np.int64]:
+    """Frequencies of one row: "even", "random", "skewed" (all on one entry) or "steep" (geometric)."""
+    if kind == "skewed":
+        frequencies = np.ones(length, np.int64)
+    else:
+        weights = {"even": np.ones(length), "random": rng.random(length) ** 8, "steep": 0.5 ** np.arange(length)}[kind]
+        frequencies = (weights / weights.sum() * (TOTAL - length)).astype(np.int64) + 1
+    frequencies[rng.integers(length)] += TOTAL - frequencies.sum()
+    return frequencies
+
+
+def _tables(seed: int) -> Tables:
+    rng = np.random.default_rng(seed)
+    lengths = [3, 4, 17, 300, 2821, MAX_ROW]
+    rows = [_row(rng, n, kind) for n in lengths for kind in ("even", "random", "skewed", "steep")]
+    return Tables(
+        np.concatenate(rows).astype(np.int32),
+        np.array([len(r) for r in rows], np.int32),
+        rng.integers(-MAX_ROW, MAX_ROW, len(rows), endpoint=True).astype(np.int32),
+    )
+
+
+def _split(tables: Tables) -> tuple[list[list[int]], list[int]]:
+    frequencies = [part.tolist() for part in np.split(tables.frequencies, tables.starts[1:-1])]
+    return frequencies, tables.offsets.tolist()
+
+
+def _arrays(tables: Tables, seed: int, counts: list[int]) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
+    """Symbols and rows: as the tables predict, anywhere in the row, and beyond either end up to the last excess."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for count in counts:
+        rows = rng.integers(0, len(tables.lengths), count).astype(np.uint8)
+        index = np.empty(count, np.int64)
+        for i, row in enumerate(rows):
+            length = int(tables.lengths[row])
+            frequencies = tables.frequencies[tables.starts[row] : tables.starts[row + 1]]
+            index[i] = (
+                np.searchsorted(np.cumsum(frequencies), rng.integers(TOTAL), side="right"),
+                rng.integers(length),
+                -rng.integers(0, MAX_EXCESS, endpoint=True),
+                length - 1 + rng.integers(0, MAX_EXCESS, endpoint=True),
+                rng.choice([-MAX_EXCESS, -1, 0, length - 1, length, length - 1 + MAX_EXCESS]),
+            )[rng.choice(5, p=[0.6, 0.1, 0.1, 0.1, 0.1])]
+        arrays.append(((index + tables.offsets[rows]).astype(np.int32), rows))
+    return arrays
+
+
+def _coded(tables: SymbolTables, arrays: list[tuple[NDArray[np.int32], NDArray[np.uint8]]]) -> bytes:
+    encoder = SymbolEncoder(tables)
+    for symbols, rows in arrays:
+        encoder.encode(symbols, rows)
+    return encoder.finish()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_second_decoder_reads_the_same_symbols(seed: int) -> None:
+    tables = _tables(seed)
+    arrays = _arrays(tables, seed, [1, 0, 700, 2, 0, 300])
+    stream = _coded(SymbolTables(tables), arrays)
+
+    reader = reference.SymbolReader(stream, *_split(tables))
+    decoder = SymbolDecoder(SymbolTables(tables), stream, "test")
+    for symbols, rows in arrays:
+        assert reader.read(rows.tolist()) == symbols.tolist()
+        np.testing.assert_array_equal(decoder.decode(rows), symbols)
+    assert reader.coder.at_end
+    decoder.finish()
+
+
+def test_second_decoder_with_the_gaussian_tables() -> None:
+    tables = gaussian_tables()
+    arrays = _arrays(tables, 5, [1500])
+    reader = reference.SymbolReader(_coded(SymbolTables(tables), arrays), *_split(tables))
+    assert reader.read(arrays[0][1].tolist()) == arrays[0][0].tolist()
+
+
+def _write_big_integer(intervals: list[tuple[int, int]]) -> bytes:
+    """The encoder of docs/format.md, on a number of any length."""
+    low, size, words = 0, (1 << 64) - 1, 0
+    for cumulative, frequency in intervals:
+        step = size >> 24
+        low, size = low + step * cumulative, step * frequency
+        if size < 1 << 32:
+            low, size, words = low << 32, size << 32, words + 1
+    if not intervals:
+        return b""
+    point = (low + (1 << 32) - 1) >> 32
+    stream = [point >> 32 * (words - i) & 0xFFFFFFFF for i in range(words + 1)]
+    if point == (low + size) >> 32:
+        stream.append(0)
+    return b"".join(word.to_bytes(4, "little") for word in stream)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_encoder_writes_what_the_document_says(seed: int) -> None:
+    """Every integer frequency is honoured exactly: one cumulative number off by one would change the stream."""
+    tables = _tables(seed)
+    rows = np.arange(len(tables.lengths), dtype=np.uint8).repeat(40)
+    rng = np.random.default_rng(seed)
+    index = rng.integers(1, tables.lengths[rows] - 1)  # no ends, hence no excess
+    stream = _coded(SymbolTables(tables), [((index + tables.offsets[rows]).astype(np.int32), rows)])
+    starts = tables.starts[:-1][rows]
+    cumulative = np.concatenate([[0], np.cumsum(tables.frequencies, dtype=np.int64)])
+    intervals = [
+        (int(cumulative[s + i] - cumulative[s]), int(tables.frequencies[s + i]))
+        for s, i in zip(starts, index, strict=True)
+    ]
+    assert stream == _write_big_integer(intervals)
+
+
+def test_encoder_carries_into_words_it_has_shifted_out() -> None:
+    """Streams whose carry runs through several words, which random symbols hardly ever make."""
+    tables = Tables(np.array([1, TOTAL - 2, 1], np.int32), np.array([3], np.int32), np.array([0], np.int32))
+    prepared = SymbolTables(tables)
+    inverted = 0
+    for count in range(1, 60):
+        for last in (0, 1, 2):
+            # The last entry's interval again and again keeps L + R at the top, where everything hangs on a carry.
+            symbols = np.array([2] * count + [last, 1, 2, 0], np.int32)
+            ends = int((symbols != 1).sum())
+            intervals = [((0, 1), (1, TOTAL - 2), (TOTAL - 1, 1))[s] for s in symbols] + [(0, 256)] * ends
+            stream = _coded(prepared, [(symbols, np.zeros(len(symbols), np.uint8))])
+            assert stream == _write_big_integer(intervals)
+            inverted += b"\xff\xff\xff\xff" in stream
+            reader = reference.SymbolReader(stream, *_split(tables))
+            assert reader.read([0] * len(symbols)) == symbols.tolist()
+    assert inverted > 0
+
+
+@pytest.mark.parametrize("symbol", [-1, 0, 1, 2, 3])
+def test_nothing_but_empty_arrays_and_single_symbols(symbol: int) -> None:
+    tables = SymbolTables(_tables(0))
+    empty = (np.zeros(0, np.int32), np.zeros(0, np.uint8))
+    assert _coded(tables, [empty, empty]) == b""
+    decoder = SymbolDecoder(tables, b"", "test")
+    assert decoder.decode(empty[1]).size == 0
+    decoder.finish()
+    single = (np.array([symbol], np.int32) + tables.tables.offsets[:1], np.zeros(1, np.uint8))
+    stream = _coded(tables, [empty, single, empty])
+    decoder = SymbolDecoder(tables, stream, "test")
+    decoder.decode(empty[1])
+    assert decoder.decode(single[1]) == single[0]
+    decoder.finish()
+    assert reference.SymbolReader(stream, *_split(tables.tables)).read([0]) == single[0].tolist()
+
+
+def test_clamp_reaches_exactly_the_largest_excess() -> None:
+    tables = _tables(1)
+    prepared = SymbolTables(tables)
+    rows = np.arange(len(tables.lengths), dtype=np.uint8)
+    for far in (-(2**30), 2**30):
+        clamped = prepared.clamp(np.full(len(rows), far, np.int32), rows)
+        index = clamped - tables.offsets
+        np.testing.assert_array_equal(index, -MAX_EXCESS if far < 0 else tables.lengths - 1 + MAX_EXCESS)
+        stream = _coded(prepared, [(clamped, rows)])
+        assert reference.SymbolReader(stream, *_split(tables)).read(rows.tolist()) == clamped.tolist()
+
+
+def test_longer_streams_and_odd_lengths_are_refused() -> None:
+    tables = gaussian_tables()
+    prepared = SymbolTables(tables)
+    symbols, rows = _arrays(tables, 3, [200])[0]
+    stream = _coded(prepared, [(symbols, rows)])
+    with pytest.raises(FileFormatError, match="whole number of words"):
+        SymbolDecoder(prepared, stream[:-1], "test")
+    for extra in (bytes(8), b"\xff" * 8, bytes(400)):
+        decoder = SymbolDecoder(prepared, stream + extra, "test")
+        np.testing.assert_array_equal(decoder.decode(rows), symbols)
+        with pytest.raises(FileFormatError, match="longer than its symbols"):
+            decoder.finish()
+
+
+def test_random_streams_give_symbols_or_our_error() -> None:
+    tables = _tables(2)
+    prepared, split = SymbolTables(tables), _split(tables)
+    rng = np.random.default_rng(2)
+    refused = 0
+    for _ in range(200):
+        stream = rng.bytes(4 * int(rng.integers(0, 12)))
+        rows = rng.integers(0, len(tables.lengths), 60).astype(np.uint8)
+        reader = reference.SymbolReader(stream, *split)
+        try:
+            expected = reader.read(rows.tolist())
+        except AssertionError:
+            refused += 1
+            with pytest.raises(FileFormatError, match="is not valid"):
+                SymbolDecoder(prepared, stream, "test").decode(rows)
+            continue
+        decoder = SymbolDecoder(prepared, stream, "test")
+        assert decoder.decode(rows).tolist() == expected
+        if reader.coder.at_end:
+            decoder.finish()
+        else:
+            with pytest.raises(FileFormatError):
+                decoder.finish()
+    assert 0 < refused < 200
+
+
+def test_least_bits_is_a_lower_bound_that_is_nearly_reached() -> None:
+    tables = gaussian_tables()
+    prepared = SymbolTables(tables)
+    count = 4000
+    for row in (0, 10, 30, 63):
+        best = np.argmax(tables.frequencies[tables.starts[row] : tables.starts[row + 1]]) + tables.offsets[row]
+        stream = _coded(prepared, [(np.full(count, best, np.int32), np.full(count, row, np.uint8))])
+        assert 0 <= 8 * len(stream) - count * prepared.least_bits()[row] <= 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frequencies": np.array([1, TOTAL - 3, 1], np.int32)},
+        {"frequencies": np.array([0, TOTAL - 1, 1], np.int32)},
+        {"frequencies": np.array([1, TOTAL - 2, 1], np.int64)},
+        {"frequencies": np.array([1, TOTAL - 3, 1, 1], np.int32)},
+        {"lengths": np.array([2], np.int32)},
+        {"lengths": np.array([], np.int32)},
+        {"lengths": np.array(3, np.int32)},
+        {"lengths": np.array([MAX_ROW + 1], np.int32)},
+        {"offsets": np.array([0, 0], np.int32)},
+        {"offsets": np.array([-MAX_ROW - 1], np.int32)},
+    ],
+)
+def test_malformed_tables_are_refused(change: dict[str, NDArray[np.int32]]) -> None:
+    good = {
+        "frequencies": np.array([1, TOTAL - 2, 1], np.int32),
+        "lengths": np.array([3], np.int32),
+        "offsets": np.array([0], np.int32),
+    }
+    Tables(**good)
+    with pytest.raises(ModelFileError):
+        Tables(**(good | change))
+
+
+# -- the container --------------------------------------------------------------------------------------------
+
+
+def _section(letter: bytes, payload: bytes, length: bytes | None = None) -> bytes:
+    """A section with a right CRC, whatever else is wrong with it."""
+    body = letter + (bytes([len(payload)]) if length is None else length) + payload
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+GOOD = write_container(Container(HEADER, b"zzzz", b"yyyyyyyy"))
+START = SIGNATURE + bytes([VERSION])
+H = _section(b"H", reference.read_sections(GOOD)[0][1])
+Z, Y = _section(b"Z", b"zzzz"), _section(b"Y", b"yyyyyyyy")
+
+
+def test_both_readers_agree_on_a_container() -> None:
+    assert GOOD == START + H + Z + Y
+    sections = dict(reference.read_sections(GOOD))
+    assert reference.read_header(sections["H"]) == dataclasses.asdict(HEADER)
+    assert read_container(GOOD) == Container(HEADER, sections["Z"], sections["Y"])
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16383, 16384, 300_000])
+def test_payloads_of_any_length(length: int) -> None:
+    container = Container(HEADER, bytes(length), b"\x80" * (length + 1))
+    data = write_container(container)
+    assert read_container(data) == container
+    sections = dict(reference.read_sections(data))
+    assert (sections["Z"], sections["Y"]) == (container.z, container.y)
+
+
+_NUMBERS = [field for field in FIELDS if field.kind != "bytes8"]
+
+
+@pytest.mark.parametrize("field", _NUMBERS, ids=lambda field: field.name)
+def test_header_ranges_on_write_and_read(field) -> None:  # type: ignore[no-untyped-def]
+    for value in (field.low, field.high):
+        header = dataclasses.replace(HEADER, **{field.name: value})
+        data = write_container(Container(header, b"", b""))
+        assert read_container(data).header == header
+        assert reference.read_header(reference.read_sections(data)[0][1])[field.name] == value
+    for value in (field.low - 1, field.high + 1):
+        with pytest.raises(ValueError, match=f"{field.name} = {value} "):
+            write_container(Container(dataclasses.replace(HEADER, **{field.name: value}), b"", b""))
+
+
+def _header_payload(**values: bytes) -> bytes:
+    """Section H with single fields replaced by bytes that the writer would refuse."""
+    parts = {
+        "width": b"\x01",
+        "height": b"\x01",
+        "colour": b"\x00",
+        "numerics": b"\x00",
+        "quality": b"\x80\x02",
+        "model": bytes(8),
+        "check": bytes(4),
+    }
+    assert parts.keys() >= values.keys()
+    return b"".join((parts | values).values())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": b"\x00"}, "width is 0"),
+        ({"width": b"\x80\x80\x80\x08"}, "width is 16777216"),
+        ({"height": b"\x00"}, "height is 0"),
+        ({"height": b"\xff\xff\xff\xff\x7f"}, "height is"),
+        ({"colour": b"\x02"}, "colour is 2"),
+        ({"numerics": b"\x01"}, "numerics is 1"),
+        ({"quality": b"\xff\x01"}, "quality is 255"),
+        ({"quality": b"\x81\x80\x01"}, "quality is 16385"),
+        ({"width": b"\x81\x00"}, "malformed number"),
+        ({"width": b"\x80\x80\x80\x80\x80\x01"}, "malformed number"),
+        ({"check": bytes(3)}, "the header ends too early"),
+        ({"check": bytes(5)}, "longer than its fields"),
+    ],
+)
+def test_header_fields_out_of_range_on_read(values: dict[str, bytes], message: str) -> None:
+    assert read_container(START + _section(b"H", _header_payload()) + Z + Y).header.quality == 256
+    with pytest.raises(FileFormatError, match=message):
+        read_container(START + _section(b"H", _header_payload(**values)) + Z + Y)
+
+
+def test_model_of_a_wrong_length_is_not_written() -> None:
+    with pytest.raises(ValueError, match="8 bytes"):
+        write_container(Container(dataclasses.replace(HEADER, model=b"short"), b"", b""))
+
+
+def test_unknown_optional_sections_are_skipped() -> None:
+    for letter in (b"a", b"y", b"z"):
+        extra = _section(letter, b"whatever")
+        for data in (START + extra + H + Z + Y, START + H + extra + extra + Z + Y, START + H + Z + extra + Y):
+            assert read_container(data) == read_container(GOOD)
+            assert dict(reference.read_sections(data))["Y"] == b"yyyyyyyy"
+        damaged = START + H + extra[:-1] + bytes([extra[-1] ^ 1]) + Z + Y
+        with pytest.raises(FileFormatError, match="CRC"):
+            read_container(damaged)
+
+
+@pytest.mark.parametrize("letter", [b"A", b"X", b"1", b"\x00", b"\xe9", b"{", b"`"])
+def test_unknown_critical_sections_are_refused(letter: bytes) -> None:
+    with pytest.raises(FileFormatError, match=r"unknown critical section.*newer dcae"):
+        read_container(START + H + _section(letter, b"whatever") + Z + Y)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (Z + H + Y, "before the header"),
+        (Y + H + Z, "before the header"),
+        (H + H + Z + Y, "repeated"),
+        (H + Z + Z + Y, "repeated"),
+        (H + Y, "missing"),
+        (H + Y + Z, "after the last section"),
+        (H + Z + Y + Y, "after the last section"),
+        (H + Z + Y + b"\x00", "1 bytes after the last section"),
+        (H + Z + Y + _section(b"x", b""), "after the last section"),
+        (H + Z, "too early"),
+        (b"", "too early"),
+        (H + Z + _section(b"Y", b"yyyyyyyy", b"\x88\x00"), "malformed number"),
+        (H + Z + _section(b"Y", b"yyyyyyyy", b"\x88\x80\x80\x80\x80\x00"), "malformed number"),
+        (H + Z + _section(b"Y", b"yyyyyyyy", b"\x88\x80\x80\x80\x80\x01"), "malformed number"),
+        (H + Z + _section(b"Y", b"yyyyyyyy", b"\xff\xff\xff\xff\x7f"), "too early"),
+    ],
+)
+def test_sections_out_of_place(body: bytes, message: str) -> None:
+    with pytest.raises(FileFormatError, match=message):
+        read_container(START + body)
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_other_versions_are_refused(version: int) -> None:
+    with pytest.raises(FileFormatError, match=f"version {version}, this dcae reads {VERSION}"):
+        read_container(SIGNATURE + bytes([version]) + H + Z + Y)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"\r\n", b"\n"),
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: data.replace(b"\r", b"\n"),
+        lambda data: data.replace(b"\n", b"\r"),
+        lambda data: bytes(byte & 0x7F for byte in data),
+        lambda data: data.decode("latin-1").encode("utf-8"),
+        lambda data: data.decode("utf-8", "replace").encode("utf-8"),
+    ],
+    ids=["CRLF to LF", "LF to CRLF", "CR to LF", "LF to CR", "7 bits", "latin-1 to utf-8", "not utf-8"],
+)
+def test_transfer_in_text_mode_is_named(damage) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(FileFormatError, match="text mode"):
+        read_container(damage(GOOD))
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0" + bytes(20), b"\x89PNG\r\n\x1a\n" + bytes(20), b"DCAE", bytes(99)])
+def test_foreign_files(data: bytes) -> None:
+    with pytest.raises(FileFormatError, match=r"not a \.dcae file"):
+        read_container(data)
+
+
+def test_every_truncation_and_bit_flip_of_a_container() -> None:
+    for length in range(len(GOOD)):
+        with pytest.raises(FileFormatError, match="truncated"):
+            read_container(GOOD[:length])
+    for position in range(8 * len(GOOD)):
+        data = bytearray(GOOD)
+        data[position // 8] ^= 1 << position % 8
+        with pytest.raises(FileFormatError):
+            read_container(bytes(data))
