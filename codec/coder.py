@@ -24,8 +24,8 @@ MAX_EXCESS = 0xFFFF
 _EXCESS_MODEL = constriction.stream.model.Uniform(MAX_EXCESS + 1)
 
 
-class _Rows:
-    """constriction models of a table's rows, built when first used."""
+class SymbolTables:
+    """Tables prepared for coding, constriction's models built when first used; encoders and decoders share one."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
@@ -56,10 +56,6 @@ def _groups(rows: Rows) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
     ends = np.cumsum(np.bincount(rows, minlength=1))
     begins = np.concatenate([[0], ends[:-1]])
     return order, [(r, int(b), int(e)) for r, (b, e) in enumerate(zip(begins, ends, strict=True)) if b < e]
-
-
-class SymbolTables(_Rows):
-    """Tables prepared for coding; share one between encoders and decoders."""
 
 
 class SymbolEncoder:

@@ -41,7 +41,8 @@ def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     Raises:
         PictureError: transparency, CMYK, more than 8 bits per channel, several frames.
     """
-    if getattr(image, "n_frames", 1) > 1:
+    # The further frames of MPO, what some cameras call JPEG, are previews and depth maps of the first.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise PictureError(f"the picture has {image.n_frames} frames; only single pictures are coded, extract one")  # type: ignore[attr-defined]
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)

@@ -56,18 +56,19 @@ def _derived(source: str, suffix: str) -> str:
 @main.command()
 @click.argument("picture")
 @click.option("-o", "--output", help="Output file, - for stdout.  [default: the picture's name with .dcae]")
-@click.option("-q", "--quality", default=4.0, show_default=True, help="1 (small) to 8 (good), any number between.")
+@click.option("-q", "--quality", type=float, help="1 (small) to 8 (good), any number between.  [default: 4]")
 @_model
 @_device
 @_force
-def encode(picture: str, output: str | None, quality: float, model: str | None, device: str, force: bool) -> None:
+def encode(
+    picture: str, output: str | None, quality: float | None, model: str | None, device: str, force: bool
+) -> None:
     """Compress PICTURE (a file that Pillow reads, - for stdin)."""
     output = output or _derived(picture, ".dcae")
     check_output(output, force)
     header = find_model(model or DEFAULT_MODEL)
-    low, high = header.config.qualities
-    if not low <= quality <= high:
-        raise OptionError(f"quality {quality:g} is outside {low:g}..{high:g}, which model {header.path.stem} covers")
+    quality = header.config.default_quality if quality is None else quality
+    header.config.lambda_of(quality)  # before anything heavy is imported
     from dcae.codec.picture import open_picture
 
     image = open_picture(read_bytes(picture) if picture == "-" else picture)

@@ -51,6 +51,11 @@ class DCAEConfig:
         """Lowest and highest quality, (1, number of λ)."""
         return 1.0, float(len(self.lambdas))
 
+    @property
+    def default_quality(self) -> float:
+        """4, or the highest there is."""
+        return min(4.0, self.qualities[1])
+
     def lambda_of(self, quality: float) -> float:
         """λ of a quality in [1, len(lambdas)], log-linear between the anchors."""
         low, high = self.qualities

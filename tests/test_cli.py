@@ -105,15 +105,29 @@ def test_standard_input_and_output(dcae: Dcae, tiny_model: CodingModel) -> None:
     encoded = dcae("encode", "-", "--model", "tiny", data=buffer.getvalue())
     assert encoded.stdout_bytes == Codec(tiny_model).encode(buffer.getvalue())
     assert encoded.stderr.startswith(f"-: {len(encoded.stdout_bytes)} bytes, ")
-
-    # Once through real pipes.
-    command = [sys.executable, "-m", "dcae", "decode", "-"]
-    done = subprocess.run(command, input=encoded.stdout_bytes, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    decoded = Image.open(io.BytesIO(done.stdout))
-    assert (decoded.format, decoded.size) == ("PNG", (20, 10))
-    assert done.stderr.startswith(b"-: ")
+    decoded = dcae("decode", "-", data=encoded.stdout_bytes)
+    picture = Image.open(io.BytesIO(decoded.stdout_bytes))
+    assert (picture.format, picture.size) == ("PNG", (20, 10))
+    assert decoded.stderr.startswith(f"-: {len(encoded.stdout_bytes)} bytes, ")
     assert _here() == set()
+
+
+def test_process_with_pipes_imports_nothing_of_training_and_evaluation(dcae: Dcae, file: bytes) -> None:
+    names = ("torch", "compressai", "tensorboard", "torchvision", "matplotlib", "pytorch_msssim", "scipy", "dcae.train")
+    code = f"""
+import sys
+from dcae.cli import main
+main(["encode", "photo.png", "--model", "tiny", "-o", "new.dcae"], standalone_mode=False)
+main(["decode", "-"], standalone_mode=False)
+print([name for name in {names} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=file, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(io.BytesIO(done.stdout)).size == (40, 30)
+    assert Path("new.dcae").stat().st_size > 0
+    reports = done.stderr.decode().splitlines()
+    assert [line.split(":")[0] for line in reports[:2]] == ["new.dcae", "-"]
+    assert reports[2:] == ["['torch']"]
 
 
 def test_no_traceback_and_exit_code_in_a_process(tmp_path: Path) -> None:
@@ -209,7 +223,10 @@ def test_unwritable_folder_leaves_nothing(dcae: Dcae, file: bytes, monkeypatch: 
 
     monkeypatch.setattr(os, "replace", refuse)
     before = _here()
-    for arguments in (["encode", "photo.png", "--model", "tiny", "-o", "new.dcae"], ["decode", "photo.dcae", "--force"]):
+    for arguments in (
+        ["encode", "photo.png", "--model", "tiny", "-o", "new.dcae"],
+        ["decode", "photo.dcae", "--force"],
+    ):
         _assert_fails(dcae(*arguments), "cannot be written (Permission denied)")
     assert _here() == before
     assert Path("photo.png").read_bytes()[:4] == b"\x89PNG"

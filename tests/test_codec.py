@@ -7,6 +7,7 @@ import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -322,8 +323,9 @@ def test_other_streams_with_a_right_crc(codec: Codec, small: bytes, section: str
     original = codec.decode_latents(small)
     payload = getattr(container, section)
     mismatches = 0
-    for mutated in _mutations(payload, 150):
-        data = write_container(dataclasses.replace(container, **{section: mutated}))
+    for mutated in _mutations(payload, 80):
+        streams = {"z": container.z, "y": container.y} | {section: mutated}
+        data = write_container(Container(container.header, **streams))
         try:
             latents = codec.decode_latents(data)
         except FileFormatError as error:
@@ -334,6 +336,15 @@ def test_other_streams_with_a_right_crc(codec: Codec, small: bytes, section: str
             np.testing.assert_array_equal(found, expected)
         assert torch.equal(latents.y_hat, original.y_hat)
     assert mismatches > 50
+
+
+@pytest.mark.parametrize("section", ["z", "y"])
+def test_streams_with_words_left_over(codec: Codec, small: bytes, section: str) -> None:
+    container = read_container(small)
+    streams = {"z": container.z, "y": container.y}
+    streams[section] += bytes(8)
+    with pytest.raises(FileFormatError, match=f"the stream of {section} is longer than its symbols"):
+        codec.decode(write_container(Container(container.header, **streams)))
 
 
 def test_wrong_check_value(codec: Codec, small: bytes) -> None:
@@ -357,11 +368,11 @@ def test_check_covers_the_latents_and_not_only_the_symbols(tiny_model: CodingMod
         with pytest.raises(SymbolMismatchError, match="arithmetic"):
             codec.decode(small)
     finally:
-        del network.slice_prior  # type: ignore[method-assign]
+        del network.slice_prior
     codec.decode(small)
 
 
-def _with_header(data: bytes, **changes: int) -> bytes:
+def _with_header(data: bytes, **changes: Any) -> bytes:
     container = read_container(data)
     return write_container(Container(dataclasses.replace(container.header, **changes), container.z, container.y))
 
@@ -371,7 +382,7 @@ def test_other_sizes_and_qualities_than_encoded(codec: Codec, small: bytes) -> N
     for change in ({"quality": 300}, {"quality": 2048}, {"width": 65}, {"width": 64 * 5, "height": 64 * 3}):
         with pytest.raises(FileFormatError):
             codec.decode(_with_header(small, **change))
-    with pytest.raises(FileFormatError, match="quality 9 is outside 1..8"):
+    with pytest.raises(FileFormatError, match=r"quality 9 is outside 1\.\.8"):
         codec.decode(_with_header(small, quality=9 * 256))
 
 
@@ -427,3 +438,13 @@ def test_errors_are_one_family() -> None:
     assert dcae.DCAEError is DCAEError
     assert issubclass(SymbolMismatchError, FileFormatError)
     assert all(issubclass(e, DCAEError) for e in (FileFormatError, ModelNotFoundError, OptionError, PictureError))
+
+
+def test_mpo_is_its_first_frame(tiny: Codec) -> None:
+    first, second = synthetic_picture(32, 24), Image.new("RGB", (8, 8))
+    file = io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second], quality=95)
+    opened = open_picture(file.getvalue())
+    assert opened.format == "MPO"
+    assert opened.n_frames == 2  # type: ignore[attr-defined]
+    assert to_pixels(opened)[0].shape == (24, 32, 3)

@@ -449,7 +449,9 @@ def test_transfer_in_text_mode_is_named(damage) -> None:  # type: ignore[no-unty
         read_container(damage(GOOD))
 
 
-@pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0" + bytes(20), b"\x89PNG\r\n\x1a\n" + bytes(20), b"DCAE", bytes(99)])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xd8\xff\xe0" + bytes(20), b"\x89PNG\r\n\x1a\n" + bytes(20), b"DCAE", bytes(99)]
+)
 def test_foreign_files(data: bytes) -> None:
     with pytest.raises(FileFormatError, match=r"not a \.dcae file"):
         read_container(data)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers import TINY
 from torch import Tensor, nn
 
 from dcae.blocks import WindowAttention, depth_to_space, space_to_depth
@@ -15,18 +16,7 @@ from dcae.presets import build_model
 
 pytest.importorskip("compressai", reason="the densities for training come from compressai")
 
-SMALL = {
-    "widths": (32, 64),
-    "layers": ("C", "CSS"),
-    "latent_channels": 32,
-    "slices": (8, 24),
-    "hyper_channels": 16,
-    "hyper_width": 32,
-    "context_width": 32,
-    "dictionary_width": 32,
-    "dictionary_entries": 16,
-    "residual_width": 16,
-}
+SMALL = TINY | {"layers": ("C", "CSS")}
 
 
 def _small(**overrides: object) -> nn.Module:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import TINY
 from PIL import Image
 
 from dcae.codec.codec import Codec
@@ -20,19 +21,6 @@ from dcae.train.config import TrainConfig
 from dcae.train.data import Patches, load_folder, split
 from dcae.train.export import export_checkpoint
 from dcae.train.loop import train
-
-SMALL = {
-    "widths": [32, 64],
-    "layers": ["C", "S"],
-    "latent_channels": 32,
-    "slices": [8, 24],
-    "hyper_channels": 16,
-    "hyper_width": 32,
-    "context_width": 32,
-    "dictionary_width": 32,
-    "dictionary_entries": 16,
-    "residual_width": 16,
-}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +41,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _settings(**changes: object) -> TrainConfig:
-    values: dict[str, object] = {"overrides": SMALL, "steps": 12, "batch": 4, "patch": 64, "warmup": 4, "bf16": False}
+    values: dict[str, object] = {"overrides": TINY, "steps": 12, "batch": 4, "patch": 64, "warmup": 4, "bf16": False}
     return TrainConfig(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -112,7 +100,7 @@ def test_continues_from_its_checkpoint(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_adam_and_single_lambda(pictures: Path, tmp_path: Path) -> None:
-    settings = _settings(steps=2, optimizer="adam", overrides=SMALL | {"lambdas": [0.0067]})
+    settings = _settings(steps=2, optimizer="adam", overrides=TINY | {"lambdas": [0.0067]})
     checkpoint = train(settings, pictures, tmp_path)
     header = export_checkpoint(checkpoint, tmp_path / "model.safetensors", {})
     assert header.config.lambdas == (0.0067,)

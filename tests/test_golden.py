@@ -1,0 +1,178 @@
+"""Files written once that every later version decodes to the same symbols.
+
+`tests/golden` holds a tiny model, some `.dcae` files made with it, and golden.json with what they contain: the header
+fields, the table row of every symbol of y, and the SHA-256 of the symbols (z, then the slices of y, int32 little
+endian). A change of the format, of a network or of the coder that leads elsewhere fails here, and then wants a new
+version number rather than new files.
+
+While version 1 is not released, or beside a new version's files, they are made anew with
+
+    DCAE_REGENERATE_GOLDEN=1 pytest tests/test_golden.py
+
+float32 networks may lead other machines to other rows. The entropy coding is therefore tested with the recorded rows,
+everywhere; the networks strictly where torch and its rounding are those that made the files, and elsewhere only if
+the check value agrees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_decoder as reference
+import torch
+import torch.nn.functional as F
+from helpers import synthetic_picture, write_tiny_model
+from numpy.typing import ArrayLike, NDArray
+
+from dcae.codec.codec import Codec
+from dcae.codec.coder import SymbolDecoder, SymbolTables
+from dcae.codec.container import read_container
+from dcae.errors import SymbolMismatchError
+
+FOLDER = Path(__file__).with_name("golden")
+MODEL = FOLDER / "tiny.safetensors"
+RECORD = FOLDER / "golden.json"
+PICTURES = {
+    "pixel": (1, 1, "RGB", 1.0),
+    "wide": (130, 33, "RGB", 2.5),
+    "tall": (50, 97, "RGB", 8.0),
+    "gray": (64, 64, "L", 4.0),
+}
+"""Name -> width, height, mode, quality."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The number of threads may change the order of sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _arithmetic() -> str:
+    """Names the machine and torch, with a fingerprint of how they round the kinds of sums that networks consist of."""
+    generator = torch.Generator().manual_seed(0)
+    digest = hashlib.sha256()
+    for inputs, outputs in ((16, 48), (32, 64), (64, 16), (192, 16)):
+        for samples in (1, 16, 64, 256):
+            x = torch.randn(1, samples, inputs, generator=generator)
+            y = F.linear(x, torch.randn(outputs, inputs, generator=generator))
+            image = x.mT.reshape(1, inputs, samples, 1).expand(-1, -1, -1, 4).contiguous()
+            z = F.conv2d(image, torch.randn(inputs, 1, 3, 3, generator=generator), padding=1, groups=inputs)
+            for values in (y, z, y.softmax(-1), F.layer_norm(y, (outputs,)), y.exp()):
+                digest.update(values.contiguous().numpy().tobytes())
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {capability} torch {torch.__version__} {digest.hexdigest()[:16]}"
+
+
+def _digest(arrays: Iterable[ArrayLike]) -> str:
+    return hashlib.sha256(b"".join(np.asarray(a, "<i4").tobytes() for a in arrays)).hexdigest()
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    fields = reference.read_header(reference.read_sections(data)[0][1])
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+@pytest.mark.skipif("DCAE_REGENERATE_GOLDEN" not in os.environ, reason="makes the files anew; see the docstring")
+def test_regenerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[NDArray[np.uint8]] = []
+    decode = SymbolDecoder.decode
+
+    def recording(self: SymbolDecoder, rows_: NDArray[np.uint8]) -> NDArray[np.int32]:
+        rows.append(rows_)
+        return decode(self, rows_)
+
+    monkeypatch.setattr(SymbolDecoder, "decode", recording)
+    monkeypatch.setattr("dcae.export._LARGE", 0)  # all weights in float16: half the size
+    FOLDER.mkdir(exist_ok=True)
+    write_tiny_model(MODEL)
+    codec = Codec(MODEL)
+    files = {}
+    for seed, (name, (width, height, mode, quality)) in enumerate(PICTURES.items()):
+        data = codec.encode(synthetic_picture(width, height, seed).convert(mode), quality)
+        (FOLDER / f"{name}.dcae").write_bytes(data)
+        rows.clear()
+        latents = codec.decode_latents(data)
+        files[name] = {
+            "header": _header(data),
+            "rows": [slice_.astype(np.uint8).tobytes().hex() for slice_ in rows[1:]],  # the first are those of z
+            "symbols": _digest([latents.z, *latents.y]),
+        }
+    record = {"arithmetic": _arithmetic(), "model": codec.model.header.id, "files": files}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(RECORD.read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(MODEL)
+
+
+def test_files_are_all_there_and_small(record: dict[str, Any]) -> None:
+    assert record["files"].keys() == PICTURES.keys()
+    assert {path.stem for path in FOLDER.glob("*.dcae")} == PICTURES.keys()
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 320_000
+
+
+def test_model_still_has_its_id(record: dict[str, Any], codec: Codec) -> None:
+    assert codec.model.header.id == record["model"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_container_and_entropy_coding(record: dict[str, Any], codec: Codec, name: str) -> None:
+    """With the recorded rows; by both decoders."""
+    data = (FOLDER / f"{name}.dcae").read_bytes()
+    expected = record["files"][name]
+    assert _header(data) == expected["header"]
+    container = read_container(data)
+    config = codec.network.config
+    positions = -(-container.header.height // 64) * -(-container.header.width // 64)
+    rows_z = [channel for channel in range(config.hyper_channels) for _ in range(positions)]
+    rows_y = [list(bytes.fromhex(slice_)) for slice_ in expected["rows"]]
+    assert [len(rows) for rows in rows_y] == [16 * positions * channels for channels in config.slices]
+
+    second, first = [], []
+    for stream, tables, arrays in (
+        (container.z, codec.model.tables_z, [rows_z]),
+        (container.y, codec.model.tables_y, rows_y),
+    ):
+        frequencies = [row.tolist() for row in np.split(tables.frequencies, tables.starts[1:-1])]
+        reader = reference.SymbolReader(stream, frequencies, tables.offsets.tolist())
+        second += [reader.read(rows) for rows in arrays]
+        decoder = SymbolDecoder(SymbolTables(tables), stream, name)
+        first += [decoder.decode(np.array(rows, np.uint8)) for rows in arrays]
+    assert _digest(second) == expected["symbols"]
+    assert _digest(first) == expected["symbols"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_networks(record: dict[str, Any], codec: Codec, name: str) -> None:
+    data = (FOLDER / f"{name}.dcae").read_bytes()
+    try:
+        latents = codec.decode_latents(data)
+    except SymbolMismatchError:
+        if _arithmetic() == record["arithmetic"]:
+            raise
+        pytest.skip(f"made by {record['arithmetic']}, and {_arithmetic()} comes to other symbols")
+    assert _digest([latents.z, *latents.y]) == record["files"][name]["symbols"]
+
+    width, height, mode, _ = PICTURES[name]
+    picture = codec.decode(data)
+    assert (picture.size, picture.mode) == ((width, height), mode)
+    source = synthetic_picture(width, height, list(PICTURES).index(name)).convert(mode)
+    assert np.abs(np.asarray(picture, float) - np.asarray(source, float)).mean() < 20
