@@ -16,6 +16,7 @@ from torch import Tensor
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import (
     COLOURS,
+    MAX_SIDE,
     NUMERICS,
     QUALITY_STEPS,
     Container,
@@ -24,7 +25,7 @@ from dcae.codec.container import (
     write_container,
 )
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
-from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, SymbolMismatchError
+from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
 from dcae.installed import find_model
 from dcae.modelfile import CodingModel, load_model
 from dcae.network import pad_to_multiple
@@ -39,7 +40,7 @@ class Codec:
     Args:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
         device: torch device of the networks.
-        max_pixels: pictures that declare more are refused before anything is allocated.
+        max_pixels: larger pictures are refused, those of files before anything is allocated.
 
     Raises:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
@@ -58,19 +59,23 @@ class Codec:
         self._tables_z = SymbolTables(self.model.tables_z)
 
     @torch.inference_mode()
-    def encode(self, image: Image.Image | str | Path | bytes, quality: float = 4.0) -> bytes:
+    def encode(self, image: Image.Image | str | Path | bytes, quality: float | None = None) -> bytes:
         """A picture as the bytes of a `.dcae` file.
 
         Args:
             image: a Pillow picture, a path, or the bytes of a picture file.
             quality: 1 (smallest file) to 8 with the default model, any number between; stored in steps of 1/256.
+                By default 4, or the highest that the model has.
 
         Raises:
             PictureError: unreadable, or of a kind that is not coded.
             OptionError: a quality that the model does not cover.
         """
         picture = image if isinstance(image, Image.Image) else open_picture(image)
+        self._check_size(picture.width, picture.height, PictureError)
         pixels, mode = to_pixels(picture)
+        if quality is None:
+            quality = self.network.config.default_quality
         steps = round(quality * QUALITY_STEPS) if np.isfinite(quality) else 0
         self.network.config.lambda_of(steps / QUALITY_STEPS)
         q = self.network.conditioning(steps / QUALITY_STEPS)
@@ -192,15 +197,18 @@ class Codec:
                 f"the file was written with model {header.model.hex()}, loaded is "
                 f"{self.model.header.short_id.hex()}; pass the right one with --model"
             )
-        if header.width * header.height > self.max_pixels:
-            raise FileFormatError(
-                f"the file declares {header.width}x{header.height} pixels, more than the limit of "
-                f"{self.max_pixels}; raise max_pixels if you trust it"
-            )
+        self._check_size(header.width, header.height, FileFormatError)
         try:
             self.network.config.lambda_of(header.quality / QUALITY_STEPS)
         except OptionError as error:
             raise FileFormatError(f"the file's {error}") from error
+
+    def _check_size(self, width: int, height: int, error: type[DCAEError]) -> None:
+        if width * height > self.max_pixels or max(width, height) > MAX_SIDE:
+            raise error(
+                f"{width}x{height} pixels are more than the limit of {self.max_pixels}; "
+                "raise max_pixels if you trust the file and have the memory"
+            )
 
     def _check_lengths(self, container: Container, samples: int) -> None:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +14,26 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from dcae.errors import PictureError
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's readers raise on damaged files."""
+_SRGB_NAMES = {
+    "sRGB IEC61966-2.1",
+    "sRGB",
+    "sRGB built-in",
+    "sRGB2014",
+    "IEC 61966-2-1 Default RGB Colour Space - sRGB",
+}
 
 
 def open_picture(source: str | Path | BinaryIO | bytes) -> Image.Image:
@@ -22,14 +45,21 @@ def open_picture(source: str | Path | BinaryIO | bytes) -> Image.Image:
     name = str(source) if isinstance(source, str | Path) else "the picture"
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        _refuse_deep(image)
         image.load()
     except FileNotFoundError as error:
         raise PictureError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that Pillow can read") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
         raise PictureError(f"{name}: unreadable ({error})") from error
     return image
+
+
+def _refuse_deep(image: Image.Image) -> None:
+    """Pillow reads 16-bit colour as 8 bits without a word; what is stored shows only before it is decoded."""
+    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", [])) and not image.mode.startswith("I"):
+        raise PictureError("the picture has 16 bits per channel, which are not coded; convert it to 8 bits")
 
 
 def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
@@ -44,10 +74,14 @@ def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     # The further frames of MPO, what some cameras call JPEG, are previews and depth maps of the first.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise PictureError(f"the picture has {image.n_frames} frames; only single pictures are coded, extract one")  # type: ignore[attr-defined]
+    _refuse_deep(image)
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    with suppress(*_UNREADABLE):  # a damaged EXIF block says nothing of the pixels
+        image = ImageOps.exif_transpose(image)
+    if min(image.size) < 1:
+        raise PictureError(f"the picture has no pixels ({image.width}x{image.height})")
     if image.has_transparency_data:
-        image = image.convert("RGBA" if image.mode not in ("LA", "La") else "LA")
+        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
             raise PictureError("the picture has transparent pixels, which are not coded; flatten it first")
         image = image.convert(image.mode[:-1])
@@ -68,7 +102,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, mode: str) -> Image.Imag
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != {"RGB": "RGB", "L": "GRAY"}[mode]:
             return image
-        if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+        if mode == "RGB" and ImageCms.getProfileDescription(source).strip() in _SRGB_NAMES:
             return image
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:

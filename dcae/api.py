@@ -13,19 +13,20 @@ from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id
 
 
 @lru_cache(maxsize=2)
-def _codec(path: Path, device: str) -> Codec:
+def _codec(path: Path, identity: str, device: str) -> Codec:
     return Codec(path, device)
 
 
 def encode(
     image: Image.Image | str | Path | bytes,
-    quality: float = 4.0,
+    quality: float | None = None,
     *,
     model: str | Path = DEFAULT_MODEL,
     device: str = "cpu",
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file; see :meth:`dcae.Codec.encode`."""
-    return _codec(find_model(model).path, device).encode(image, quality)
+    header = find_model(model)
+    return _codec(header.path, header.id, device).encode(image, quality)
 
 
 def decode(data: bytes, *, model: str | Path | None = None, device: str = "cpu") -> Image.Image:
@@ -35,4 +36,4 @@ def decode(data: bytes, *, model: str | Path | None = None, device: str = "cpu")
         model: name or path; by default the installed model that the file names.
     """
     header = find_model(model) if model is not None else find_model_by_id(read_file_header(data).model)
-    return _codec(header.path, device).decode(data)
+    return _codec(header.path, header.id, device).decode(data)

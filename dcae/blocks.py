@@ -129,7 +129,17 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero_linear(channels, channels)
         self.position_bias = nn.Parameter(torch.zeros(self.heads, (2 * window - 1) ** 2))
+        self._frozen_bias: Tensor | None = None
         self._masks: dict[tuple[int, int, torch.device, torch.dtype], Tensor | None] = {}
+
+    def _bias(self) -> Tensor:
+        """(heads, tokens, tokens): what the relative position of two tokens adds to their logit."""
+        return self.position_bias[:, torch.from_numpy(_relative_index(self.window)).to(self.position_bias.device)]
+
+    @torch.no_grad()
+    def freeze_bias(self) -> None:
+        """Look the table of positions up once and for all."""
+        self._frozen_bias = self._bias()
 
     def _mask(self, height: int, width: int, like: Tensor) -> Tensor | None:
         key = (height, width, like.device, like.dtype)
@@ -153,8 +163,7 @@ class WindowAttention(nn.Module):
         rows, cols = (height + bottom) // w, (width + right) // w
         qkv = qkv.reshape(b, rows, w, cols, w, 3, self.heads, c // self.heads).permute(5, 0, 1, 3, 6, 2, 4, 7)
         query, key, value = qkv.reshape(3, b * rows * cols, self.heads, w * w, c // self.heads)
-        index = torch.from_numpy(_relative_index(w)).to(x.device)
-        bias = self.position_bias[:, index].to(query.dtype)
+        bias = (self._bias() if self._frozen_bias is None else self._frozen_bias).to(query.dtype)
         if (mask := self._mask(height, width, query)) is not None:
             bias = (bias + mask).repeat(b, 1, 1, 1)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

@@ -174,16 +174,16 @@ def models() -> None:
 @main.command("import-checkpoint")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, help="Model file to write (.safetensors).")
-@click.option("--lambda", "lambda_", type=float, required=True, help="The λ it was trained for.")
+@click.option("--lambda", "lambda_", type=float, help="The λ it was trained for, which checkpoints do not say.")
 @_force
-def import_checkpoint(checkpoint: str, output: str, lambda_: float, force: bool) -> None:
+def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force: bool) -> None:
     """Turn a published DCAE CHECKPOINT (.pth.tar) into a model file."""
     check_output(output, force)
     from dcae.export import export_model
     from dcae.importer import import_checkpoint as read
 
-    network = read(checkpoint, lambda_)
-    record = {"imported_from": Path(checkpoint).name, "lambda": lambda_}
+    network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
+    record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
     header = export_model(network, Path(output), record, half=False)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)
 

@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 
 from dcae.errors import OptionError
 
+MAX_ANCHORS = 64
+"""What the quality field of a `.dcae` file can tell apart."""
+
 
 def anchor_lambdas(count: int = 8, lowest: float = 0.0009, highest: float = 0.1152) -> tuple[float, ...]:
     """`count` values of λ spaced log-linearly from `lowest` to `highest`, both included."""
@@ -43,6 +46,8 @@ class DCAEConfig:
             raise OptionError(f"lambdas must be positive numbers, got {self.lambdas}")
         if any(a >= b for a, b in zip(self.lambdas, self.lambdas[1:], strict=False)):
             raise OptionError(f"lambdas must be strictly increasing, got {self.lambdas}")
+        if len(self.lambdas) > MAX_ANCHORS:
+            raise OptionError(f"at most {MAX_ANCHORS} lambdas, got {len(self.lambdas)}")
         if min(self.slices, default=0) < 1 or sum(self.slices) != self.latent_channels:
             raise OptionError(f"slices {self.slices} do not add up to {self.latent_channels} latent channels")
 
@@ -98,6 +103,18 @@ class LiteConfig(DCAEConfig):
     """Channels of a dictionary entry."""
     residual_width: int = 64
     """Hidden channels of the latent residual prediction."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pairs = (self.widths, self.layers, self.expansions)
+        if any(len(pair) != 2 for pair in pairs) or set("".join(self.layers)) - set("CS"):
+            raise OptionError("widths, layers (of C and S) and expansions have two entries, for H/8 and H/16")
+        numbers = (*self.widths, *self.expansions, self.head_channels, self.window, self.hyper_width)
+        if min(*numbers, self.context_width, self.dictionary_width, self.residual_width) < 1:
+            raise OptionError("widths, expansions, heads and windows must be at least 1")
+        attending = [w for w, layers in zip(self.widths, self.layers, strict=True) if "S" in layers]
+        if any(width % self.head_channels for width in (*attending, self.dictionary_width)):
+            raise OptionError(f"widths with attention must be multiples of {self.head_channels} head channels")
 
 
 @dataclass(frozen=True)

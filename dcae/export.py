@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from dcae.errors import ModelFileError
 from dcae.modelfile import CodingModel, ModelHeader, write_model
 from dcae.network import DCAE
 from dcae.tables import Tables, gaussian_tables
@@ -35,7 +37,7 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
     }
     bad = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if bad:
-        raise ValueError(f"weights that are not finite, or too large for float16: {', '.join(bad[:3])}")
+        raise ModelFileError(f"weights that are not finite, or too large for float16: {', '.join(bad[:3])}")
     return write_model(
         path, network.config, weights, gaussian_tables(), hyper_tables(network, medians), medians, record
     )
@@ -46,7 +48,10 @@ def coding_model(network: DCAE) -> CodingModel:
     medians = _medians(network)
     header = ModelHeader(Path(), "00" * 32, network.config, {})
     tables = gaussian_tables(), hyper_tables(network, medians)
-    return CodingModel(header, network.eval().requires_grad_(False), *tables, medians.reshape(1, -1, 1, 1))
+    device = next(network.parameters()).device
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    network.prepare_for_coding()
+    return CodingModel(header, network, *tables, medians.reshape(1, -1, 1, 1).to(device))
 
 
 def _medians(network: DCAE) -> torch.Tensor:

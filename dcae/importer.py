@@ -44,11 +44,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return _read(Path(path), _skeleton(PaperConfig()))
 
 
-def import_checkpoint(path: str | Path, lambda_: float) -> PaperDCAE:
+def import_checkpoint(path: str | Path, lambda_: float = 0.013) -> PaperDCAE:
     """The network of a checkpoint with its entropy models, in eval mode; raises what :func:`read_checkpoint` does.
 
     Args:
-        lambda_: what it was trained for; checkpoints do not say.
+        lambda_: what it was trained for; checkpoints do not say, and coding does not depend on it.
     """
     network = _skeleton(PaperConfig(lambdas=(lambda_,)))
     network.load_state_dict(_read(Path(path), network), strict=False, assign=True)

@@ -41,7 +41,7 @@ def find_model(model: str | Path) -> ModelHeader:
     if path.suffix == _SUFFIX or os.path.dirname(model):
         if not path.is_file():
             raise ModelNotFoundError(f"{path}: no such model file")
-        return read_header(path)
+        return read_header(path.resolve())
     models = installed_models()
     if str(model) not in models:
         raise ModelNotFoundError(

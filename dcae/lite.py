@@ -27,6 +27,7 @@ from dcae.blocks import (
     Gain,
     Modulation,
     SwinLayer,
+    WindowAttention,
     depth_to_space,
     space_to_depth,
     zero_linear,
@@ -204,6 +205,7 @@ class LiteDCAE(DCAE):
 
     exact_latents = True
     latent_grid = 64
+    prior_scale = 3
     config: LiteConfig
 
     def __init__(self, config: LiteConfig) -> None:
@@ -242,6 +244,11 @@ class LiteDCAE(DCAE):
             for k in range(len(config.slices)):
                 network = self._network(k)
                 network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
+
+    def prepare_for_coding(self) -> None:
+        for module in self.modules():
+            if isinstance(module, WindowAttention):
+                module.freeze_bias()
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:

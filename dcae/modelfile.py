@@ -138,9 +138,10 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
         network = _empty_network(header.config)
         weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
         network.load_state_dict(weights, assign=True)
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
-    network = network.to(device).eval().requires_grad_(False)
+    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network.prepare_for_coding()
     return CodingModel(header, network, tables[0], tables[1], z_median.to(device))
 
 
@@ -191,13 +192,17 @@ def write_model(
     tensors = {name: value.clone() for name, value in tensors.items()}
     identity = _identity(config.to_dict(), tensors)
     header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
-    handle, temporary = tempfile.mkstemp(dir=path.parent or Path(), suffix=".tmp")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be written ({error.strerror})") from error
     os.close(handle)
     try:
         save_file(tensors, temporary, metadata={"dcae": json.dumps(header, sort_keys=True)})
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: cannot be written ({error})") from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
     return ModelHeader(path, identity, config, record)

@@ -52,6 +52,8 @@ class DCAE(nn.Module):
     exact_latents = False
     """Whether ŷ lies on a fixed grid (multiples of 1/`latent_grid`), so that the latents themselves can be checked."""
     latent_grid = 1
+    prior_scale = 10
+    """Width of the factorised prior at the start of training; 10 is CompressAI's."""
 
     def __init__(self, config: DCAEConfig) -> None:
         super().__init__()
@@ -64,6 +66,9 @@ class DCAE(nn.Module):
 
     def calibrate(self, x: Tensor) -> None:
         """Adapt the starting values to a batch of training pictures (B, 3, H, W); nothing by default."""
+
+    def prepare_for_coding(self) -> None:
+        """Compute once what only depends on the weights; called when they, and the device, are final."""
 
     def conditioning(self, quality: float | Tensor) -> Any:
         """Everything that depends on the quality alone; handed to the other hooks as `q`."""
@@ -122,7 +127,7 @@ class DCAE(nn.Module):
                 "training needs compressai (pip install compressai; wheels exist for Linux and macOS, "
                 f"Python 3.10 to 3.12): {error}"
             ) from error
-        self.entropy_bottleneck = EntropyBottleneck(self.config.hyper_channels, init_scale=3)
+        self.entropy_bottleneck = EntropyBottleneck(self.config.hyper_channels, init_scale=self.prior_scale)
         self.gaussian_conditional = GaussianConditional(None)
 
     def quantise_slice(self, y: Tensor, prior: SlicePrior) -> Tensor:

@@ -7,6 +7,7 @@ has one rate, and unlike the published code takes pictures of any size.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.config import PaperConfig
@@ -69,9 +70,18 @@ class PaperDCAE(DCAE):
         )
         self.cc_mean_transforms = nn.ModuleList(map(_slice_transform, supports, slices))
         self.cc_scale_transforms = nn.ModuleList(map(_slice_transform, supports, slices))
+        self._fused: list[tuple[Tensor, Tensor]] = []
         self.lrp_transforms = nn.ModuleList(
             _slice_transform(support + channels, channels) for support, channels in zip(supports, slices, strict=True)
         )
+
+    @torch.no_grad()
+    def prepare_for_coding(self) -> None:
+        """Fuse the first convolutions of mean and scale, which read the same support."""
+        self._fused = []
+        for mean, scale in zip(self.cc_mean_transforms, self.cc_scale_transforms, strict=True):
+            weight = torch.cat([mean[0].weight, scale[0].weight]).contiguous(memory_format=torch.channels_last)
+            self._fused.append((weight, torch.cat([mean[0].bias, scale[0].bias])))
 
     def conditioning(self, quality: float | Tensor) -> None:
         """Nothing: the network has one rate."""
@@ -87,7 +97,12 @@ class PaperDCAE(DCAE):
 
     def slice_prior(self, k: int, context: Tensor, q: None) -> SlicePrior:
         support = torch.cat([context, self.dt_cross_attention[k](context, self.dt)], 1)
-        return SlicePrior(self.cc_mean_transforms[k](support), self.cc_scale_transforms[k](support), support)
+        mean, scale = self.cc_mean_transforms[k], self.cc_scale_transforms[k]
+        if not self._fused:
+            return SlicePrior(mean(support), scale(support), support)
+        weight, bias = self._fused[k]
+        of_mean, of_scale = F.conv2d(support, weight, bias, padding=1).chunk(2, 1)
+        return SlicePrior(mean[1:](of_mean), scale[1:](of_scale), support)
 
     def latent_residual(self, k: int, support: Tensor, y_hat: Tensor, q: None) -> Tensor:
         return y_hat + 0.5 * torch.tanh(self.lrp_transforms[k](torch.cat([support, y_hat], 1)))

@@ -131,7 +131,7 @@ def run(settings: Settings, progress: Callable[[str], None]) -> Results:
         DCAEError: nothing could be measured, or a codec failed.
     """
     header = find_model(settings.model)
-    paths = find_pictures(settings.pictures, settings.limit, progress)
+    paths = find_pictures(settings.pictures.resolve(), settings.limit, progress)
     label = f"DCAE {header.path.stem}"
     mean_pixels = float(np.mean([pixel_count(p) for p in paths]))
     quality = min(QUALITY, header.config.qualities[1])

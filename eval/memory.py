@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from dcae.errors import DCAEError
@@ -36,10 +37,15 @@ def import_peak_mib(module: str) -> float | None:
 def run_python(arguments: list[str], standard_input: str = "") -> str:
     """What another Python, of the same installation, writes to stdout.
 
+    Paths among the arguments must be absolute.
+
     Raises:
         DCAEError: it failed; the message is the last line that it wrote to stderr.
     """
-    result = subprocess.run([sys.executable, *arguments], input=standard_input, capture_output=True, text=True)
+    # Not in the working directory: in a checkout, `dcae` there would hide the installed package.
+    result = subprocess.run(
+        [sys.executable, *arguments], input=standard_input, capture_output=True, text=True, cwd=tempfile.gettempdir()
+    )
     if result.returncode:
         last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}, perhaps out of memory"])[-1]
         raise DCAEError(f"measuring in another process failed ({last})")

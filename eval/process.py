@@ -44,7 +44,7 @@ def measure_process(
         progress(f"whole process: round {k + 1}/{rounds}")
         for name, arguments in commands.items():
             started = time.perf_counter()
-            result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+            result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=folder)
             seconds[name].append(time.perf_counter() - started)
             if result.returncode:
                 raise DCAEError(f"dcae {name} failed in another process ({result.stderr.strip()})")

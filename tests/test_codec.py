@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from helpers import synthetic_picture, write_tiny_model
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 import dcae
 from dcae.codec.codec import Codec
@@ -398,7 +399,7 @@ def test_wrong_model(codec: Codec, small: bytes, tmp_path: Path) -> None:
 def test_max_pixels(tiny_model: CodingModel, codec: Codec) -> None:
     data = codec.encode(synthetic_picture(20, 10), 1)
     assert Codec(tiny_model, max_pixels=200).decode(data).size == (20, 10)
-    with pytest.raises(FileFormatError, match="20x10 pixels, more than the limit of 199"):
+    with pytest.raises(FileFormatError, match="20x10 pixels are more than the limit of 199"):
         Codec(tiny_model, max_pixels=199).decode(data)
 
 
@@ -440,7 +441,7 @@ def test_errors_are_one_family() -> None:
     assert all(issubclass(e, DCAEError) for e in (FileFormatError, ModelNotFoundError, OptionError, PictureError))
 
 
-def test_mpo_is_its_first_frame(tiny: Codec) -> None:
+def test_mpo_is_its_first_frame() -> None:
     first, second = synthetic_picture(32, 24), Image.new("RGB", (8, 8))
     file = io.BytesIO()
     first.save(file, "MPO", save_all=True, append_images=[second], quality=95)
@@ -448,3 +449,43 @@ def test_mpo_is_its_first_frame(tiny: Codec) -> None:
     assert opened.format == "MPO"
     assert opened.n_frames == 2  # type: ignore[attr-defined]
     assert to_pixels(opened)[0].shape == (24, 32, 3)
+
+
+def _png(depth: int, colour: int, rows: bytes, width: int, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG of one filterless row, written by hand, since Pillow writes no 16-bit colour."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)), *extra]
+    chunks += [(b"IDAT", zlib.compress(b"\0" + rows)), (b"IEND", b"")]
+    body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(("colour", "samples"), [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_per_channel_are_refused_not_truncated(colour: int, samples: int) -> None:
+    data = _png(16, colour, b"\x80\xff" * samples, 1)
+    with pytest.raises(PictureError, match="16 bits"):
+        open_picture(data)
+    with pytest.raises(PictureError, match="16 bits"):
+        to_pixels(Image.open(io.BytesIO(data)))
+
+
+def test_damaged_exif_is_ignored() -> None:
+    data = _png(8, 2, bytes([1, 2, 3]), 1, (b"eXIf", b"garbage"))
+    assert to_pixels(open_picture(data))[0].tolist() == [[[1, 2, 3]]]
+
+
+def test_linear_profile_whose_name_contains_srgb_is_converted() -> None:
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    name = "sRGB built-in"
+    at = profile.find(name.encode("utf-16-be"))
+    assert at > 0
+    profile[at : at + 2 * len(name)] = "sRGB-elle-g10".encode("utf-16-be")
+    renamed = ImageCms.ImageCmsProfile(io.BytesIO(bytes(profile)))
+    assert "sRGB" in ImageCms.getProfileDescription(renamed)
+    calls = []
+    original = ImageCms.profileToProfile
+    image = synthetic_picture(8, 8)
+    image.info["icc_profile"] = bytes(profile)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageCms, "profileToProfile", lambda *a, **k: calls.append(1) or original(*a, **k))
+        to_pixels(image)
+    assert calls == [1]

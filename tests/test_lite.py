@@ -19,6 +19,20 @@ pytest.importorskip("compressai", reason="the densities for training come from c
 SMALL = TINY | {"layers": ("C", "CSS")}
 
 
+WRONG = [
+    {"preset": "lite"} | values
+    for values in (
+        {"layers": ["C"]},
+        {"layers": ["C", "X"]},
+        {"head_channels": 0},
+        {"head_channels": 48},
+        {"lambdas": [0.001 * k for k in range(1, 70)]},
+        {"lambdas": [0.2, 0.1]},
+        {"lambdas": []},
+    )
+]
+
+
 def _small(**overrides: object) -> nn.Module:
     torch.manual_seed(0)
     network = build_model("lite", **(SMALL | overrides))
@@ -168,6 +182,6 @@ def test_latents_lie_on_the_grid() -> None:
 def test_configuration_survives_json() -> None:
     config = LiteConfig(lambdas=(0.01, 0.02))
     assert config_from_dict(config.to_dict()) == config
-    for wrong in ({"preset": "huge"}, {"preset": "lite", "depth": 3}, {"preset": "lite", "slices": [1, 2]}):
+    for wrong in ({"preset": "huge"}, {"preset": "lite", "depth": 3}, {"preset": "lite", "slices": [1, 2]}, *WRONG):
         with pytest.raises(OptionError):
             config_from_dict(wrong)

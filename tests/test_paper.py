@@ -197,3 +197,15 @@ def test_scale_index_is_that_of_compressai(network: PaperDCAE) -> None:
     indexes = network.scale_index(network.sigma(scales))
     assert indexes.dtype == torch.int64
     assert torch.equal(indexes, GaussianConditional(list(scale_table())).build_indexes(scales).long())
+
+
+def test_fused_for_coding_gives_the_same(network: PaperDCAE) -> None:
+    context = torch.randn(1, 640, 4, 4)
+    with torch.inference_mode():
+        plain = network.slice_prior(0, context, None)
+        network.prepare_for_coding()
+        fused = network.slice_prior(0, context, None)
+    assert network._fused
+    network._fused = []
+    for expected, actual in zip(plain, fused, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)

@@ -99,6 +99,16 @@ def test_continues_from_its_checkpoint(pictures: Path, tmp_path: Path) -> None:
     assert len(state["log"]) == 2
 
 
+def test_continuing_another_run_is_refused(pictures: Path, tmp_path: Path) -> None:
+    train(_settings(steps=1), pictures, tmp_path)
+    for other in (_settings(optimizer="adam"), _settings(overrides=TINY | {"lambdas": [0.0067]})):
+        with pytest.raises(OptionError, match="another output folder"):
+            train(other, pictures, tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    with pytest.raises(ModelFileError, match="not a checkpoint"):
+        train(_settings(), pictures, tmp_path)
+
+
 def test_adam_and_single_lambda(pictures: Path, tmp_path: Path) -> None:
     settings = _settings(steps=2, optimizer="adam", overrides=TINY | {"lambdas": [0.0067]})
     checkpoint = train(settings, pictures, tmp_path)

@@ -50,5 +50,7 @@ class TrainConfig:
             raise OptionError(f"patch must be a multiple of 64, got {self.patch}")
         if self.steps < 1 or self.batch < 1:
             raise OptionError("steps and batch must be at least 1")
+        if self.minutes is not None and self.minutes <= 0:
+            raise OptionError(f"minutes must be positive, got {self.minutes}")
         if self.optimizer not in ("muon", "adam"):
             raise OptionError(f"unknown optimizer {self.optimizer!r}; known: muon, adam")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import platform
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dcae.config import config_from_dict
-from dcae.errors import ModelFileError
+from dcae.errors import ModelFileError, OptionError
 from dcae.export import export_model
 from dcae.modelfile import ModelHeader
 from dcae.presets import build_model
+from dcae.train.loop import load_checkpoint
 
 
 def export_checkpoint(checkpoint: Path, path: Path, record: dict[str, Any]) -> ModelHeader:
@@ -25,19 +22,16 @@ def export_checkpoint(checkpoint: Path, path: Path, record: dict[str, Any]) -> M
     Raises:
         ModelFileError: no checkpoint of ours.
     """
+    saved = load_checkpoint(checkpoint)
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        config = config_from_dict(saved["config"])
-        network = build_model(config)
+        network = build_model(config_from_dict(saved["config"]))
         network.load_state_dict(saved["average"])
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{checkpoint}: no such checkpoint") from error
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{checkpoint}: not a checkpoint of dcae train ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, OptionError) as error:
+        raise ModelFileError(f"{checkpoint}: weights that do not fit ({str(error).splitlines()[0]})") from error
     state = saved["state"]
     facts = {
         "date": saved["date"],
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "hardware": state.get("hardware", "unknown"),
         "steps": state["step"],
         "patches": state["patches"],
         "minutes": round(state["seconds"] / 60, 1),

@@ -10,6 +10,8 @@ import json
 import logging
 import math
 import os
+import pickle
+import platform
 import time
 from datetime import date
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dcae.config import DCAEConfig
+from dcae.errors import ModelFileError, OptionError
 from dcae.network import DCAE
 from dcae.presets import build_model
 from dcae.train.config import TrainConfig
@@ -43,7 +46,7 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
         OptionError: a bad setting or data folder.
         MissingDependencyError: compressai is not installed.
     """
-    rank, world = _process_group()
+    rank, world, device = _process_group(device)
     torch.manual_seed(config.seed)
     network = build_model(config.preset, **config.overrides).to(device).train()
     pictures, held_out = split(load_folder(data, config.patch))
@@ -56,7 +59,12 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "skipped": 0, "patches": 0, "log": []}
     checkpoint = out / CHECKPOINT
     if resume and checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        saved = load_checkpoint(checkpoint, device)
+        if saved["config"] != network.config.to_dict() or saved["train"]["optimizer"] != config.optimizer:
+            raise OptionError(
+                f"{checkpoint} is of a run with another preset, λ, shape or optimizer; "
+                "choose another output folder, or --no-resume to start over"
+            )
         network.load_state_dict(saved["network"])
         average = saved["average"]
         for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
@@ -88,6 +96,7 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
         if finished or time.monotonic() - last_validation > 60 * config.validate_every:
             if rank == 0:
                 state["log"].append(validation_row(network, average, held_out, config, state, recent))
+                state["hardware"] = _hardware(device, world)
                 _save(checkpoint, config, network, average, optimizers, state, patches.rng)
             last_validation = time.monotonic()
             recent = []
@@ -103,7 +112,7 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
 
         x = to_tensor(patches.batch(config.batch), device)
         quality, lambdas = draw_qualities(network.config, config.batch, patches.rng, device)
-        with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
             output = model(x, quality)
         terms = rate_distortion(x, output, lambdas)
         loss = (terms.loss / (lambdas / 0.01) ** config.balance).mean()
@@ -142,11 +151,34 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
     return checkpoint
 
 
-def _process_group() -> tuple[int, int]:
+def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """What `train` wrote.
+
+    Raises:
+        ModelFileError: no checkpoint of ours, or a damaged one.
+    """
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        missing = {"config", "train", "network", "average", "optimizers", "state", "rng", "date"} - set(saved)
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such checkpoint") from error
+    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelFileError(f"{path}: not a checkpoint of dcae train ({str(error).splitlines()[0]})") from error
+    if missing:
+        raise ModelFileError(f"{path}: not a checkpoint of dcae train (no {', '.join(sorted(missing))})")
+    return dict(saved)
+
+
+def _process_group(device: str) -> tuple[int, int, str]:
+    """Rank, number of processes, and the device of this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return 0, 1
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return dist.get_rank(), dist.get_world_size()
+        return 0, 1, device
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    # gloo as well, since some of what is agreed on lies on the CPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    return dist.get_rank(), dist.get_world_size(), device
 
 
 def _agreed(progress: float, world: int) -> float:
@@ -156,6 +188,11 @@ def _agreed(progress: float, world: int) -> float:
     value = torch.tensor([progress], dtype=torch.float64)
     dist.broadcast(value, 0)
     return value.item()
+
+
+def _hardware(device: str, world: int) -> str:
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU ({platform.machine()})"
+    return f"{world} x {name}, {torch.get_num_threads()} threads each"
 
 
 def to_tensor(pixels: np.ndarray, device: str) -> Tensor:

@@ -22,7 +22,7 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
     matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)} if name == "muon" else set()
     main = [p for n, p in network.named_parameters() if not n.endswith("quantiles")]
     # Parameters on a logarithmic scale, whose steps must be larger to get anywhere.
-    scales = [p for n, p in network.named_parameters() if n.endswith(_LOGARITHMIC) or "_bottleneck.m" in n]
+    scales = [p for n, p in network.named_parameters() if n.endswith(_LOGARITHMIC) or ".matrices." in n]
     fast = {id(p) for p in scales}
     rest = [p for p in main if id(p) not in matrices and id(p) not in fast]
     groups: list[dict[str, Any]] = [{"params": rest}, {"params": scales, "lr": 5 * learning_rate}]
