@@ -140,7 +140,7 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
         network.load_state_dict(weights, assign=True)
     except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
-    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     network.prepare_for_coding()
     return CodingModel(header, network, tables[0], tables[1], z_median.to(device))
 

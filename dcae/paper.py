@@ -79,9 +79,11 @@ class PaperDCAE(DCAE):
     def prepare_for_coding(self) -> None:
         """Fuse the first convolutions of mean and scale, which read the same support."""
         self._fused = []
-        for mean, scale in zip(self.cc_mean_transforms, self.cc_scale_transforms, strict=True):
-            weight = torch.cat([mean[0].weight, scale[0].weight]).contiguous(memory_format=torch.channels_last)
-            self._fused.append((weight, torch.cat([mean[0].bias, scale[0].bias])))
+        for k in range(len(self.config.slices)):
+            first = [f"cc_{which}_transforms.{k}.0" for which in ("mean", "scale")]
+            weight = torch.cat([self.get_parameter(f"{name}.weight") for name in first])
+            bias = torch.cat([self.get_parameter(f"{name}.bias") for name in first])
+            self._fused.append((weight.contiguous(memory_format=torch.channels_last), bias))
 
     def conditioning(self, quality: float | Tensor) -> None:
         """Nothing: the network has one rate."""
@@ -97,7 +99,10 @@ class PaperDCAE(DCAE):
 
     def slice_prior(self, k: int, context: Tensor, q: None) -> SlicePrior:
         support = torch.cat([context, self.dt_cross_attention[k](context, self.dt)], 1)
-        mean, scale = self.cc_mean_transforms[k], self.cc_scale_transforms[k]
+        mean = self.get_submodule(f"cc_mean_transforms.{k}")
+        scale = self.get_submodule(f"cc_scale_transforms.{k}")
+        assert isinstance(mean, nn.Sequential)
+        assert isinstance(scale, nn.Sequential)
         if not self._fused:
             return SlicePrior(mean(support), scale(support), support)
         weight, bias = self._fused[k]
