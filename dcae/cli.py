@@ -18,13 +18,16 @@ from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id, installe
 
 
 class _Group(click.Group):
-    """Errors of our family end in one line on stderr and exit code 1."""
+    """Errors of our family end in one line on stderr and exit code 1, mistyped command lines likewise and in 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except DCAEError as error:
             click.echo(f"dcae: {' '.join(str(error).split())}", err=True)
+        except click.UsageError as error:
+            click.echo(f"dcae: {error.format_message()} (see dcae --help)", err=True)
+            ctx.exit(2)
         except (MemoryError, RuntimeError) as error:
             # torch says it in a RuntimeError: "can't allocate memory", "CUDA out of memory".
             if isinstance(error, RuntimeError) and "memory" not in str(error):

@@ -1,4 +1,4 @@
-"""Reading and writing whole files for the command line: `-` is stdin or stdout, outputs appear only when whole."""
+"""Files: whole reads and writes for the command line (`-` is stdin or stdout), and what counts as a picture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 
 from dcae.errors import DCAEError, OptionError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+"""Files taken for pictures when a whole folder is read."""
 
 
 def read_bytes(path: str) -> bytes:

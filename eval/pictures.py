@@ -11,8 +11,7 @@ from PIL import Image, ImageOps
 
 from dcae.codec.picture import open_picture, to_pixels
 from dcae.errors import DCAEError, OptionError, PictureError
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+from dcae.files import PICTURE_SUFFIXES
 
 
 def load_pixels(path: Path) -> NDArray[np.uint8]:
@@ -43,7 +42,7 @@ def find_pictures(folder: Path, limit: int | None, progress: Callable[[str], Non
     if not folder.is_dir():
         raise OptionError(f"{folder}: no such folder of pictures")
     found: list[Path] = []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES):
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES):
         if limit is not None and len(found) >= limit:
             break
         try:

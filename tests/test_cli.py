@@ -320,3 +320,17 @@ def test_help_and_version(dcae: Dcae) -> None:
     assert all(name in text for name in ("encode", "decode", "info", "models", "train", "import-checkpoint", "export"))
     for arguments in (["encode"], ["nonsense"], ["encode", "a", "b"], ["decode", "a", "--nonsense"]):
         assert dcae(*arguments).exit_code == 2  # click's, with its usage lines
+
+
+@pytest.mark.parametrize(
+    "arguments", [["encode"], ["encode", "--nope", "x"], ["nothing"], ["encode", "a", "-q", "high"]]
+)
+def test_mistyped_command_line_is_one_line(arguments: list[str]) -> None:
+    from click.testing import CliRunner
+
+    from dcae.cli import main
+
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("dcae: ")

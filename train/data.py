@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from dcae.errors import OptionError
+from dcae.files import PICTURE_SUFFIXES
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +25,7 @@ def load_folder(folder: Path, smallest: int) -> list[np.ndarray]:
     if not folder.is_dir():
         raise OptionError(f"{folder}: no such folder of training pictures")
     pictures = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
         try:
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))

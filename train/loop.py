@@ -51,14 +51,16 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
     network = build_model(config.preset, **config.overrides).to(device).train()
     pictures, held_out = split(load_folder(data, config.patch))
     patches = Patches(pictures, config.patch, config.downscale, np.random.default_rng((config.seed, rank)))
-    calibration = Patches(pictures, config.patch, 0.0, np.random.default_rng(config.seed))
-    network.calibrate(to_tensor(calibration.batch(64), device))
+    checkpoint = out / CHECKPOINT
+    continuing = resume and checkpoint.exists()
+    if not continuing:
+        calibration = Patches(pictures, config.patch, 0.0, np.random.default_rng(config.seed))
+        network.calibrate(to_tensor(calibration.batch(64), device))
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "skipped": 0, "patches": 0, "log": []}
-    checkpoint = out / CHECKPOINT
-    if resume and checkpoint.exists():
+    if continuing:
         saved = load_checkpoint(checkpoint, device)
         if saved["config"] != network.config.to_dict() or saved["train"]["optimizer"] != config.optimizer:
             raise OptionError(
