@@ -30,6 +30,47 @@ def depth_to_space(x: Tensor, factor: int) -> Tensor:
     return x.reshape(b, h * factor, w * factor, c // factor**2)
 
 
+def _pad_edge(x: Tensor, count: int) -> Tensor:
+    """(B, H, W, C) with its first and last rows and columns repeated `count` times on every side."""
+    x = torch.cat([x[:, :1]] * count + [x] + [x[:, -1:]] * count, 1)
+    return torch.cat([x[:, :, :1]] * count + [x] + [x[:, :, -1:]] * count, 2)
+
+
+class LappedDown(nn.Module):
+    """(B, f·h, f·w, C) -> (B, h, w, D), a lapped transform: a linear map of 2f x 2f patches that overlap by half.
+
+    Patches are 2x2 cells of a grid shifted by half a cell, so that one 2x2 convolution takes them all.
+    """
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.patch = nn.Linear(4 * factor**2 * inputs, outputs)
+        """Of a patch's samples in the order (cell row, cell column, row, column, channel)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = space_to_depth(_pad_edge(x, self.factor // 2), self.factor)
+        weight = self.patch.weight.reshape(-1, 2, 2, x.shape[-1]).permute(0, 3, 1, 2)
+        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.patch.bias).permute(0, 2, 3, 1)
+
+
+class LappedUp(nn.Module):
+    """(B, h, w, C) -> (B, f·h, f·w, D): 2f x 2f patches that overlap by half, added up. Mirrors :class:`LappedDown`."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.patch = nn.Linear(inputs, 4 * factor**2 * outputs, bias=False)
+        self.bias = nn.Parameter(torch.zeros(factor**2 * outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A cell's samples are the first half of the patch that begins in it and the second half of the one before.
+        weight = self.patch.weight.reshape(2, 2, len(self.bias), -1).flip(0, 1).permute(2, 3, 0, 1)
+        x = F.conv2d(_pad_edge(x, 1).permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+        trim = self.factor // 2
+        return depth_to_space(x, self.factor)[:, trim:-trim, trim:-trim]
+
+
 class Depthwise(nn.Module):
     """Depthwise convolution of an odd kernel, zero padding. Exact-ready."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -16,9 +17,21 @@ from dcae.errors import DCAEError, OptionError
 from dcae.files import check_output, read_bytes, write_bytes
 from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id, installed_models
 
+_ELSEWHERE = {"train": "dcae.cli_train", "export": "dcae.cli_train"}
+"""Commands imported when they are asked for, so that coding a picture imports nothing of training."""
+
 
 class _Group(click.Group):
     """Errors of our family end in one line on stderr and exit code 1, mistyped command lines likewise and in 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _ELSEWHERE:
+            command: click.Command = getattr(importlib.import_module(_ELSEWHERE[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -188,51 +201,6 @@ def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force
     network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
     record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
     header = export_model(network, Path(output), record, half=False)
-    click.echo(f"{output}: model {header.short_id.hex()}", err=True)
-
-
-@main.command()
-@click.option("--lambda", "lambdas", type=float, multiple=True, help="λ of the loss; repeat for a multi-rate model.")
-@click.option("--data", required=True, type=Path, help="Folder of training pictures.")
-@click.option("-o", "--output", required=True, type=Path, help="Folder of the run.")
-@click.option("--preset", default="lite", show_default=True)
-@click.option("--steps", default=20_000, show_default=True)
-@click.option("--minutes", type=float, help="Wall-clock budget instead of steps.")
-@click.option("--batch", default=16, show_default=True)
-@click.option("--patch", default=128, show_default=True)
-@click.option("--learning-rate", default=1e-3, show_default=True)
-@click.option("--optimizer", default="muon", show_default=True, type=click.Choice(["muon", "adam"]))
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Continue the run's checkpoint.")
-def train(lambdas: tuple[float, ...], data: Path, output: Path, device: str, resume: bool, **settings: Any) -> None:
-    """Train a model; the run's folder gets a checkpoint and, at the end, model.safetensors."""
-    import logging
-
-    from dcae.train.config import TrainConfig
-    from dcae.train.export import export_checkpoint
-    from dcae.train.loop import train as run
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    overrides = {"lambdas": sorted(lambdas)} if lambdas else {}
-    checkpoint = run(TrainConfig(overrides=overrides, **settings), data, output, device, resume)
-    if int(os.environ.get("RANK", "0")) == 0:
-        header = export_checkpoint(checkpoint, output / "model.safetensors", {"data": str(data)})
-        click.echo(f"{header.path}: model {header.short_id.hex()}", err=True)
-
-
-@main.command()
-@click.argument("run", type=Path)
-@click.option("-o", "--output", required=True, type=Path, help="Model file to write (.safetensors).")
-@click.option("--data", "data_note", default="", help="What it was trained on, for the record.")
-@_force
-def export(run: Path, output: Path, data_note: str, force: bool) -> None:
-    """Write the model file of a training RUN (its folder or a checkpoint)."""
-    check_output(str(output), force)
-    from dcae.train.export import export_checkpoint
-    from dcae.train.loop import CHECKPOINT
-
-    path = run / CHECKPOINT if run.is_dir() else run
-    header = export_checkpoint(path, output, {"data": data_note})
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)
 
 

@@ -13,6 +13,11 @@ MAX_ANCHORS = 64
 """What the quality field of a `.dcae` file can tell apart."""
 
 
+METRICS = {"mse": 1.0, "ms-ssim": 1280.0}
+"""Metric of training -> how much larger its λ is than that of MSE training at about the same rate. MS-SSIM's is
+from the pairs of CompressAI's models (0.0018 and 2.4, ..., 0.0483 and 60.5)."""
+
+
 def anchor_lambdas(count: int = 8, lowest: float = 0.0009, highest: float = 0.1152) -> tuple[float, ...]:
     """`count` values of λ spaced log-linearly from `lowest` to `highest`, both included."""
     if count == 1:
@@ -22,7 +27,7 @@ def anchor_lambdas(count: int = 8, lowest: float = 0.0009, highest: float = 0.11
 
 @dataclass(frozen=True)
 class DCAEConfig:
-    """What every preset has. λ is the weight of 255²·MSE against bits per pixel, as in CompressAI."""
+    """What every preset has. λ is the weight of the distortion against bits per pixel, as in CompressAI."""
 
     preset: ClassVar[str] = ""
     stride: ClassVar[int] = 64
@@ -30,6 +35,8 @@ class DCAEConfig:
 
     lambdas: tuple[float, ...] = (0.013,)
     """λ of the qualities 1, 2, ..., strictly increasing; one value makes a single-rate model."""
+    metric: str = "mse"
+    """What λ weighs against the rate: "mse" (times 255²) or "ms-ssim" (1 - MS-SSIM)."""
     latent_channels: int = 320
     """M, channels of the latents y (B, M, H/16, W/16)."""
     hyper_channels: int = 192
@@ -48,8 +55,15 @@ class DCAEConfig:
             raise OptionError(f"lambdas must be strictly increasing, got {self.lambdas}")
         if len(self.lambdas) > MAX_ANCHORS:
             raise OptionError(f"at most {MAX_ANCHORS} lambdas, got {len(self.lambdas)}")
+        if self.metric not in METRICS:
+            raise OptionError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
         if min(self.slices, default=0) < 1 or sum(self.slices) != self.latent_channels:
             raise OptionError(f"slices {self.slices} do not add up to {self.latent_channels} latent channels")
+
+    @property
+    def mse_lambdas(self) -> tuple[float, ...]:
+        """`lambdas` as those of MSE training at about the same rate."""
+        return tuple(v / METRICS[self.metric] for v in self.lambdas)
 
     @property
     def qualities(self) -> tuple[float, float]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from dcae.errors import DCAEError, OptionError
 
@@ -41,25 +44,19 @@ def check_output(path: str, force: bool) -> None:
         raise OptionError(f"{Path(path).absolute().parent}: no such folder to write {path} into")
 
 
-def write_bytes(path: str, data: bytes) -> None:
-    """Write to a temporary file beside `path`, then rename; or to stdout for `-`.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside `path`, renamed to it when the block ends without an error.
 
     Raises:
         DCAEError: it cannot be written; an older file of that name is then untouched.
     """
-    if path == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    target = Path(path).absolute()
+    target = path.absolute()
     temporary = None
     try:
-        if target.exists() and not target.is_file():  # a device or pipe cannot be replaced by renaming
-            target.write_bytes(data)
-            return
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -71,3 +68,24 @@ def write_bytes(path: str, data: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write to a temporary file beside `path`, then rename; or to stdout for `-`.
+
+    Raises:
+        DCAEError: it cannot be written; an older file of that name is then untouched.
+    """
+    if path == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    if target.exists() and not target.is_file():  # a device or pipe cannot be replaced by renaming
+        try:
+            target.write_bytes(data)
+        except OSError as error:
+            raise DCAEError(f"{path}: cannot be written ({error.strerror or error})") from error
+        return
+    with replacing(target) as file:
+        file.write(data)

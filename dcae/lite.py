@@ -25,6 +25,8 @@ from dcae.blocks import (
     ConvLayer,
     DictionaryAttention,
     Gain,
+    LappedDown,
+    LappedUp,
     Modulation,
     SwinLayer,
     WindowAttention,
@@ -33,7 +35,7 @@ from dcae.blocks import (
     zero_linear,
 )
 from dcae.config import LiteConfig
-from dcae.lite_init import haar_basis, patch_basis, set_pair
+from dcae.lite_init import haar_basis, patch_basis, set_lapped_pair, set_pair
 from dcae.network import DCAE, SlicePrior, round_ste
 from dcae.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 
@@ -94,15 +96,15 @@ class _Analysis(nn.Module):
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         wide, deep = config.widths
-        self.embed = nn.Linear(3 * _PATCH**2, wide)
+        self.embed = LappedDown(3, wide, _PATCH)
         self.stage8 = _Stage(config, 0)
-        self.down = nn.Linear(4 * wide, deep)
+        self.down = LappedDown(wide, deep, 2)
         self.stage16 = _Stage(config, 1)
         self.head = nn.Linear(deep, config.latent_channels)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        x = self.stage8(self.embed(space_to_depth(x, _PATCH)), weights)
-        return self.head(self.stage16(self.down(space_to_depth(x, 2)), weights))
+        x = self.stage8(self.embed(x), weights)
+        return self.head(self.stage16(self.down(x), weights))
 
 
 class _Synthesis(nn.Module):
@@ -113,14 +115,13 @@ class _Synthesis(nn.Module):
         wide, deep = config.widths
         self.embed = nn.Linear(config.latent_channels, deep)
         self.stage16 = _Stage(config, 1, reverse=True)
-        self.up = nn.Linear(deep, 4 * wide)
+        self.up = LappedUp(deep, wide, 2)
         self.stage8 = _Stage(config, 0, reverse=True)
-        self.head = nn.Linear(wide, 3 * _PATCH**2)
+        self.head = LappedUp(wide, 3, _PATCH)
 
     def forward(self, y: Tensor, weights: Tensor) -> Tensor:
         x = self.stage16(self.embed(y), weights)
-        x = self.stage8(depth_to_space(self.up(x), 2), weights)
-        return depth_to_space(self.head(x), _PATCH)
+        return self.head(self.stage8(self.up(x), weights))
 
 
 class _HyperAnalysis(nn.Module):
@@ -206,6 +207,7 @@ class LiteDCAE(DCAE):
     exact_latents = True
     latent_grid = 64
     prior_scale = 3
+    fast_parameters = ("log_gain", "scale_offset", "entropy_bottleneck.matrices.")
     config: LiteConfig
 
     def __init__(self, config: LiteConfig) -> None:
@@ -222,7 +224,7 @@ class LiteDCAE(DCAE):
         anchors, latents = len(config.lambdas), config.latent_channels
         # A step of 0.02/sqrt(λ) is what rate-distortion theory asks of an orthonormal transform of pixels in
         # [0, 1] (D = 3 / (2 ln 2 · 255² λ), step² = 12 D).
-        gain = (50.0 * torch.tensor(config.lambdas).sqrt())[:, None].expand(-1, latents).clone()
+        gain = (50.0 * torch.tensor(config.mse_lambdas).sqrt())[:, None].expand(-1, latents).clone()
         self.gain_y, self.inverse_y = Gain(gain), Gain(1 / gain)
         self.mean_gain, self.context_gain = Gain(gain), Gain(1 / gain)
         self.gain_z = Gain(torch.full((anchors, config.hyper_channels), 4.0))
@@ -230,11 +232,11 @@ class LiteDCAE(DCAE):
         self.scale_offset = nn.Parameter(torch.zeros(anchors, latents))
 
     def initialise(self) -> None:
-        """Set the linear path of the transforms to a truncated cosine/Haar transform (see `dcae/lite_init.py`)."""
+        """Set the linear path of the transforms to a truncated lapped transform (see `dcae/lite_init.py`)."""
         config = self.config
         basis, frequencies = patch_basis(_PATCH, config.widths[0])
-        set_pair(self.g_a.embed, self.g_s.head, basis)
-        set_pair(self.g_a.down, self.g_s.up, haar_basis(frequencies, config.widths[1]))
+        set_lapped_pair(self.g_a.embed, self.g_s.head, basis)
+        set_lapped_pair(self.g_a.down, self.g_s.up, haar_basis(frequencies, config.widths[1]))
         set_pair(self.g_a.head, self.g_s.embed, torch.eye(config.latent_channels, config.widths[1]))
         for module in (self.h_a, self.h_s, self.slice_networks):
             for layer in module.modules():
@@ -244,6 +246,13 @@ class LiteDCAE(DCAE):
             for k in range(len(config.slices)):
                 network = self._network(k)
                 network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
+
+    def anchored_parameters(self) -> set[str]:
+        found = {"scale_offset"}
+        for name, module in self.named_modules():
+            if isinstance(module, Modulation | Gain):
+                found.update(f"{name}.{leaf}" for leaf, _ in module.named_parameters())
+        return found
 
     def prepare_for_coding(self) -> None:
         for module in self.modules():

@@ -1,4 +1,4 @@
-"""How `lite` starts: its linear path is a truncated cosine/Haar transform, and synthesis is the inverse.
+"""How `lite` starts: its linear path is a truncated lapped cosine/Haar transform, and synthesis is the inverse.
 
 With every residual branch starting at zero, the untrained network is a plain transform codec, which saves the
 first thousand steps of training and puts low frequencies into the first slices.
@@ -10,6 +10,8 @@ import math
 
 import torch
 from torch import Tensor, nn
+
+from dcae.blocks import LappedDown, LappedUp
 
 _COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 _CHROMA_PENALTY = 2.5
@@ -42,6 +44,28 @@ def patch_basis(patch: int, channels: int) -> tuple[Tensor, Tensor]:
     return weight, frequencies
 
 
+def lapped_lift(size: int) -> Tensor:
+    """(2·size, size): what turns basis functions of a block into those of a lapped orthogonal transform.
+
+    The block transform acts on samples that an orthogonal filter has mixed across every boundary between blocks
+    (Tran, Liang & Tu 2003, "Lapped transform via time-domain pre- and post-filtering", the type-II LOT). With the
+    cosine transform of 8 samples that gains 0.4 dB on a Markov source of correlation 0.95. For `size` 2 it changes
+    nothing: the block is centred in its patch.
+    """
+    half = size // 2
+    eye = torch.eye(half)
+    flip = eye.flip(0)
+    butterfly = torch.cat([torch.cat([eye, flip], 1), torch.cat([flip, -eye], 1)]) / math.sqrt(2)
+    n = torch.arange(half) + 0.5
+    cosine4 = torch.cos(math.pi * n[:, None] * n / half) * math.sqrt(2 / half)
+    middle = torch.eye(size)
+    middle[half:, half:] = flip @ _dct(half).T @ cosine4 @ flip
+    prefilter = butterfly @ middle @ butterfly
+    lift = torch.zeros(2 * size, size)
+    lift[:size, :half], lift[size:, half:] = prefilter[half:].T, prefilter[:half].T
+    return lift
+
+
 def haar_basis(frequencies: Tensor, channels: int) -> Tensor:
     """The `channels` lowest of the 2x2 Haar bands of every input channel, as rows over (row, column, channel)."""
     inputs = len(frequencies)
@@ -61,5 +85,22 @@ def haar_basis(frequencies: Tensor, channels: int) -> Tensor:
 def set_pair(forward: nn.Linear, inverse: nn.Linear, weight: Tensor) -> None:
     """Both linear maps to `weight` and its transpose, without biases; a little noise breaks the symmetry of zeros."""
     for layer, value in ((forward, weight), (inverse, weight.T)):
-        layer.weight.copy_(value + 0.01 * torch.randn_like(value) / math.sqrt(value.shape[1]))
+        layer.weight.copy_(_noisy(value, value.shape[1]))
         layer.bias.zero_()
+
+
+@torch.no_grad()
+def set_lapped_pair(forward: LappedDown, inverse: LappedUp, weight: Tensor) -> None:
+    """Both maps to the lapped form of a block basis, its rows over (row, column, channel), as in :func:`set_pair`."""
+    f = forward.factor
+    lift = lapped_lift(f)
+    patches = torch.einsum("dyxc,uy,vx->duvc", weight.reshape(len(weight), f, f, -1), lift, lift)
+    matrix = patches.reshape(len(weight), 2, f, 2, f, -1).permute(0, 1, 3, 2, 4, 5).flatten(1)
+    forward.patch.weight.copy_(_noisy(matrix, matrix.shape[1]))
+    inverse.patch.weight.copy_(_noisy(matrix.T, matrix.shape[0]))
+    forward.patch.bias.zero_()
+    inverse.bias.zero_()
+
+
+def _noisy(weight: Tensor, inputs: int) -> Tensor:
+    return weight + 0.01 * torch.randn_like(weight) / math.sqrt(inputs)

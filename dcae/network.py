@@ -55,6 +55,9 @@ class DCAE(nn.Module):
     prior_scale = 10
     """Width of the factorised prior at the start of training; 10 is CompressAI's."""
 
+    fast_parameters: tuple[str, ...] = ()
+    """Parts of the names of parameters that are trained with larger steps than the others."""
+
     def __init__(self, config: DCAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -66,6 +69,10 @@ class DCAE(nn.Module):
 
     def calibrate(self, x: Tensor) -> None:
         """Adapt the starting values to a batch of training pictures (B, 3, H, W); nothing by default."""
+
+    def anchored_parameters(self) -> set[str]:
+        """Names of the parameters whose first dimension runs over `config.lambdas`."""
+        return set()
 
     def prepare_for_coding(self) -> None:
         """Compute once what only depends on the weights; called when they, and the device, are final."""

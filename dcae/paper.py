@@ -125,4 +125,4 @@ class PaperDCAE(DCAE):
     def scale_index(self, scale: Tensor) -> Tensor:
         # The first level that is at least as wide, as in CompressAI; the last one for everything beyond.
         levels = torch.tensor(scale_table()[:-1], dtype=scale.dtype, device=scale.device)
-        return torch.bucketize(scale, levels)
+        return torch.bucketize(scale.contiguous(), levels)

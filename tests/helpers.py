@@ -50,5 +50,5 @@ def write_tiny_model(path: Path, seed: int = 1) -> None:
         with torch.no_grad():
             for name, weight in network.named_parameters():
                 # Little for the transforms, whose cosine start makes a decoded picture resemble its source.
-                weight.add_((0.01 if name.startswith(("g_a.", "g_s.")) else 0.05) * torch.randn_like(weight))
+                weight.add_((0.005 if name.startswith(("g_a.", "g_s.")) else 0.05) * torch.randn_like(weight))
     export_model(network, path, {"data": "none", "patches": 0})

@@ -194,14 +194,15 @@ def test_lite_stays_within_its_budgets() -> None:
 
 
 def test_complexity_counts_what_is_known() -> None:
-    # The 8x8 patches' embedding takes 3 multiply-accumulates per pixel and channel, whatever the layers; so does
-    # the output, and the budget below is what is left without any layer.
+    # Lapped 16x16 patches every 8 pixels take 12 multiply-accumulates per pixel and channel, whatever the layers; the
+    # synthesis computes one more row and column of cells than there are samples.
     bare = LiteConfig(widths=(32, 64), layers=("", ""), latent_channels=64, slices=(64,))
     measured = measure_complexity(bare, 64, 128)
-    down = 4 * 32 * 64 / 256
+    down = 16 * 32 * 64 / 256
     head = 64 * 64 / 256
-    assert measured.analysis * 1000 == pytest.approx(3 * 32 + down + head, rel=0.01)
-    assert measured.synthesis * 1000 == pytest.approx(3 * 32 + down + head, rel=0.01)
+    assert measured.analysis * 1000 == pytest.approx(12 * 32 + down + head, rel=0.01)
+    cells8, cells16 = (9 * 17) / (8 * 16), (5 * 9) / (4 * 8)
+    assert measured.synthesis * 1000 == pytest.approx(12 * 32 * cells8 + down * cells16 + head, rel=0.01)
 
 
 def test_report_compares_at_equal_psnr() -> None:

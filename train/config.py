@@ -1,56 +1,250 @@
-"""What a training run is told: one frozen dataclass, stored in every checkpoint and model file."""
+"""What a training run is told: one frozen dataclass, filled by recipes (TOML) and by the command line's options,
+stored in every checkpoint and model file."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from dcae.config import anchor_lambdas
 from dcae.errors import OptionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def parse_lambdas(value: Any) -> tuple[float, ...]:
+    """λ as they are written: a number, several (in a list, or separated by commas), or a range "0.0009..0.115".
+
+    A range becomes anchors an octave apart, both ends included; training draws λ between them as well.
+    """
+    if isinstance(value, str) and ".." in value:
+        low, high = (float(v) for v in value.split("..", 1))
+        if not 0 < low < high < float("inf"):
+            raise ValueError("a range is LOW..HIGH, two positive numbers in this order")
+        return anchor_lambdas(max(2, round(math.log2(high / low)) + 1), low, high)
+    if isinstance(value, list | tuple):
+        return tuple(sorted(v for part in value for v in parse_lambdas(part)))
+    parts = [float(v) for v in value.split(",")] if isinstance(value, str) else [float(value)]
+    if any(not 0 < v < float("inf") for v in parts):
+        raise ValueError("λ must be positive")
+    return tuple(sorted(parts))
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return float(value)
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    values = value.split(",") if isinstance(value, str) else value
+    return tuple(_whole(v) for v in (values if isinstance(values, list | tuple) else [values]))
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a table")
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+
+
+_METAVARS: dict[Callable[[Any], Any], str] = {
+    _whole: "N", _number: "X", _sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH",
+}  # fmt: skip
+
+
+def _setting(default: Any, parse: Callable[[Any], Any], text: str, choices: tuple[str, ...] = ()) -> Any:
+    metadata = {"parse": parse, "help": text, "choices": choices, "metavar": _METAVARS.get(parse, "TEXT")}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one run. λ of the loss come from the network's configuration (`lambdas`)."""
+    """Settings of one run. A field's `help` says what it means; `dcae train --help` prints the same.
 
-    preset: str = "lite"
-    overrides: dict[str, Any] = field(default_factory=dict)
-    """Fields of the preset's configuration that differ from its defaults."""
-    steps: int = 20_000
-    """Optimiser steps; the learning rate has decayed to its end at the last."""
-    minutes: float | None = None
-    """Wall-clock budget of the run; when given, the schedule follows the time spent instead of the steps."""
-    batch: int = 16
-    """Patches per step and process."""
-    patch: int = 128
-    """Side of a square patch in pixels, a multiple of 64."""
-    optimizer: str = "muon"
-    """"muon" (orthogonalised momentum for the matrices, Adam for the rest) or "adam"."""
-    learning_rate: float = 1e-3
-    """Adam's; Muon's steps have twice its root mean square (see `dcae.train.optimizers`)."""
-    warmup: int = 100
-    """Steps of linear warm-up."""
-    final_fraction: float = 0.02
-    """Learning rate at the end of the cosine, as a fraction of the first."""
-    clip: float = 1.0
-    """Gradients are scaled down to this norm."""
-    ema: float = 0.999
-    """Decay per step of the averaged weights, which are what is validated and exported."""
-    balance: float = 0.5
-    """A sample's loss is divided by (λ / 0.01) to this power, so that no rate dominates a multi-rate model."""
-    downscale: float = 0.3
-    """Share of patches that are shrunk by a random factor up to 2."""
-    bf16: bool = True
-    """bf16 autocast for the networks; likelihoods are always float32."""
-    validate_every: float = 10.0
-    """Minutes between validations, each with a checkpoint."""
-    seed: int = 1
+    Raises:
+        OptionError: a value out of range, or one that does not go with another.
+    """
+
+    data: str = _setting("", _text, "Folder of training pictures, searched recursively.")
+    preset: str = _setting("lite", _text, "The network.", ("lite", "paper"))
+    network: dict[str, Any] = _setting(
+        dict, _table, "Fields of the preset's configuration that differ from its defaults (a TOML table)."
+    )
+    lambdas: tuple[float, ...] = _setting(
+        (), parse_lambdas, "λ of the loss: one for a single-rate model; several, or LOW..HIGH, for one model over all."
+    )
+    metric: str = _setting("mse", _text, "Distortion: λ·255²·MSE, or λ·(1 - MS-SSIM).", ("mse", "ms-ssim"))
+    init: str = _setting(
+        "", _text, "Start from this model (installed name, model file, or another run) instead of from scratch."
+    )
+    steps: int = _setting(20_000, _whole, "Optimiser steps; the learning rate has decayed at the last.")
+    minutes: float | None = _setting(
+        None, _number, "Wall-clock budget; when given, the schedule follows the time spent instead of the steps."
+    )
+    patch: tuple[int, ...] = _setting(
+        (128,), _sizes, "Side of a patch in pixels, a multiple of 64; several split the schedule into equal parts."
+    )
+    batch: tuple[int, ...] = _setting((16,), _sizes, "Patches per step and process; one, or one for each patch size.")
+    optimizer: str = _setting(
+        "muon", _text, "Orthogonalised momentum for the matrices beside Adam for the rest, or Adam.", ("muon", "adam")
+    )
+    learning_rate: float = _setting(1e-3, _number, "Adam's; Muon's steps have twice its root mean square.")
+    schedule: str = _setting(
+        "cosine", _text, "Cosine decay, or constant and a tenth in the last fifth.", ("cosine", "step")
+    )
+    warmup: int = _setting(100, _whole, "Steps of linear warm-up.")
+    final_fraction: float = _setting(0.02, _number, "Learning rate at the cosine's end, as a fraction of the first.")
+    clip: float = _setting(1.0, _number, "Gradients are scaled down to this norm.")
+    ema: float = _setting(
+        0.999, _number, "Decay per step of the averaged weights, which are validated and exported; 0 for none."
+    )
+    balance: float = _setting(
+        0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
+    )
+    low_rate_weight: float = _setting(
+        1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u uniform."
+    )
+    downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
+    bf16: bool = _setting(True, _flag, "bf16 autocast for the networks; likelihoods are always float32.")
+    compile: bool = _setting(False, _flag, "torch.compile the network; needs a C++ compiler.")
+    validate_every: float = _setting(10.0, _number, "Minutes between validations, each with a checkpoint.")
+    validation_pictures: int = _setting(8, _whole, "Pictures looked at in a validation; 1 in 60 is held out.")
+    seed: int = _setting(1, _whole, "Of everything random.")
 
     def __post_init__(self) -> None:
-        if self.patch < 64 or self.patch % 64:
-            raise OptionError(f"patch must be a multiple of 64, got {self.patch}")
-        if self.steps < 1 or self.batch < 1:
-            raise OptionError("steps and batch must be at least 1")
-        if self.minutes is not None and self.minutes <= 0:
+        for setting in dataclasses.fields(self):
+            choices, value = setting.metadata["choices"], getattr(self, setting.name)
+            if choices and value not in choices:
+                raise OptionError(f"unknown {setting.name} {value!r}; known: {', '.join(choices)}")
+        if not self.patch or any(p < 64 or p % 64 for p in self.patch):
+            raise OptionError(f"patch must be multiples of 64, got {_listed(self.patch)}")
+        if self.metric == "ms-ssim" and min(self.patch) < 192:
+            raise OptionError("MS-SSIM has five scales and needs patches of at least 192; set --patch 192")
+        if len(self.batch) not in (1, len(self.patch)):
+            raise OptionError(
+                f"batch {_listed(self.batch)} does not go with patch {_listed(self.patch)}: give one each"
+            )
+        if self.steps < 1 or min(self.batch) < 1 or self.validation_pictures < 1:
+            raise OptionError("steps, batch and validation_pictures must be at least 1")
+        if self.minutes is not None and not self.minutes > 0:
             raise OptionError(f"minutes must be positive, got {self.minutes}")
-        if self.optimizer not in ("muon", "adam"):
-            raise OptionError(f"unknown optimizer {self.optimizer!r}; known: muon, adam")
+        for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
+        for name, highest in (("ema", 1.0), ("downscale", 1.0), ("final_fraction", 1.0), ("warmup", float("inf"))):
+            if not 0 <= getattr(self, name) <= highest:
+                raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")
+        if "lambdas" in self.network:
+            raise OptionError("λ are set by `lambdas` (--lambda), not in the table `network`")
+
+    def phase(self, progress: float) -> tuple[int, int]:
+        """Patch size and batch at this share of the schedule."""
+        k = min(int(progress * len(self.patch)), len(self.patch) - 1)
+        return self.patch[k], self.batch[k] if len(self.batch) > 1 else self.batch[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, ready for JSON; :meth:`from_dict` leads back."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "settings") -> TrainConfig:
+        """From the values of a recipe, a checkpoint or the command line.
+
+        Args:
+            source: where they come from, for the message of an error.
+
+        Raises:
+            OptionError: an unknown name, or a value of the wrong type or out of range.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise OptionError(f"{source}: unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
+        parsed: dict[str, Any] = {}
+        for name, value in values.items():
+            if value is None:  # what JSON makes of a setting that was not given
+                continue
+            try:
+                parsed[name] = known[name].metadata["parse"](value)
+            except (ValueError, TypeError) as error:
+                raise OptionError(f"{source}: {name} = {value!r}: {error}") from error
+        return cls(**parsed)
+
+
+def recipes() -> list[str]:
+    """Names of the package's recipes."""
+    return sorted(p.stem for p in RECIPES.glob("*.toml"))
+
+
+def effective_config(recipe: str | None, options: Mapping[str, Any]) -> TrainConfig:
+    """Defaults, overridden by a recipe, overridden by options.
+
+    Args:
+        recipe: as :func:`read_recipe` takes it.
+        options: settings by name, as text or as values; `steps` also overrides a recipe's `minutes`.
+
+    Raises:
+        OptionError: as :meth:`TrainConfig.from_dict` and :func:`read_recipe`.
+    """
+    values = read_recipe(recipe) if recipe else {}
+    if "steps" in options:
+        values.pop("minutes", None)
+    return TrainConfig.from_dict(values | dict(options), recipe or "options")
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """The settings in a TOML file, or in a recipe of the package (its name without .toml).
+
+    `lambda` stands for `lambdas`. Relative paths are relative to the working directory.
+
+    Raises:
+        OptionError: no such file, or no TOML.
+    """
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{recipe}.toml"
+        if not path.is_file():
+            raise OptionError(f"no recipe named {recipe!r}; known: {', '.join(recipes())} (or give a .toml file)")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise OptionError(f"{path}: not a TOML file ({error})") from error
+    if "lambda" in values:
+        values["lambdas"] = values.pop("lambda")
+    return values
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))

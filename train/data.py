@@ -1,12 +1,23 @@
-"""Training pictures: a folder decoded once into memory, random patches cut from it."""
+"""Training pictures: a folder decoded once into memory, random patches cut from it.
+
+Every sample is drawn by a random generator of its own, seeded with (seed, step, place in the global batch): what
+is drawn depends neither on how many processes share a batch nor on when a run was interrupted.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from dcae.errors import OptionError
 from dcae.files import PICTURE_SUFFIXES
@@ -24,18 +35,22 @@ def load_folder(folder: Path, smallest: int) -> list[np.ndarray]:
     """
     if not folder.is_dir():
         raise OptionError(f"{folder}: no such folder of training pictures")
-    pictures = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
+
+    def read(path: Path) -> np.ndarray | None:
         try:
             with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+                pixels = np.array(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             log.warning("%s: skipped, unreadable (%s)", path, error)
-            continue
+            return None
         if min(pixels.shape[:2]) < smallest:
             log.warning("%s: skipped, smaller than %d pixels", path, smallest)
-            continue
-        pictures.append(pixels)
+            return None
+        return pixels
+
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pictures = [p for p in pool.map(read, paths) if p is not None]
     if not pictures:
         raise OptionError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
     return pictures
@@ -48,34 +63,88 @@ def split(pictures: list[np.ndarray], every: int = 60) -> tuple[list[np.ndarray]
     return (rest or pictures), held
 
 
-class Patches:
-    """Random square patches: pictures are drawn by their area, then a place, a flip, and sometimes a shrinking."""
+class Batch(NamedTuple):
+    """One process's part of a step's samples."""
 
-    def __init__(self, pictures: list[np.ndarray], patch: int, downscale: float, rng: np.random.Generator) -> None:
-        self.pictures = pictures
-        self.patch = patch
+    pixels: Tensor
+    """(B, 3, P, P) uint8, on the device of training."""
+    draws: np.ndarray
+    """(B,) uniform in [0, 1), for what else is random per sample (the quality)."""
+
+
+class Patches:
+    """Random square patches: pictures are drawn by their area, then a place, a flip, and sometimes a shrinking.
+
+    Args:
+        pictures: (H, W, 3) uint8 each.
+        downscale: share of patches that are shrunk by a random factor up to 2.
+        device: where patches are wanted; the pictures are kept there when they take at most a third of its free
+            memory.
+    """
+
+    def __init__(self, pictures: list[np.ndarray], downscale: float, seed: int, device: str = "cpu") -> None:
         self.downscale = downscale
-        self.rng = rng
-        area = np.array([p.shape[0] * p.shape[1] for p in pictures], float)
+        self.seed = seed
+        self.device = torch.device(device)
+        store = self.device
+        if store.type == "cuda" and sum(p.nbytes for p in pictures) > torch.cuda.mem_get_info(store)[0] / 3:
+            store = torch.device("cpu")
+        self.pictures = [torch.from_numpy(p).to(store).permute(2, 0, 1) for p in pictures]
+        area = np.array([p.shape[1] * p.shape[2] for p in self.pictures], float)
         self.share = np.cumsum(area / area.sum())
 
-    def _one(self) -> np.ndarray:
-        rng, patch = self.rng, self.patch
-        index = min(int(np.searchsorted(self.share, rng.random())), len(self.pictures) - 1)
-        picture = self.pictures[index]
+    def _one(self, rng: np.random.Generator, patch: int) -> Tensor:
+        picture = self.pictures[min(int(np.searchsorted(self.share, rng.random())), len(self.pictures) - 1)]
+        shrink, factor, flip, turn = rng.random(4)
         side = patch
-        if rng.random() < self.downscale:
-            side = min(int(patch * rng.uniform(1, 2)), *picture.shape[:2])
-        top, left = (int(rng.integers(0, n - side + 1)) for n in picture.shape[:2])
-        cut = picture[top : top + side, left : left + side]
+        if shrink < self.downscale:
+            side = min(int(patch * (1 + factor)), *picture.shape[1:])
+        top, left = (int(rng.integers(0, n - side + 1)) for n in picture.shape[1:])
+        cut = picture[:, top : top + side, left : left + side]
         if side != patch:
-            cut = np.asarray(Image.fromarray(cut).resize((patch, patch), Image.Resampling.BICUBIC))
-        if rng.random() < 0.5:
-            cut = cut[:, ::-1]
-        if rng.random() < 0.5:
-            cut = cut.swapaxes(0, 1)
-        return cut
+            cut = F.interpolate(cut[None].float(), (patch, patch), mode="bicubic", antialias=True)[0]
+            cut = cut.round().clamp(0, 255).to(torch.uint8)
+        if flip < 0.5:
+            cut = cut.flip(2)
+        return cut.transpose(1, 2) if turn < 0.5 else cut
 
-    def batch(self, size: int) -> np.ndarray:
-        """(size, patch, patch, 3) uint8."""
-        return np.stack([self._one() for _ in range(size)])
+    def batch(self, step: int, patch: int, first: int, count: int) -> Batch:
+        """Samples `first` to `first + count - 1` of this step's global batch."""
+        cuts, draws = [], []
+        for place in range(first, first + count):
+            rng = np.random.default_rng((self.seed, step, place))
+            draws.append(rng.random())
+            cuts.append(self._one(rng, patch))
+        pixels = torch.stack(cuts).contiguous(memory_format=torch.channels_last)
+        return Batch(pixels.to(self.device, non_blocking=True), np.array(draws))
+
+
+class Loader:
+    """Patches of consecutive steps, the next step's being cut in a thread while this one's are trained on."""
+
+    def __init__(self, patches: Patches, rank: int) -> None:
+        self.patches = patches
+        self.rank = rank
+        self._pool = ThreadPoolExecutor(1)
+        self._next: tuple[tuple[int, int, int], Iterator[Batch]] | None = None
+
+    def batch(self, step: int, patch: int, count: int) -> Batch:
+        """This process's `count` samples of `step`."""
+        asked = (step, patch, count)
+        ready = self._next[1] if self._next and self._next[0] == asked else self._submit(asked)
+        found = next(ready)
+        following = (step + 1, patch, count)
+        self._next = following, self._submit(following)
+        return found
+
+    def _submit(self, asked: tuple[int, int, int]) -> Iterator[Batch]:
+        step, patch, count = asked
+        return self._pool.map(lambda s: self.patches.batch(s, patch, self.rank * count, count), [step])
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return pixels.float() / 255

@@ -10,18 +10,20 @@ from dcae.errors import ModelFileError, OptionError
 from dcae.export import export_model
 from dcae.modelfile import ModelHeader
 from dcae.presets import build_model
-from dcae.train.loop import load_checkpoint
+from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 
 
-def export_checkpoint(checkpoint: Path, path: Path, record: dict[str, Any]) -> ModelHeader:
-    """Write the averaged weights of a checkpoint as a model file.
+def export_checkpoint(run: Path, path: Path, record: dict[str, Any]) -> ModelHeader:
+    """Write the averaged weights of a run's best validation (or of one checkpoint) as a model file.
 
     Args:
+        run: folder of a run, or a checkpoint.
         record: joined to what the checkpoint knows of its training (steps, patches, minutes, log, settings).
 
     Raises:
         ModelFileError: no checkpoint of ours.
     """
+    checkpoint = best_checkpoint(run)
     saved = load_checkpoint(checkpoint)
     try:
         network = build_model(config_from_dict(saved["config"]))

@@ -1,19 +1,17 @@
 """The training loop, flat: set up, then step, validate, checkpoint until the schedule ends.
 
-Started under `torchrun` it trains data-parallel; every process then draws `batch` patches of its own.
+Started under `torchrun` it trains data parallel; every process then trains on its part of the global batch. Every
+random choice follows from (seed, step, place in the batch), so that a run that was interrupted continues exactly.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import math
 import os
-import pickle
 import platform
+import signal
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,60 +22,75 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dcae.config import DCAEConfig
-from dcae.errors import ModelFileError, OptionError
+from dcae.errors import DCAEError, OptionError
 from dcae.network import DCAE
-from dcae.presets import build_model
+from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig
-from dcae.train.data import Patches, load_folder, split
-from dcae.train.loss import rate_distortion
-from dcae.train.optimizers import build_optimizers
+from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.init import initial_network
+from dcae.train.loss import balanced, rate_distortion
+from dcae.train.monitor import Monitor
+from dcae.train.optimizers import build_optimizers, gathered_states
+from dcae.train.validation import reconstructions, validate, validation_crops
 
 log = logging.getLogger(__name__)
-CHECKPOINT = "checkpoint.pt"
+_MAY_CHANGE = {"steps", "minutes", "data", "compile", "validate_every", "validation_pictures", "init"}
+"""Settings that a continued run may be given anew."""
+_SKIPPED_IN_A_ROW = 100
+_LOG_EVERY = 20
 
 
-def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resume: bool = True) -> Path:
-    """Train until the schedule ends; continue `out/checkpoint.pt` when there is one and `resume`.
+class Interrupted(DCAEError):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has written a checkpoint."""
+
+
+def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = False) -> Path:
+    """Train until the schedule ends.
+
+    Args:
+        config: all settings; `config.data` is the folder of pictures.
+        out: folder of the run: checkpoints and TensorBoard files.
+        device: torch device; under `torchrun`, "cuda" means each process's own GPU.
+        resume: continue the checkpoint in `out` when there is one; without it a folder with one is refused.
 
     Returns:
-        The last checkpoint, which `dcae.train.export` turns into a model file.
+        `out`, from which `dcae.train.export` makes a model file.
 
     Raises:
-        OptionError: a bad setting or data folder.
+        OptionError: a bad setting or data folder, or a run that is there already.
+        Interrupted: stopped by a signal, after a checkpoint.
+        DCAEError: a checkpoint could not be written, or training has diverged.
         MissingDependencyError: compressai is not installed.
     """
+    if not config.data:
+        raise OptionError("no training pictures; give their folder with --data")
+    checkpoint = out / CHECKPOINT
+    continuing = checkpoint.exists()
+    if continuing and not resume:
+        raise OptionError(f"{out} holds a run already; continue it with --resume auto, or choose another folder")
     rank, world, device = _process_group(device)
     torch.manual_seed(config.seed)
-    network = build_model(config.preset, **config.overrides).to(device).train()
-    pictures, held_out = split(load_folder(data, config.patch))
-    patches = Patches(pictures, config.patch, config.downscale, np.random.default_rng((config.seed, rank)))
-    checkpoint = out / CHECKPOINT
-    continuing = resume and checkpoint.exists()
-    if not continuing:
-        calibration = Patches(pictures, config.patch, 0.0, np.random.default_rng(config.seed))
-        network.calibrate(to_tensor(calibration.batch(64), device))
+    network = initial_network(config).to(device).train()
+    pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+    patches = Patches(pictures, config.downscale, config.seed, device)
+    loader = Loader(patches, rank)
+    crops = validation_crops(held_out, config.validation_pictures)
+    if not (continuing or config.init):
+        network.calibrate(to_float(patches.batch(0, config.patch[0], 0, 64).pixels))
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "skipped": 0, "patches": 0, "log": []}
+    state: dict[str, Any] = {
+        "step": 0, "seconds": 0.0, "waited": 0.0, "skipped": 0, "patches": 0, "best": math.inf, "log": [],
+    }  # fmt: skip
     if continuing:
         saved = load_checkpoint(checkpoint, device)
-        if saved["config"] != network.config.to_dict() or saved["train"]["optimizer"] != config.optimizer:
-            raise OptionError(
-                f"{checkpoint} is of a run with another preset, λ, shape or optimizer; "
-                "choose another output folder, or --no-resume to start over"
-            )
+        _check_same_run(checkpoint, saved, config, network.config)
         network.load_state_dict(saved["network"])
         average = saved["average"]
         for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         state = saved["state"]
-        patches.rng.bit_generator.state = json.loads(saved["rng"])
-        if rank:  # the stored stream is that of process 0
-            patches.rng = np.random.default_rng((config.seed, rank, state["step"]))
-        torch.manual_seed(config.seed + 1000 * rank + state["step"])
-    if rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
     model: torch.nn.Module = network
     if world > 1:
         # The quantiles learn from their own loss, identical on every process.
@@ -85,111 +98,169 @@ def train(config: TrainConfig, data: Path, out: Path, device: str = "cpu", resum
             network, [n for n, _ in network.named_parameters() if n.endswith("quantiles")]
         )
         model = DistributedDataParallel(network, broadcast_buffers=False)
+    if config.compile:
+        model = torch.compile(model)  # type: ignore[assignment]
+    if rank == 0:
+        _make_folder(out)
+        state["hardware"] = _hardware(device, world)
 
+    def checkpoint_now() -> None:
+        states = gathered_states(optimizers)
+        if rank == 0:
+            save_checkpoint(checkpoint, _content(config, network, average, state) | {"optimizers": states})
+
+    stop = _Stop()
     started, last_validation = time.monotonic() - state["seconds"], time.monotonic()
     recent: list[float] = []
-    while True:
-        state["seconds"] = time.monotonic() - started
-        progress = state["step"] / config.steps
-        if config.minutes is not None:
-            progress = state["seconds"] / (60 * config.minutes)
-        progress = _agreed(progress, world)
-        finished = progress >= 1
-        if finished or time.monotonic() - last_validation > 60 * config.validate_every:
-            if rank == 0:
-                state["log"].append(validation_row(network, average, held_out, config, state, recent))
-                state["hardware"] = _hardware(device, world)
-                _save(checkpoint, config, network, average, optimizers, state, patches.rng)
-            last_validation = time.monotonic()
-            recent = []
-        if finished:
-            break
+    in_a_row = 0
+    with stop, Monitor(out, state["step"], quiet=rank > 0) as monitor:
+        while True:
+            state["seconds"] = time.monotonic() - started
+            progress = state["step"] / config.steps
+            if config.minutes is not None:
+                progress = state["seconds"] / (60 * config.minutes)
+            late = time.monotonic() - last_validation > 60 * config.validate_every
+            progress, due, stopped = _agreed((progress, late, stop.asked), world)
+            if stopped:
+                checkpoint_now()
+                raise Interrupted(f"stopped after step {state['step']}; {out} can be continued with --resume auto")
+            if progress >= 1 or due:
+                train_loss = _mean(recent, world)
+                if rank == 0:
+                    row = _validation(network, average, crops, config, state, train_loss, monitor)
+                    if row["score"] < state["best"]:
+                        state["best"] = row["score"]
+                        save_checkpoint(out / BEST, _content(config, network, average, state) | {"optimizers": []})
+                checkpoint_now()
+                last_validation, recent = time.monotonic(), []
+            if progress >= 1:
+                break
 
-        factor = min(1.0, (state["step"] + 1) / config.warmup) * (
-            config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
-        )
-        for optimizer, rates in zip(optimizers[:-1], base_rates, strict=False):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+            step = state["step"]
+            for optimizer, rates in zip(optimizers[:-1], base_rates, strict=False):
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * _rate_factor(config, step, progress)
+            patch, count = config.phase(progress)
+            waiting = time.monotonic()
+            batch = loader.batch(step, patch, count)
+            state["waited"] += time.monotonic() - waiting
+            quality, lambdas = _qualities(network.config, config, batch.draws, device)
+            # The noise of the rate estimate.
+            torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
 
-        x = to_tensor(patches.batch(config.batch), device)
-        quality, lambdas = draw_qualities(network.config, config.batch, patches.rng, device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
-            output = model(x, quality)
-        terms = rate_distortion(x, output, lambdas)
-        loss = (terms.loss / (lambdas / 0.01) ** config.balance).mean()
-        auxiliary = network.entropy_bottleneck.loss()
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        auxiliary.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            [p for n, p in network.named_parameters() if not n.endswith("quantiles")], config.clip
-        )
-        # The norm of averaged gradients is the same on every process, so all skip together.
-        if torch.isfinite(norm):
+            x = to_float(batch.pixels)
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
+                output = model(x, quality)
+            terms = rate_distortion(x, output, lambdas, config.metric)
+            loss = balanced(terms.loss, lambdas, config.metric, config.balance).mean()
+            auxiliary = network.entropy_bottleneck.loss()
             for optimizer in optimizers:
-                optimizer.step()
-            decay = min(config.ema, (1 + state["step"]) / (10 + state["step"]))
-            with torch.no_grad():
-                for key, value in network.state_dict().items():
-                    if value.is_floating_point():
-                        average[key].lerp_(value, 1 - decay)
-                    else:
-                        average[key].copy_(value)
-        else:
-            state["skipped"] += 1
-        state["step"] += 1
-        state["patches"] += config.batch * world
-        recent.append(loss.item())
-        if rank == 0 and state["step"] % 50 == 0:
-            log.info(
-                "step %d  loss %.4f  norm %.2f  %.1f patches/s  %.1f min",
-                state["step"], np.mean(recent[-50:]), norm, state["patches"] / state["seconds"], state["seconds"] / 60,
-            )  # fmt: skip
+                optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            auxiliary.backward()
+            norm = torch.nn.utils.clip_grad_norm_(
+                [p for n, p in network.named_parameters() if not n.endswith("quantiles")], config.clip
+            )
+            # The norm of averaged gradients is the same on every process, so all skip together.
+            if torch.isfinite(norm):
+                for optimizer in optimizers:
+                    optimizer.step()
+                _update_average(average, network, min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
+                in_a_row = 0
+            else:
+                state["skipped"] += 1
+                in_a_row += 1
+                if in_a_row >= _SKIPPED_IN_A_ROW:
+                    raise DCAEError(f"{in_a_row} steps in a row were not finite; lower the learning rate")
+            state["step"] += 1
+            state["patches"] += count * world
+            recent.append(loss.item())
+            if rank == 0:
+                seconds = max(time.monotonic() - started, 1e-9)
+                rate = state["patches"] / seconds
+                monitor.progress(
+                    progress,
+                    f"step {step + 1}  loss {np.mean(recent[-50:]):.4f}  {rate:.1f} patches/s  "
+                    f"{state['waited'] / seconds:.1%} waiting",
+                )
+                if (step + 1) % _LOG_EVERY == 0:
+                    curves = {
+                        "loss": loss, "bpp/y": terms.bpp_y.mean(), "bpp/z": terms.bpp_z.mean(),
+                        "psnr": -10 * terms.mse.log10().mean(), "auxiliary loss": auxiliary, "gradient norm": norm,
+                        "learning rate": optimizers[0].param_groups[0]["lr"], "patches per second": rate,
+                        "waiting share": state["waited"] / seconds, "skipped steps": state["skipped"],
+                    }  # fmt: skip
+                    monitor.scalars({k: float(torch.as_tensor(v).detach()) for k, v in curves.items()}, step + 1)
+    loader.close()
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()
-    return checkpoint
+    return out
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """What `train` wrote.
+class _Stop:
+    """Remembers that SIGINT or SIGTERM came, so that the step is finished and a checkpoint written."""
 
-    Raises:
-        ModelFileError: no checkpoint of ours, or a damaged one.
-    """
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        missing = {"config", "train", "network", "average", "optimizers", "state", "rng", "date"} - set(saved)
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such checkpoint") from error
-    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{path}: not a checkpoint of dcae train ({str(error).splitlines()[0]})") from error
-    if missing:
-        raise ModelFileError(f"{path}: not a checkpoint of dcae train (no {', '.join(sorted(missing))})")
-    return dict(saved)
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        except ValueError:  # not the main thread: signals are somebody else's business
+            pass
+
+    def _ask(self, *_: Any) -> None:
+        if self.asked:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def _process_group(device: str) -> tuple[int, int, str]:
     """Rank, number of processes, and the device of this one."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise OptionError(f"no device {device!r} on this machine; use --device cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1, device
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    # gloo as well, since some of what is agreed on lies on the CPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    if not dist.is_initialized():
+        # gloo as well, since some of what is agreed on lies on the CPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     return dist.get_rank(), dist.get_world_size(), device
 
 
-def _agreed(progress: float, world: int) -> float:
-    """Process 0's view of the schedule, so that all end at the same step."""
+def _agreed(values: tuple[float, ...], world: int) -> tuple[float, ...]:
+    """The largest of each over all processes, so that all validate, stop and end at the same step."""
     if world == 1:
-        return progress
-    value = torch.tensor([progress], dtype=torch.float64)
-    dist.broadcast(value, 0)
-    return value.item()
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tuple(tensor.tolist())
+
+
+def _mean(losses: list[float], world: int) -> float | None:
+    """Mean loss since the last validation, over all processes."""
+    if not losses:
+        return None
+    mean = torch.tensor(np.mean(losses), dtype=torch.float64)
+    if world > 1:
+        dist.all_reduce(mean)
+    return mean.item() / world
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
 def _hardware(device: str, world: int) -> str:
@@ -197,85 +268,88 @@ def _hardware(device: str, world: int) -> str:
     return f"{world} x {name}, {torch.get_num_threads()} threads each"
 
 
-def to_tensor(pixels: np.ndarray, device: str) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1], channels_last."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+def _check_same_run(path: Path, saved: dict[str, Any], config: TrainConfig, network: DCAEConfig) -> None:
+    asked, stored = config.to_dict(), saved["train"]
+    changed = [k for k in asked if k not in _MAY_CHANGE and k in stored and stored[k] != asked[k]]
+    if saved["config"] != network.to_dict() and not changed:
+        changed = ["network"]
+    if changed:
+        raise OptionError(
+            f"{path} is of a run with other settings ({', '.join(changed)}); give the same, or choose another folder"
+        )
 
 
-def draw_qualities(config: DCAEConfig, count: int, rng: np.random.Generator, device: str) -> tuple[Tensor, Tensor]:
-    """Uniform random qualities over the model's range and their λ, each (count,)."""
-    low, high = config.qualities
-    qualities = rng.uniform(low, high, count)
-    lambdas = [config.lambda_of(float(v)) for v in qualities]
+def _content(config: TrainConfig, network: DCAE, average: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "config": network.config.to_dict(),
+        "train": config.to_dict(),
+        "network": network.state_dict(),
+        "average": average,
+        "state": state,
+    }
+
+
+def _rate_factor(config: TrainConfig, step: int, progress: float) -> float:
+    """Learning rate as a fraction of its highest."""
+    warmup = min(1.0, (step + 1) / max(config.warmup, 1))
+    if config.schedule == "step":
+        return warmup * (1.0 if progress < 0.8 else 0.1)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return warmup * (config.final_fraction + (1 - config.final_fraction) * cosine)
+
+
+def _qualities(network: DCAEConfig, config: TrainConfig, draws: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
+    """Random qualities over the model's range and their λ, each (B,), from uniform draws in [0, 1)."""
+    low, high = network.qualities
+    qualities = low + (high - low) * draws**config.low_rate_weight
+    lambdas = [network.lambda_of(float(v)) for v in qualities]
     return (
         torch.tensor(qualities, dtype=torch.float32, device=device),
         torch.tensor(lambdas, dtype=torch.float32, device=device),
     )
 
 
-def validation_row(
+@torch.no_grad()
+def _update_average(average: dict[str, Tensor], network: DCAE, decay: float) -> None:
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - decay)
+        else:
+            average[key].copy_(value)
+
+
+def _validation(
     network: DCAE,
     average: dict[str, Tensor],
-    pictures: list[np.ndarray],
+    crops: list[np.ndarray],
     config: TrainConfig,
     state: dict[str, Any],
-    recent: list[float],
+    train_loss: float | None,
+    monitor: Monitor,
 ) -> dict[str, Any]:
-    """Estimated rate and PSNR of the averaged weights on centre crops of the held-out pictures, per quality."""
+    """Validate the averaged weights; the row joins the log."""
     own = {k: v.clone() for k, v in network.state_dict().items()}
     network.load_state_dict(average)
-    network.eval()
-    device = next(network.parameters()).device
-    low, high = network.config.qualities
-    points = []
-    for quality in sorted({low, high, *np.arange(low, high, 1.0).tolist()}):
-        lambdas = torch.tensor([network.config.lambda_of(quality)], device=device)
-        rows = []
-        for picture in pictures[:8]:
-            top, left = ((n - min(n, 512)) // 2 for n in picture.shape[:2])
-            x = to_tensor(picture[None, top : top + 512, left : left + 512].copy(), str(device))
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                output = network(x, quality)
-            output["x_hat"] = output["x_hat"].clamp(0, 1)
-            terms = rate_distortion(x, output, lambdas)
-            rows.append([terms.loss.item(), (terms.bpp_y + terms.bpp_z).item(), -10 * math.log10(terms.mse.item())])
-        points.append([quality, *np.mean(rows, 0).round(4).tolist()])
-    network.load_state_dict(own)
-    network.train()
-    row = {
+    row: dict[str, Any] = {
         "step": state["step"],
         "patches": state["patches"],
         "minutes": round(state["seconds"] / 60, 2),
-        "train_loss": round(float(np.mean(recent)), 4) if recent else None,
-        "score": round(float(np.mean([p[1] / (network.config.lambda_of(p[0]) / 0.01) ** 0.5 for p in points])), 4),
-        "points": points,
-    }
-    log.info("validation %s", json.dumps(row))
+        "train_loss": None if train_loss is None else round(train_loss, 4),
+    } | validate(network, crops, config)
+    monitor.pictures(reconstructions(network, crops[:4], network.config.default_quality), state["step"])
+    network.load_state_dict(own)
+    state["log"].append(row)
+    curves = {"validation/score": row["score"]}
+    for quality, _, bpp, psnr in row["points"]:
+        curves |= {f"validation/bpp {quality:g}": bpp, f"validation/psnr {quality:g}": psnr}
+    for quality, whole, _, _ in row["files"]:
+        curves[f"validation/file bpp {quality:g}"] = whole
+    monitor.scalars(curves, state["step"])
+    first, last = row["points"][0], row["points"][-1]
+    log.info(
+        "validation at step %d: score %.4f; λ %.4g: %.4f bpp, %.2f dB; λ %.4g: %.4f bpp, %.2f dB; files %s bpp",
+        state["step"], row["score"],
+        network.config.lambdas[0], first[2], first[3], network.config.lambdas[-1], last[2], last[3],
+        ", ".join(f"{f[1]:.4f}" for f in row["files"]),
+    )  # fmt: skip
     return row
-
-
-def _save(
-    path: Path,
-    config: TrainConfig,
-    network: DCAE,
-    average: dict[str, Tensor],
-    optimizers: list[torch.optim.Optimizer],
-    state: dict[str, Any],
-    rng: np.random.Generator,
-) -> None:
-    """Replace the checkpoint atomically."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "config": network.config.to_dict(),
-            "train": dataclasses.asdict(config),
-            "network": network.state_dict(),
-            "average": average,
-            "optimizers": [o.state_dict() for o in optimizers],
-            "state": state,
-            "rng": json.dumps(rng.bit_generator.state),
-            "date": date.today().isoformat(),
-        },
-        temporary,
-    )
-    os.replace(temporary, path)

@@ -5,36 +5,61 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
+from dcae.blocks import LappedDown, LappedUp
 from dcae.network import DCAE
 
-_LOGARITHMIC = ("log_gain", "scale_offset")
+_FAST = 5.0
+"""Of Adam's step size, for parameters on a logarithmic scale, which would get nowhere otherwise."""
+_LAPPED = 0.25
+"""Of the step size of other matrices: Muon's grows with a matrix's longer side, and every sample is the sum of four
+such patches, so that at the full step the pixels themselves tremble (gradient norms rose tenfold)."""
 
 
 def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
     """The main optimisers and, last, the auxiliary one for the quantiles of the factorised prior.
 
     Muon (Jordan et al. 2024) with step sizes matched to Adam's root mean square takes the weights of the linear
-    maps, all but those of the factorised prior; doubled, as `../shared/reference/lite-pilot.md` found best.
+    maps, all but those of the factorised prior, with twice Adam's step;
+    convolutions stay with Adam.
     """
     quantiles = [p for n, p in network.named_parameters() if n.endswith("quantiles")]
     matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)} if name == "muon" else set()
     main = [p for n, p in network.named_parameters() if not n.endswith("quantiles")]
-    # Parameters on a logarithmic scale, whose steps must be larger to get anywhere.
-    scales = [p for n, p in network.named_parameters() if n.endswith(_LOGARITHMIC) or ".matrices." in n]
-    fast = {id(p) for p in scales}
-    rest = [p for p in main if id(p) not in matrices and id(p) not in fast]
-    groups: list[dict[str, Any]] = [{"params": rest}, {"params": scales, "lr": 5 * learning_rate}]
+    fast = [p for n, p in network.named_parameters() if any(part in n for part in network.fast_parameters)]
+    others = matrices | {id(p) for p in fast}
+    groups: list[dict[str, Any]] = [{"params": [p for p in main if id(p) not in others]}]
+    if fast:
+        groups.append({"params": fast, "lr": _FAST * learning_rate})
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=learning_rate)]
     if matrices:
-        optimizers.append(
-            torch.optim.Muon(
-                [p for p in main if id(p) in matrices],
-                lr=2 * learning_rate,
-                weight_decay=0.0,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
+        lapped = {id(m.patch.weight) for m in network.modules() if isinstance(m, LappedDown | LappedUp)}
+        wide = [p for p in main if id(p) in lapped]
+        chosen: list[dict[str, Any]] = [{"params": [p for p in main if id(p) in matrices - lapped]}]
+        if wide:
+            chosen.append({"params": wide, "lr": 2 * learning_rate * _LAPPED})
+        options: dict[str, Any] = {
+            "lr": 2 * learning_rate, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw",
+        }  # fmt: skip
+        if dist.is_initialized():
+            # Orthogonalisation costs as much as a small batch; every process does its share of the matrices.
+            optimizers.append(ZeroRedundancyOptimizer(chosen, torch.optim.Muon, **options))
+        else:
+            optimizers.append(torch.optim.Muon(chosen, **options))
     optimizers.append(torch.optim.Adam(quantiles, lr=1e-3))
     return optimizers
+
+
+def gathered_states(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+    """Their state dicts, whole on process 0 (called by all, since each holds a share of the matrices' momentum)."""
+    states = []
+    for optimizer in optimizers:
+        if isinstance(optimizer, ZeroRedundancyOptimizer):
+            optimizer.consolidate_state_dict(0)
+            states.append(optimizer.state_dict() if dist.get_rank() == 0 else {})
+        else:
+            states.append(optimizer.state_dict())
+    return states

@@ -1,0 +1,111 @@
+"""Settings of a training run: what λ may look like, TOML files, options over recipes, clear refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dcae.cli import main
+from dcae.errors import OptionError
+from dcae.train.config import TrainConfig, effective_config, parse_lambdas, recipes
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("0.0018", (0.0018,)),
+        (0.0018, (0.0018,)),
+        ("0.0067,0.0018", (0.0018, 0.0067)),
+        (["0.0067", 0.0018], (0.0018, 0.0067)),
+        ("1..4", (1.0, 2.0, 4.0)),
+        ("1..1.1", (1.0, 1.1)),
+    ],
+)
+def test_lambdas(written: Any, expected: tuple[float, ...]) -> None:
+    assert parse_lambdas(written) == pytest.approx(expected)
+
+
+def test_a_range_has_an_anchor_per_octave() -> None:
+    anchors = parse_lambdas("0.0009..0.115")
+    assert len(anchors) == 8
+    assert (anchors[0], anchors[-1]) == (0.0009, pytest.approx(0.115))
+
+
+@pytest.mark.parametrize("written", ["", "abc", "-1", "0", "nan", "0.1..0.01", "0.1..", "0..1", "0.01..inf", "1,,2"])
+def test_wrong_lambdas_are_one_clear_line(written: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["train", "--lambda", written, "--data", str(tmp_path), "-o", str(tmp_path / "r")]
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith("dcae: ") and result.stderr.count("\n") == 1
+    assert "lambda" in result.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_options_go_before_a_recipe_and_a_recipe_before_defaults(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'lambda = "0.0009..0.115"\nminutes = 5\npatch = [64, 128]\nbatch = 2\n[network]\nwidths = [16, 32]\n'
+    )
+    config = effective_config(str(recipe), {"learning_rate": "2e-3", "batch": "3"})
+    assert len(config.lambdas) == 8
+    assert (config.minutes, config.patch, config.batch) == (5.0, (64, 128), (3,))
+    assert config.learning_rate == 2e-3
+    assert config.network == {"widths": [16, 32]}
+    assert config.optimizer == TrainConfig().optimizer
+    assert effective_config(str(recipe), {"steps": "10"}).minutes is None
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batchsize = 4", "unknown settings batchsize"),
+        ("batch = 1.5", "batch = 1.5: must be a whole number"),
+        ("bf16 = 1", "bf16 = 1: must be true or false"),
+        ("steps = true", "must be a whole number"),
+        ("learning_rate = 'fast'", "learning_rate = 'fast'"),
+        ("batch = ", "not a TOML file"),
+        ("patch = 100", "multiples of 64"),
+        ("patch = [64, 128]\nbatch = [1, 2, 3]", "give one each"),
+        ("optimizer = 'sgd'", "unknown optimizer 'sgd'; known: muon, adam"),
+        ("metric = 'lpips'", "unknown metric"),
+        ("minutes = 0", "minutes must be positive"),
+        ("ema = 1.5", "ema must be in 0..1"),
+        ("clip = nan", "clip must be positive"),
+        ("[network]\nlambdas = [1]", "set by `lambdas`"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    recipe = tmp_path / "wrong.toml"
+    recipe.write_text(text)
+    with pytest.raises(OptionError, match=message):
+        effective_config(str(recipe), {})
+
+
+def test_a_missing_recipe_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="lite-cpu, lite-gpu, paper"):
+        effective_config("nothing", {})
+    with pytest.raises(OptionError, match="No such file"):
+        effective_config(str(tmp_path / "none.toml"), {})
+
+
+def test_every_recipe_is_in_the_help_and_every_setting_an_option() -> None:
+    text = CliRunner().invoke(main, ["train", "--help"], terminal_width=200).output
+    for name in recipes():
+        assert name in text
+    for option in (
+        "--lambda",
+        "--preset",
+        "--metric",
+        "--init",
+        "--resume",
+        "--learning-rate",
+        "--no-bf16",
+        "--recipe",
+    ):
+        assert option in text
