@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dcae.eval.metrics import psnr
+from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec
 
@@ -23,6 +23,13 @@ class Point(NamedTuple):
     """Bits of the file per pixel."""
     psnr: float
     """dB, the mean of the pictures' own; inf if one of them came back unchanged."""
+    ms_ssim: float = math.nan
+    """The mean of the pictures' own, 0 to 1; nan if one of them is too small for it."""
+
+    @property
+    def ms_ssim_db(self) -> float:
+        """-10 log10(1 - MS-SSIM), of the mean."""
+        return -10 * math.log10(1 - self.ms_ssim) if self.ms_ssim < 1 else math.nan
 
 
 Curve = list[Point]
@@ -36,7 +43,15 @@ def measure_picture(codec: PictureCodec, path: Path, qualities: Iterable[float])
     for quality in qualities:
         data = codec.encode(image, quality)
         decoded = np.asarray(codec.decode(data).convert("RGB"))
-        curve.append(Point(quality, 8 * len(data) / (image.width * image.height), psnr(pixels, decoded)))
+        similarity = ms_ssim(pixels, decoded)
+        curve.append(
+            Point(
+                quality,
+                8 * len(data) / (image.width * image.height),
+                psnr(pixels, decoded),
+                math.nan if similarity is None else similarity,
+            )
+        )
     return curve
 
 
@@ -57,9 +72,9 @@ def measure_curves(
 
 
 def average(curves: Sequence[Curve]) -> Curve:
-    """The mean bpp and the mean PSNR per quality, over pictures that were measured at the same qualities."""
+    """The mean of bpp, PSNR and MS-SSIM per quality, over pictures that were measured at the same qualities."""
     return [
-        Point(points[0].quality, float(np.mean([p.bpp for p in points])), float(np.mean([p.psnr for p in points])))
+        Point(points[0].quality, *(float(np.mean([p[k] for p in points])) for k in (1, 2, 3)))
         for points in zip(*curves, strict=True)
     ]
 

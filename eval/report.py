@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from dcae.errors import OptionError
+from dcae.eval.bdrate import bd_rate
 from dcae.eval.benchmark import PAPER_LABEL, Results, TimeRow
 from dcae.eval.rate import Curve, bpp_at
 from dcae.eval.rivals import RIVALS
@@ -83,16 +85,47 @@ def _rate(results: Results) -> str:
     labels = {"dcae": results.label} | {name: rival.label for name, rival in RIVALS.items()}
     settings = "\n".join(f"- {r.label}: {r.settings} (Pillow)" for n, r in RIVALS.items() if n in results.curves)
     rows = [
-        [labels[name] if k == 0 else "", f"{point.quality:g}", _number(point.bpp, 4), _number(point.psnr, 2)]
+        [
+            labels[name] if k == 0 else "",
+            f"{point.quality:g}",
+            _number(point.bpp, 4),
+            _number(point.psnr, 2),
+            _number(point.ms_ssim if math.isfinite(point.ms_ssim) else None, 4),
+        ]
         for name, curve in results.curves.items()
         for k, point in enumerate(curve)
     ]
     parts = [
         f"## Rate and distortion\n\nMeans over the pictures at each quality.\n\n{settings}",
-        _table(["codec", "quality", "bpp", "PSNR (dB)"], rows),
+        _table(["codec", "quality", "bpp", "PSNR (dB)", "MS-SSIM"], rows),
+        _bd_rates(results, labels),
         _equal_psnr(results, labels),
     ]
     return "\n\n".join(p for p in parts if p)
+
+
+def _bd_rates(results: Results, labels: dict[str, str]) -> str:
+    rows = []
+    for name in (n for n in results.curves if n != "dcae"):
+        row = [labels[name]]
+        for metric in ("psnr", "ms_ssim_db"):
+            ours, theirs = (
+                [(p.bpp, getattr(p, metric)) for p in results.curves[n] if math.isfinite(getattr(p, metric))]
+                for n in ("dcae", name)
+            )
+            try:
+                found = bd_rate(theirs, ours)
+                row.append(f"{found.percent:+.1f} % ({found.low:.1f} to {found.high:.1f} dB)")
+            except OptionError as error:
+                row.append(f"– ({error})")
+        rows.append(row)
+    if not rows:
+        return ""
+    return (
+        f"### BD-rate of {results.label}\n\nBytes more (+) or fewer (-) than the other codec's at equal quality, over "
+        "the range both curves cover: averaged curves, Akima interpolation (package `bjontegaard`); MS-SSIM in dB, "
+        "-10 log10(1 - mean).\n\n" + _table(["over", "PSNR", "MS-SSIM"], rows)
+    )
 
 
 def _equal_psnr(results: Results, labels: dict[str, str]) -> str:

@@ -68,7 +68,9 @@ AVIF_PSNR = Rival(
 )
 AVIF_DEFAULT = Rival("AVIF", "speed 6, 4:4:4, the default tune", "AVIF", _AVIF, _AVIF_QUALITIES)
 
-RIVALS: dict[str, Rival] = {"jpeg": JPEG, "avif-psnr": AVIF_PSNR, "avif": AVIF_DEFAULT}
+WEBP = Rival("WebP", "lossy, method 6", "WEBP", {"method": 6}, (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95))
+
+RIVALS: dict[str, Rival] = {"jpeg": JPEG, "webp": WEBP, "avif-psnr": AVIF_PSNR, "avif": AVIF_DEFAULT}
 
 
 def rival(name: str) -> Rival:

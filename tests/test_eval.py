@@ -18,6 +18,7 @@ from dcae.cli import main
 from dcae.config import LiteConfig
 from dcae.errors import DCAEError, MissingDependencyError, OptionError
 from dcae.eval import benchmark, memory, worker
+from dcae.eval.bdrate import bd_rate
 from dcae.eval.benchmark import Results, Settings
 from dcae.eval.complexity import measure_complexity
 from dcae.eval.metrics import ms_ssim, psnr
@@ -89,7 +90,31 @@ def test_quality_of_a_rate() -> None:
 
 def test_average() -> None:
     curves = [[Point(1, 0.2, 30), Point(2, 0.4, 34)], [Point(1, 0.4, 32), Point(2, 0.6, 35)]]
-    assert average(curves) == [pytest.approx(Point(1, 0.3, 31)), pytest.approx(Point(2, 0.5, 34.5))]
+    expected = [Point(1, 0.3, 31), Point(2, 0.5, 34.5)]
+    assert average(curves) == [pytest.approx(point, nan_ok=True) for point in expected]
+
+
+def test_bd_rate_of_known_curves() -> None:
+    anchor = [(0.1 * 2**k, 28.0 + 3 * k) for k in range(5)]
+    assert bd_rate(anchor, [(0.8 * rate, db) for rate, db in anchor]).percent == pytest.approx(-20)
+    better = bd_rate(anchor, [(rate, db + 1.5) for rate, db in reversed(anchor)])
+    assert better.percent == pytest.approx(100 * (2**-0.5 - 1))  # half of the 3 dB that double the rate
+    assert (better.low, better.high) == (29.5, 40.0)
+    for wrong, message in (
+        (anchor[:3], "has 3 points"),
+        ([(r, 60 - d) for r, d in anchor], "does not rise"),
+        ([(r, d + 20) for r, d in anchor], "do not overlap"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            bd_rate(anchor, wrong)
+
+
+def test_bd_rate_reproduces_the_baselines(shared: Path) -> None:
+    averages = json.loads((shared / "baselines" / "kodak-averages.json").read_text())["settings"]
+    published = json.loads((shared / "baselines" / "bd-rate.json").read_text())["psnr"]
+    for name, anchor in (("webp-m6", "avif-s6-444-psnr"), ("jpeg-420", "avif-s6-444")):
+        test, over = ([(p["bpp"], p["psnr"]) for p in averages[n]] for n in (name, anchor))
+        assert bd_rate(over, test).percent == pytest.approx(published[name]["full"][anchor], abs=1e-3)
 
 
 @pytest.mark.parametrize("quality", [8, 30, 75])
@@ -217,6 +242,7 @@ def test_report_compares_at_equal_psnr() -> None:
     assert "| 2 | 33.00 | 0.2000 | 9830 | 157286 | 93.8 % |" in report
     assert "| 3 | 36.00" not in report
     assert "## Time" not in report
+    assert "| JPEG | – (the anchor curve has 2 points, a BD-rate needs four) |" in report
     results.curves["jpeg"] = [Point(10, 0.2, 31), Point(20, 0.4, 32)]
     assert "| 1 | 30.00 | 0.1000 | 4915 | – | – |" in to_markdown(results)
 
@@ -224,7 +250,9 @@ def test_report_compares_at_equal_psnr() -> None:
 def test_json_has_no_infinity() -> None:
     results = Results({}, ["a.png"], 1, "DCAE lite", 4.0)
     results.curves = {"jpeg": [Point(95, 8.0, math.inf)]}
-    assert json.loads(to_json(results))["curves"]["jpeg"] == [{"quality": 95, "bpp": 8.0, "psnr": None}]
+    assert json.loads(to_json(results))["curves"]["jpeg"] == [
+        {"quality": 95, "bpp": 8.0, "psnr": None, "ms_ssim": None}
+    ]
 
 
 def test_end_to_end(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
