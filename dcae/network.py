@@ -11,6 +11,7 @@ A preset is a subclass that wires named blocks into the hooks below; `forward` h
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -128,7 +129,9 @@ class DCAE(nn.Module):
             MissingDependencyError: compressai is not installed.
         """
         try:
-            from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*torch.jit.script.*")  # its business, not our user's
+                from compressai.entropy_models import EntropyBottleneck, GaussianConditional
         except ImportError as error:
             raise MissingDependencyError(
                 "training needs compressai (pip install compressai; wheels exist for Linux and macOS, "

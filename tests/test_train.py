@@ -424,6 +424,31 @@ def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypat
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    options = ["train", "--lambda", "0.0018", "--data", str(pictures), "--steps", "3", "--batch", "1", "--patch", "64"]
+    code = "from dcae.train import monitor; monitor._LINE_EVERY = 0; from dcae.cli import main; main()"
+    command = [sys.executable, "-c", code, *options, "-o"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*command, str(tmp_path / "a")], stderr=theirs, stdout=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end has gone
+                break
+            if not part:
+                break
+            shown += part
+    os.close(ours)
+    assert process.returncode == 0, shown
+    assert b"training" in shown and b"\r" in shown and b"100%" in shown and b"patches/s" in shown
+    lines = subprocess.run([*command, str(tmp_path / "b")], capture_output=True, text=True).stderr
+    assert "\r" not in lines
+    assert "patches/s" in lines and "waiting" in lines and "left" in lines
+
+
 def test_command_without_compressai_says_so(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 

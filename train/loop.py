@@ -130,10 +130,12 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
                     row = _validation(network, average, crops, config, state, train_loss, monitor)
                     if row["score"] < state["best"]:
                         state["best"] = row["score"]
-                        save_checkpoint(out / BEST, _content(config, network, average, state) | {"optimizers": []})
+                        only = {"network": {}, "optimizers": []}
+                        save_checkpoint(out / BEST, _content(config, network, average, state) | only)
                 checkpoint_now()
                 last_validation, recent = time.monotonic(), []
             if progress >= 1:
+                monitor.progress(1.0, f"step {state['step']}, best score {state['best']:.4f}")
                 break
 
             step = state["step"]
