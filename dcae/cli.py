@@ -17,7 +17,7 @@ from dcae.errors import DCAEError, OptionError
 from dcae.files import check_output, read_bytes, write_bytes
 from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id, installed_models
 
-_ELSEWHERE = {"train": "dcae.cli_train", "export": "dcae.cli_train"}
+_ELSEWHERE = {"train": "dcae.cli_train:train", "export": "dcae.cli_train:export", "eval": "dcae.cli_eval:evaluate"}
 """Commands imported when they are asked for, so that coding a picture imports nothing of training."""
 
 
@@ -29,7 +29,8 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _ELSEWHERE:
-            command: click.Command = getattr(importlib.import_module(_ELSEWHERE[cmd_name]), cmd_name)
+            module, name = _ELSEWHERE[cmd_name].split(":")
+            command: click.Command = getattr(importlib.import_module(module), name)
             return command
         return super().get_command(ctx, cmd_name)
 

@@ -47,6 +47,11 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
         return float(measure(x, y, data_range=255))
 
 
+def ms_ssim_db(value: float) -> float:
+    """-10 log10(1 - MS-SSIM), as curves are usually drawn; inf for identical pictures."""
+    return -10 * math.log10(1 - value) if value < 1 else math.inf
+
+
 def _check(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
     if a.dtype != np.uint8 or b.dtype != np.uint8:
         raise OptionError(f"pictures of type {a.dtype} and {b.dtype} cannot be compared, only uint8")

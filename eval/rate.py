@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dcae.eval.metrics import ms_ssim, psnr
+from dcae.eval.metrics import ms_ssim, ms_ssim_db, psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec
 
@@ -29,7 +29,7 @@ class Point(NamedTuple):
     @property
     def ms_ssim_db(self) -> float:
         """-10 log10(1 - MS-SSIM), of the mean."""
-        return -10 * math.log10(1 - self.ms_ssim) if self.ms_ssim < 1 else math.nan
+        return ms_ssim_db(self.ms_ssim)
 
 
 Curve = list[Point]

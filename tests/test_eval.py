@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,31 @@ def test_average() -> None:
     curves = [[Point(1, 0.2, 30), Point(2, 0.4, 34)], [Point(1, 0.4, 32), Point(2, 0.6, 35)]]
     expected = [Point(1, 0.3, 31), Point(2, 0.5, 34.5)]
     assert average(curves) == [pytest.approx(point, nan_ok=True) for point in expected]
+
+
+def test_compare_command(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from dcae.cli import main
+
+    pixels = np.random.default_rng(1).integers(0, 250, (170, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels + 5).save(tmp_path / "b.png")
+    Image.fromarray(pixels[:50]).save(tmp_path / "small.png")
+
+    def compare(*names: str) -> Any:
+        return CliRunner().invoke(main, ["eval", "compare", *(str(tmp_path / name) for name in names)])
+
+    output = compare("a.png", "b.png").output
+    assert f"PSNR     {20 * math.log10(255 / 5):.4f} dB" in output
+    expected = ms_ssim(pixels, pixels + 5)
+    assert expected is not None and f"MS-SSIM  {expected:.6f} ({-10 * math.log10(1 - expected):.4f} dB)" in output
+    assert "identical" in compare("a.png", "a.png").output
+    assert "below 161" in compare("small.png", "small.png").output
+    for names, message in ((("a.png", "small.png"), "shape"), (("a.png", "none.png"), "none.png")):
+        result = compare(*names)
+        assert result.exit_code == 1
+        assert message in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_bd_rate_of_known_curves() -> None:
