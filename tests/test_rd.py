@@ -1,0 +1,135 @@
+"""`dcae eval rd`: rows from real files, continued after an interruption, averaged and compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from helpers import synthetic_picture
+from PIL import Image
+
+from dcae.cli import main
+from dcae.errors import DCAEError, OptionError
+from dcae.eval.rd import contestant
+from dcae.eval.rivals import rival
+from dcae.eval.summary import compare, to_text
+from dcae.eval.table import Row, Table, mean_curves
+
+ROW = Row("a.png", "jpeg", 10, 100, 50, 625, 1.0, 30.0, 0.9, 0.1, 0.1, 0.2, 0.2, math.nan)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    for k in range(2):
+        synthetic_picture(192, 176, k).save(path / f"{k}.png")
+    (path / "broken.png").write_bytes(b"no picture")
+    return path
+
+
+def _rd(folder: Path, out: Path, *options: str) -> Result:
+    return CliRunner().invoke(main, ["eval", "rd", str(folder), "-o", str(out), "--jobs", "2", *options])
+
+
+def test_rows_are_measured_continued_and_compared(folder: Path, tiny_path: Path, tmp_path: Path) -> None:
+    codecs = f"jpeg,nonsense,webp,dcae:{tiny_path}"
+    result = _rd(folder, tmp_path, "--codecs", codecs, "--qualities", "1,4.5,6,8", "--anchor", "jpeg")
+    assert result.exit_code == 0, result.output
+    assert "broken.png: skipped" in result.stderr
+    assert "nonsense: left out, unknown codec" in result.stderr
+    rows = Table(tmp_path / "rows.csv").rows
+    ladder = rival("jpeg").qualities
+    assert sum(r.codec == "jpeg" for r in rows) == 2 * len(ladder)
+    ours = [r for r in rows if r.codec.startswith("dcae tiny ")]
+    assert sorted({r.quality for r in ours}) == [1, 4.5, 6, 8]
+
+    # A row says what its file was.
+    row = next(r for r in rows if (r.picture, r.codec, r.quality) == ("1.png", "jpeg", ladder[5]))
+    pixels = np.asarray(Image.open(folder / "1.png"))
+    data = rival("jpeg").encode(Image.fromarray(pixels), row.quality)
+    error = np.square(np.asarray(rival("jpeg").decode(data), float) - pixels).mean()
+    assert row.bytes == len(data)
+    assert row.bpp == pytest.approx(8 * len(data) / (192 * 176), rel=1e-6)
+    assert row.psnr == pytest.approx(10 * math.log10(255**2 / error), rel=1e-6)
+    assert 0 < row.ms_ssim < 1 and row.encode_seconds > 0 and row.decode_seconds > 0
+
+    curve = json.loads((tmp_path / "jpeg.json").read_text())
+    assert curve["name"] == "jpeg"
+    assert curve["results"]["bpp"] == sorted(curve["results"]["bpp"])
+    assert len(curve["results"]["psnr"]) == len(curve["results"]["ms-ssim"]) == len(ladder)
+    assert "psnr     webp" in result.stdout and "ms-ssim  webp" in result.stdout
+    assert (tmp_path / "bd-rate.txt").read_text() == result.stdout
+
+    # Interrupted in the middle of a line: only what is missing is measured again.
+    text = (tmp_path / "rows.csv").read_text()
+    lines = text.splitlines(keepends=True)
+    (tmp_path / "rows.csv").write_text("".join(lines[:-3]) + lines[-3][:20])
+    again = _rd(folder, tmp_path, "--codecs", codecs, "--qualities", "1,4.5,6,8", "--anchor", "jpeg")
+    assert again.exit_code == 0
+    assert "1/1 " in again.stderr
+    measured = {r.key: r.bytes for r in Table(tmp_path / "rows.csv").rows}
+    assert measured == {r.key: r.bytes for r in rows}
+    assert again.stdout == result.stdout
+
+
+def test_nothing_to_measure_is_an_error(folder: Path, tmp_path: Path) -> None:
+    for options, message in (
+        (("--codecs", "nonsense"), "no codec left"),
+        (("--qualities", "a"), "numbers separated by commas"),
+        (("--codecs", "dcae", "--qualities", "9"), "no codec left"),
+    ):
+        result = _rd(folder, tmp_path / "out", *options)
+        assert result.exit_code == 1
+        assert message in result.stderr.splitlines()[-1]
+    result = _rd(tmp_path / "none", tmp_path / "out", "--codecs", "jpeg")
+    assert result.exit_code == 1 and "no such folder" in result.stderr
+
+
+def test_a_foreign_or_damaged_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    table = Table(path)
+    table.add([ROW])
+    table.add([replace(ROW, quality=20)])
+    assert [r.key for r in Table(path).rows] == [("a.png", "jpeg", 10), ("a.png", "jpeg", 20)]
+    path.write_text(path.read_text().replace("625", "many"))
+    with pytest.raises(DCAEError, match="line 2 is damaged"):
+        Table(path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(DCAEError, match="something else"):
+        Table(path)
+
+
+def test_a_codec_from_how_it_is_written(tiny_path: Path) -> None:
+    assert contestant("webp").qualities == tuple(float(q) for q in rival("webp").qualities)
+    ours = contestant(f"dcae:{tiny_path}", [2, 3.5])
+    assert ours.label.startswith("dcae tiny ") and ours.qualities == (2, 3.5)
+    with pytest.raises(OptionError, match="outside"):
+        contestant(f"dcae:{tiny_path}", [9])
+    with pytest.raises(OptionError, match="unknown codec"):
+        contestant("gif")
+
+
+def test_averages_and_bd_rates_of_known_rows() -> None:
+    rows = []
+    for picture, factor in (("a.png", 1.0), ("b.png", 2.0)):
+        for k in range(5):
+            for codec, better in (("anchor", 1.0), ("test", 0.8)):
+                bpp = 0.1 * 2**k * factor * better
+                rows.append(replace(ROW, picture=picture, codec=codec, quality=k, bpp=bpp, psnr=28 + 3 * k))
+    curves = mean_curves(rows)
+    assert [p["bpp"] for p in curves["test"]] == pytest.approx([0.12 * 2**k for k in range(5)])
+    (psnr, similarity) = compare(rows, "anchor")
+    assert psnr.percent == pytest.approx(-20)
+    assert psnr.spread == (pytest.approx(-20), pytest.approx(0, abs=1e-6))
+    assert similarity.percent is None and "does not rise" in similarity.reason
+    text = to_text([psnr, similarity], "anchor")
+    assert "-20.00 %" in text and "28.00 to 40.00 dB" in text and "no BD-rate: " in text
+    # A quality that one picture lacks would make the mean another set's.
+    assert len(mean_curves(rows[1:])["anchor"]) == 4
+    with pytest.raises(OptionError, match="was not measured"):
+        compare(rows, "avif")
