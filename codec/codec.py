@@ -28,7 +28,7 @@ from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
 from dcae.installed import find_model
 from dcae.modelfile import CodingModel, load_model
-from dcae.network import pad_to_multiple
+from dcae.network import check_device, pad_to_multiple
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
@@ -50,7 +50,7 @@ class Codec:
     def __init__(
         self, model: str | Path | CodingModel = "lite", device: str = "cpu", max_pixels: int = MAX_PIXELS
     ) -> None:
-        _check_device(device)
+        check_device(device)
         self.device = device
         self.max_pixels = max_pixels
         self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
@@ -253,10 +253,3 @@ def _symbols(values: Tensor) -> NDArray[np.int32]:
 def _channel_rows(shape: torch.Size) -> NDArray[np.uint16]:
     """The table row of every z symbol: its channel."""
     return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {device!r} is not available ({str(error).splitlines()[0]})") from error

@@ -44,12 +44,15 @@ class _Group(click.Group):
             ctx.exit(2)
         except (MemoryError, RuntimeError) as error:
             # torch says it in a RuntimeError: "can't allocate memory", "CUDA out of memory".
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            said = ("out of memory", "allocate memory", "not enough memory")
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in said):
                 raise
-            click.echo("dcae: not enough memory for a picture of this size", err=True)
+            click.echo("dcae: not enough memory; a smaller picture or batch needs less", err=True)
         except BrokenPipeError:
             # The reader of our stdout has gone; keep the interpreter from complaining when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:  # of a file or folder, where no command had more to say
+            click.echo(f"dcae: {error}", err=True)
         ctx.exit(1)
 
 

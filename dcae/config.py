@@ -163,5 +163,7 @@ def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return kind(**arguments)
-    except TypeError as error:
+    except OptionError:
+        raise
+    except (TypeError, ValueError) as error:
         raise OptionError(f"bad configuration for preset {preset}: {error}") from error

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.config import DCAEConfig
-from dcae.errors import MissingDependencyError
+from dcae.errors import MissingDependencyError, OptionError
 
 
 class SlicePrior(NamedTuple):
@@ -34,6 +34,18 @@ class SlicePrior(NamedTuple):
 def round_ste(x: Tensor) -> Tensor:
     """Round to nearest, with the gradient of the identity (straight-through)."""
     return x + (torch.round(x) - x).detach()
+
+
+def check_device(device: str) -> None:
+    """Refuse a torch device that is not there.
+
+    Raises:
+        OptionError: no such device on this machine.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} is not available ({str(error).splitlines()[0]})") from error
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -161,23 +173,19 @@ class DCAE(nn.Module):
         z = self.hyper_analysis(y, q)
         dtype = y.dtype if y.dtype == torch.float64 else torch.float32
         y, z = y.to(dtype), z.to(dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):  # bf16, if at all, for the transforms alone
             _, z_likelihoods = self.entropy_bottleneck(z)
             medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1).detach()
-        z_hat = round_ste(z - medians) + medians
+            z_hat = round_ste(z - medians) + medians
 
-        context = self.hyper_synthesis(z_hat, q)
-        y_hats, y_likelihoods = [], []
-        for k, y_k in enumerate(y.split(self.config.slices, 1)):
-            prior = self.slice_prior(k, context, q)
-            with torch.autocast(x.device.type, enabled=False):
-                prior = prior._replace(mean=prior.mean.to(dtype))
-                sigma = self.sigma(prior.scale.to(dtype))
-                y_likelihoods.append(self.gaussian_conditional(y_k, sigma, prior.mean)[1])
-                y_hat = self.quantise_slice(y_k, prior)
-            y_hat = self.latent_residual(k, prior.support, y_hat, q)
-            y_hats.append(y_hat)
-            if k + 1 < len(self.config.slices):
-                context = self.extend_context(k, context, prior.support, y_hat, q)
+            context = self.hyper_synthesis(z_hat, q)
+            y_hats, y_likelihoods = [], []
+            for k, y_k in enumerate(y.split(self.config.slices, 1)):
+                prior = self.slice_prior(k, context, q)
+                y_likelihoods.append(self.gaussian_conditional(y_k, self.sigma(prior.scale), prior.mean)[1])
+                y_hat = self.latent_residual(k, prior.support, self.quantise_slice(y_k, prior), q)
+                y_hats.append(y_hat)
+                if k + 1 < len(self.config.slices):
+                    context = self.extend_context(k, context, prior.support, y_hat, q)
         x_hat = self.synthesis(torch.cat(y_hats, 1), q)[..., :height, :width]
         return {"x_hat": x_hat, "likelihoods": {"y": torch.cat(y_likelihoods, 1), "z": z_likelihoods}}

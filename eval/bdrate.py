@@ -42,13 +42,13 @@ def bd_rate(
         curve = sorted(points)
         if len(curve) < 4:
             raise OptionError(f"the {name} curve has {len(curve)} points, a BD-rate needs four")
-        if any(a[0] == b[0] or a[1] >= b[1] for a, b in pairwise(curve)):
+        if any(not (a[0] < b[0] and a[1] < b[1]) for a, b in pairwise(curve)):
             raise OptionError(f"the {name} curve does not rise everywhere, so that it has no BD-rate")
         curves.append(([p[0] for p in curve], [p[1] for p in curve]))
     (anchor_rate, anchor_db), (test_rate, test_db) = curves
     low, high = max(anchor_db[0], test_db[0]), min(anchor_db[-1], test_db[-1])
     if low >= high:
-        raise OptionError(f"the curves do not overlap: {anchor_db[-1]:.2f} dB is below {low:.2f} dB")
+        raise OptionError(f"the curves do not overlap: one ends at {high:.2f} dB, the other begins at {low:.2f} dB")
     percent = bjontegaard.bd_rate(
         anchor_rate, anchor_db, test_rate, test_db, method, require_matching_points=False, min_overlap=0
     )

@@ -23,4 +23,4 @@ def noiseless(self, inputs, mode, means=None):  # type: ignore[no-untyped-def]
 
 EntropyModel.quantize = noiseless
 settings, out = sys.argv[1:]
-train(TrainConfig.from_dict(json.loads(settings)), Path(out))
+train(TrainConfig.from_dict(json.loads(settings)), Path(out), resume=True)

@@ -133,7 +133,7 @@ train(TrainConfig.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]))
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_continued_is_the_same_as_never_killed(pictures: Path, tmp_path: Path, number: int) -> None:
     """20 steps at once, and 20 with a kill somewhere after the 10th: the same weights, bit for bit."""
-    settings = _settings(pictures, steps=20, ema=0.9, batch=2)
+    settings = _settings(pictures, steps=20, ema=0.9, batch=2, optimizer="muon")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -203,9 +203,14 @@ def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Pa
     assert rows[0]["score"] == pytest.approx(rows[1]["score"], rel=1e-3)
     moved = (weights[0] - start).norm()
     assert (weights[0] - weights[1]).norm() < 0.05 * moved  # Muon orthogonalises in bf16
-    # The sharded optimiser's state came back whole: one process continues what two began.
+    # The sharded optimiser's state came back whole: one process continues what two began, and the other way round.
     more = _settings(pictures, steps=8, batch=2, optimizer=optimizer)
     assert load_checkpoint(train(more, tmp_path / "2", resume=True) / CHECKPOINT)["state"]["step"] == 8
+    more = _settings(pictures, steps=8, batch=4, optimizer=optimizer)
+    command = _script(script, json.dumps(more.to_dict()), str(tmp_path / "1"), processes=2)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(tmp_path / "1" / CHECKPOINT)["state"]["step"] == 8
 
 
 def test_continuing(pictures: Path, tmp_path: Path) -> None:
@@ -217,7 +222,7 @@ def test_continuing(pictures: Path, tmp_path: Path) -> None:
     assert state["step"] == 7
     assert state["patches"] == 28
     assert len(state["log"]) == 2
-    for other in ({"optimizer": "adam"}, {"network": TINY | {"residual_width": 4}}, {"lambdas": 0.0067}, {"seed": 2}):
+    for other in ({"optimizer": "muon"}, {"network": TINY | {"residual_width": 4}}, {"lambdas": 0.0067}, {"seed": 2}):
         with pytest.raises(OptionError, match=f"other settings .{next(iter(other))}.*another folder"):
             train(_settings(pictures, **other), tmp_path, resume=True)
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
@@ -378,16 +383,52 @@ def test_bad_input_is_one_clear_error(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no picture"):
         train(_settings(pictures, patch=256), tmp_path / "run")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OptionError, match="cannot be made a folder"):
+    with pytest.raises(OptionError, match="not a folder that can be written into"):
         train(_settings(pictures), tmp_path / "file")
-    (tmp_path / "x.pt").write_bytes(b"nothing")
-    with pytest.raises(ModelFileError, match="not a checkpoint"):
-        export_checkpoint(tmp_path / "x.pt", tmp_path / "m.safetensors", {})
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(OptionError, match="not available"):
+            train(_settings(pictures), tmp_path / "run", device)
+    for content in (b"", b"nothing", b"PK\x03\x04" + bytes(100)):
+        (tmp_path / "x.pt").write_bytes(content)
+        with pytest.raises(ModelFileError, match="not a checkpoint"):
+            export_checkpoint(tmp_path / "x.pt", tmp_path / "m.safetensors", {})
+        with pytest.raises(ModelFileError, match="not a checkpoint"):
+            train(_settings(pictures, init=str(tmp_path / "x.pt")), tmp_path / "run")
+    for network in ({"widths": ["a", 2]}, {"widths": [16.5, 32]}, {"hyper_channels": "x"}, {"entropy_models": False}):
+        with pytest.raises(OptionError):
+            train(_settings(pictures, network=TINY | network), tmp_path / "run")
+
+
+def test_a_disk_too_full_for_tensorboard_does_not_end_the_run(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_image", full)
+    with caplog.at_level(logging.WARNING):
+        run = train(_settings(pictures, steps=2), tmp_path)
+    assert load_checkpoint(run / CHECKPOINT)["state"]["step"] == 2
+    assert any("No space left" in message for message in caplog.messages)
+
+
+def test_remaining_time_of_a_continued_run_counts_only_what_it_did_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dcae.train import monitor
+
+    assert monitor._remaining(0.5, 0.0, 0.6, 60.0) == "4 min"
+    assert monitor._remaining(0.5, 0.0, 0.501, 60.0) == "8.3 h"
+    assert monitor._remaining(0.5, 0.0, 0.5, 60.0) == "unknown time"
 
 
 def test_patches_are_reproducible_vary_and_do_not_depend_on_the_split(pictures: Path) -> None:
     training, held_out = split(load_folder(pictures, 64))
     assert len(held_out) == 1
+    assert not any(np.array_equal(held_out[0], p) for p in training)
+    many = [np.full((1, 1, 3), k, np.uint8) for k in range(130)]
+    seen, held = ({int(p[0, 0, 0]) for p in part} for part in split(many))
+    assert held == {59, 119} and seen == set(range(130)) - held
     patches = Patches(training, 0.5, seed=3)
     whole = patches.batch(7, 64, 0, 6)
     assert whole.pixels.shape == (6, 3, 64, 64)
@@ -444,7 +485,9 @@ def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: 
     os.close(ours)
     assert process.returncode == 0, shown
     assert b"training" in shown and b"\r" in shown and b"100%" in shown and b"patches/s" in shown
-    lines = subprocess.run([*command, str(tmp_path / "b")], capture_output=True, text=True).stderr
+    piped = subprocess.run([*command, str(tmp_path / "b")], capture_output=True, text=True)
+    assert piped.returncode == 0, piped.stderr
+    lines = piped.stderr
     assert "\r" not in lines
     assert "patches/s" in lines and "waiting" in lines and "left" in lines
 

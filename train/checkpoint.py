@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
         missing = _KEYS - set(saved)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such checkpoint") from error
-    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{path}: not a checkpoint of dcae train ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # a damaged pickle can make the unpickler raise almost anything
+        raise ModelFileError(f"{path}: not a checkpoint of dcae train ({type(error).__name__})") from error
     if missing:
         raise ModelFileError(f"{path}: not a checkpoint of dcae train (no {', '.join(sorted(missing))})")
     return dict(saved)

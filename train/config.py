@@ -116,7 +116,7 @@ class TrainConfig:
     )
     batch: tuple[int, ...] = _setting((16,), _sizes, "Patches per step and process; one, or one for each patch size.")
     optimizer: str = _setting(
-        "muon", _text, "Orthogonalised momentum for the matrices beside Adam for the rest, or Adam.", ("muon", "adam")
+        "adam", _text, "Adam, or orthogonalised momentum for the matrices beside Adam for the rest.", ("adam", "muon")
     )
     learning_rate: float = _setting(1e-3, _number, "Adam's; Muon's steps have twice its root mean square.")
     schedule: str = _setting(
@@ -156,16 +156,17 @@ class TrainConfig:
             )
         if self.steps < 1 or min(self.batch) < 1 or self.validation_pictures < 1:
             raise OptionError("steps, batch and validation_pictures must be at least 1")
-        if self.minutes is not None and not self.minutes > 0:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise OptionError(f"minutes must be positive, got {self.minutes}")
         for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
-        for name, highest in (("ema", 1.0), ("downscale", 1.0), ("final_fraction", 1.0), ("warmup", float("inf"))):
+        limits = {"ema": 1.0, "downscale": 1.0, "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32}
+        for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")
-        if "lambdas" in self.network:
-            raise OptionError("λ are set by `lambdas` (--lambda), not in the table `network`")
+        if wrong := {"lambdas", "metric", "preset"} & set(self.network):
+            raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
 
     def phase(self, progress: float) -> tuple[int, int]:
         """Patch size and batch at this share of the schedule."""
@@ -196,7 +197,7 @@ class TrainConfig:
                 continue
             try:
                 parsed[name] = known[name].metadata["parse"](value)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise OptionError(f"{source}: {name} = {value!r}: {error}") from error
         return cls(**parsed)
 

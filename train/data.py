@@ -57,10 +57,13 @@ def load_folder(folder: Path, smallest: int) -> list[np.ndarray]:
 
 
 def split(pictures: list[np.ndarray], every: int = 60) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Training and validation pictures: every `every`-th is held out (one of a tiny set)."""
-    held = pictures[every - 1 :: every] or pictures[-1:]
-    rest = [p for k, p in enumerate(pictures) if k % every != every - 1]
-    return (rest or pictures), held
+    """Training and validation pictures: every `every`-th is held out, of a smaller set the last.
+
+    They are disjoint unless there is only one picture.
+    """
+    if len(pictures) < every:
+        return (pictures[:-1] or pictures), pictures[-1:]
+    return [p for k, p in enumerate(pictures) if k % every != every - 1], pictures[every - 1 :: every]
 
 
 class Batch(NamedTuple):

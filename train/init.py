@@ -15,7 +15,7 @@ from dcae.installed import find_model
 from dcae.modelfile import load_model
 from dcae.network import DCAE
 from dcae.presets import build_model
-from dcae.train.checkpoint import best_checkpoint, load_checkpoint
+from dcae.train.checkpoint import BEST, CHECKPOINT, best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
 
 _ENTROPY_MODELS = ("entropy_bottleneck.", "gaussian_conditional.")
@@ -24,7 +24,7 @@ _ENTROPY_MODELS = ("entropy_bottleneck.", "gaussian_conditional.")
 def initial_network(config: TrainConfig) -> DCAE:
     """The network of `config`, with the weights of `config.init` where that is given.
 
-    λ and the metric are those of `config`, else of the model it starts from; per-λ parameters are interpolated.
+    λ are those of `config`, else of the model it starts from; per-λ parameters are interpolated.
 
     Raises:
         OptionError: fields that do not fit the preset, or the model started from.
@@ -35,7 +35,7 @@ def initial_network(config: TrainConfig) -> DCAE:
     if config.lambdas:
         own["lambdas"] = config.lambdas
     if not config.init:
-        network = build_model(config.preset, **own, metric=config.metric)
+        network = _build(config.preset, own, config.metric)
         if config.metric != "mse" and not config.lambdas:
             raise OptionError(f"give the λ of {config.metric} training with --lambda (2.4 to 60.5 are usual)")
         return network
@@ -45,7 +45,7 @@ def initial_network(config: TrainConfig) -> DCAE:
         raise OptionError(f"{config.init} is a {found.preset} model; set --preset {found.preset} or another --init")
     if found.metric != config.metric and not config.lambdas:
         raise OptionError(f"{config.init} was trained for {found.metric}; give the λ of {config.metric} with --lambda")
-    network = build_model(found, **own, metric=config.metric)
+    network = _build(found, own, config.metric)
     weights = _for_lambdas(weights, network, found)
     try:
         missing, unknown = network.load_state_dict(weights, strict=False)
@@ -57,10 +57,19 @@ def initial_network(config: TrainConfig) -> DCAE:
     return network
 
 
+def _build(preset: str | DCAEConfig, fields: dict[str, Any], metric: str) -> DCAE:
+    base = preset.to_dict() if isinstance(preset, DCAEConfig) else {"preset": preset}
+    config = config_from_dict(base | fields | {"metric": metric})
+    try:
+        return build_model(config)
+    except (TypeError, ValueError, RuntimeError) as error:  # fields of a type or size that no tensor has
+        raise OptionError(f"no network of these fields: {fields} ({str(error).splitlines()[0]})") from error
+
+
 def _load(init: str) -> tuple[DCAEConfig, dict[str, Tensor]]:
     """Configuration and weights (with the densities that training needs) of what a run starts from."""
     path = Path(init)
-    if path.is_dir() or path.suffix == ".pt":
+    if path.suffix == ".pt" or (path / CHECKPOINT).is_file() or (path / BEST).is_file():
         saved = load_checkpoint(best_checkpoint(path))
         return config_from_dict(saved["config"]), saved["average"]
     header = find_model(init)

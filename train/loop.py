@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.config import DCAEConfig
+from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import DCAEError, OptionError
-from dcae.network import DCAE
+from dcae.network import DCAE, check_device
+from dcae.presets import build_model
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
@@ -64,18 +66,22 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     """
     if not config.data:
         raise OptionError("no training pictures; give their folder with --data")
+    _make_folder(out)
     checkpoint = out / CHECKPOINT
-    continuing = checkpoint.exists()
-    if continuing and not resume:
+    saved = load_checkpoint(checkpoint) if checkpoint.exists() else None
+    if saved and not resume:
         raise OptionError(f"{out} holds a run already; continue it with --resume auto, or choose another folder")
+    if saved:
+        _check_same_run(checkpoint, saved, config)
     rank, world, device = _process_group(device)
+    _check_same_checkpoint(saved, world)
     torch.manual_seed(config.seed)
-    network = initial_network(config).to(device).train()
+    network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
     pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
     patches = Patches(pictures, config.downscale, config.seed, device)
     loader = Loader(patches, rank)
     crops = validation_crops(held_out, config.validation_pictures)
-    if not (continuing or config.init):
+    if not (saved or config.init):
         network.calibrate(to_float(patches.batch(0, config.patch[0], 0, 64).pixels))
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
@@ -83,14 +89,15 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     state: dict[str, Any] = {
         "step": 0, "seconds": 0.0, "waited": 0.0, "skipped": 0, "patches": 0, "best": math.inf, "log": [],
     }  # fmt: skip
-    if continuing:
-        saved = load_checkpoint(checkpoint, device)
-        _check_same_run(checkpoint, saved, config, network.config)
+    if saved:
         network.load_state_dict(saved["network"])
-        average = saved["average"]
+        average = {k: v.to(device) for k, v in saved["average"].items()}
         for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         state = saved["state"]
+        if (out / BEST).exists():  # a kill may have come between writing the two
+            state["best"] = min(state["best"], load_checkpoint(out / BEST)["state"]["best"])
+        del saved
     model: torch.nn.Module = network
     if world > 1:
         # The quantiles learn from their own loss, identical on every process.
@@ -100,11 +107,10 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
         model = DistributedDataParallel(network, broadcast_buffers=False)
     if config.compile:
         model = torch.compile(model)  # type: ignore[assignment]
-    if rank == 0:
-        _make_folder(out)
-        state["hardware"] = _hardware(device, world)
+    state["hardware"] = _hardware(device, world)
 
     def checkpoint_now() -> None:
+        state["seconds"] = time.monotonic() - started
         states = gathered_states(optimizers)
         if rank == 0:
             save_checkpoint(checkpoint, _content(config, network, average, state) | {"optimizers": states})
@@ -123,6 +129,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             progress, due, stopped = _agreed((progress, late, stop.asked), world)
             if stopped:
                 checkpoint_now()
+                if world > 1:  # nobody leaves, and has the others ended, before it is written
+                    dist.barrier()
                 raise Interrupted(f"stopped after step {state['step']}; {out} can be continued with --resume auto")
             if progress >= 1 or due:
                 train_loss = _mean(recent, world)
@@ -176,13 +184,14 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
                     raise DCAEError(f"{in_a_row} steps in a row were not finite; lower the learning rate")
             state["step"] += 1
             state["patches"] += count * world
-            recent.append(loss.item())
+            if math.isfinite(value := loss.item()):
+                recent.append(value)
             if rank == 0:
                 seconds = max(time.monotonic() - started, 1e-9)
                 rate = state["patches"] / seconds
                 monitor.progress(
                     progress,
-                    f"step {step + 1}  loss {np.mean(recent[-50:]):.4f}  {rate:.1f} patches/s  "
+                    f"step {step + 1}  loss {np.mean(recent[-50:] or [math.nan]):.4f}  {rate:.1f} patches/s  "
                     f"{state['waited'] / seconds:.1%} waiting",
                 )
                 if (step + 1) % _LOG_EVERY == 0:
@@ -203,8 +212,12 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
 class _Stop:
     """Remembers that SIGINT or SIGTERM came, so that the step is finished and a checkpoint written."""
 
+    PATIENCE = 1.0
+    """Seconds in which a second Ctrl-C still counts as the first: one may come from the terminal and torchrun."""
+
     def __init__(self) -> None:
         self.asked = False
+        self._when = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -214,10 +227,11 @@ class _Stop:
         except ValueError:  # not the main thread: signals are somebody else's business
             pass
 
-    def _ask(self, *_: Any) -> None:
-        if self.asked:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.asked = True
+    def _ask(self, number: int, _: Any) -> None:
+        if self.asked and number == signal.SIGINT and time.monotonic() - self._when > self.PATIENCE:
+            raise KeyboardInterrupt  # asked for again: at once
+        if not self.asked:
+            self.asked, self._when = True, time.monotonic()
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
@@ -226,12 +240,13 @@ class _Stop:
 
 def _process_group(device: str) -> tuple[int, int, str]:
     """Rank, number of processes, and the device of this one."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise OptionError(f"no device {device!r} on this machine; use --device cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        check_device(device)
         return 0, 1, device
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+    check_device(device)
+    if device.startswith("cuda"):
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         # gloo as well, since some of what is agreed on lies on the CPU.
@@ -261,24 +276,33 @@ def _mean(losses: list[float], world: int) -> float | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise OptionError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
+        raise OptionError(f"{folder}: not a folder that can be written into ({error.strerror or error})") from error
 
 
 def _hardware(device: str, world: int) -> str:
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU ({platform.machine()})"
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU ({platform.machine()})"
     return f"{world} x {name}, {torch.get_num_threads()} threads each"
 
 
-def _check_same_run(path: Path, saved: dict[str, Any], config: TrainConfig, network: DCAEConfig) -> None:
+def _check_same_run(path: Path, saved: dict[str, Any], config: TrainConfig) -> None:
     asked, stored = config.to_dict(), saved["train"]
     changed = [k for k in asked if k not in _MAY_CHANGE and k in stored and stored[k] != asked[k]]
-    if saved["config"] != network.to_dict() and not changed:
-        changed = ["network"]
     if changed:
         raise OptionError(
             f"{path} is of a run with other settings ({', '.join(changed)}); give the same, or choose another folder"
         )
+
+
+def _check_same_checkpoint(saved: dict[str, Any] | None, world: int) -> None:
+    """Processes on machines that do not share the run's folder would continue from different steps."""
+    if world > 1:
+        step = float(saved["state"]["step"]) if saved else -1.0
+        highest, lowest = _agreed((step, -step), world)
+        if highest != -lowest:
+            raise OptionError("not every process finds the same checkpoint; all machines must share the run's folder")
 
 
 def _content(config: TrainConfig, network: DCAE, average: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Any]:

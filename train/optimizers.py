@@ -23,8 +23,8 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
     """The main optimisers and, last, the auxiliary one for the quantiles of the factorised prior.
 
     Muon (Jordan et al. 2024) with step sizes matched to Adam's root mean square takes the weights of the linear
-    maps, all but those of the factorised prior, with twice Adam's step;
-    convolutions stay with Adam.
+    maps, all but those of the factorised prior, with twice Adam's step
+    (half of it for lapped maps); convolutions stay with Adam.
     """
     quantiles = [p for n, p in network.named_parameters() if n.endswith("quantiles")]
     matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)} if name == "muon" else set()
