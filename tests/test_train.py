@@ -471,7 +471,10 @@ def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: 
     code = "from dcae.train import monitor; monitor._LINE_EVERY = 0; from dcae.cli import main; main()"
     command = [sys.executable, "-c", code, *options, "-o"]
     ours, theirs = pty.openpty()
-    with subprocess.Popen([*command, str(tmp_path / "a")], stderr=theirs, stdout=subprocess.DEVNULL) as process:
+    # Not in the working directory: in a checkout, `dcae` there would hide the installed package.
+    with subprocess.Popen(
+        [*command, str(tmp_path / "a")], stderr=theirs, stdout=subprocess.DEVNULL, cwd=tmp_path
+    ) as process:
         os.close(theirs)
         shown = b""
         while True:
@@ -485,7 +488,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: 
     os.close(ours)
     assert process.returncode == 0, shown
     assert b"training" in shown and b"\r" in shown and b"100%" in shown and b"patches/s" in shown
-    piped = subprocess.run([*command, str(tmp_path / "b")], capture_output=True, text=True)
+    piped = subprocess.run([*command, str(tmp_path / "b")], capture_output=True, text=True, cwd=tmp_path)
     assert piped.returncode == 0, piped.stderr
     lines = piped.stderr
     assert "\r" not in lines
