@@ -340,6 +340,23 @@ def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None
     assert load_checkpoint(train(settings, tmp_path) / CHECKPOINT)["state"]["patches"] == 10
 
 
+def test_learning_rate_and_qualities_follow_their_settings() -> None:
+    from dcae.config import LiteConfig
+    from dcae.train.loop import _qualities, _rate_factor
+
+    cosine = TrainConfig(warmup=10, final_fraction=0.1)
+    assert _rate_factor(cosine, 4, 0.0) == pytest.approx(0.5)
+    assert [_rate_factor(cosine, 99, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.55, 0.1])
+    step = TrainConfig(warmup=0, schedule="step")
+    assert [_rate_factor(step, 0, p) for p in (0.0, 0.79, 0.81)] == [1.0, 1.0, 0.1]
+
+    draws = np.linspace(0, 1, 1000, endpoint=False)
+    quality, lambdas = _qualities(LiteConfig(), TrainConfig(), draws, "cpu")
+    assert quality.mean() == pytest.approx(4.5, abs=0.01)
+    assert lambdas[0] == pytest.approx(0.0009) and lambdas.log().mean() == pytest.approx(np.log(0.0102), abs=0.01)
+    assert _qualities(LiteConfig(), TrainConfig(low_rate_weight=2.0), draws, "cpu")[0].mean() < 3.5
+
+
 @pytest.mark.parametrize("recipe", recipes())
 def test_recipes_run(pictures: Path, tmp_path: Path, recipe: str) -> None:
     """A few steps of each, in a size that a test can afford."""
