@@ -62,12 +62,12 @@ def compare(rows: Sequence[Row], anchor: str, metrics: Iterable[str] = METRICS) 
             over, test = (_points([(p["bpp"], p[field]) for p in curves[c]], metric) for c in (anchor, codec))
             own = []
             for picture in pictures:
-                pair = [
+                first, second = (
                     _points([(r.bpp, getattr(r, field)) for r in rows if (r.picture, r.codec) == (picture, c)], metric)
                     for c in (anchor, codec)
-                ]
+                )
                 try:
-                    own.append(bd_rate(*pair).percent)
+                    own.append(bd_rate(first, second).percent)
                 except OptionError:
                     continue
             try:

@@ -138,7 +138,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
                     row = _validation(network, average, crops, config, state, train_loss, monitor)
                     if row["score"] < state["best"]:
                         state["best"] = row["score"]
-                        only = {"network": {}, "optimizers": []}
+                        only: dict[str, Any] = {"network": {}, "optimizers": []}
                         save_checkpoint(out / BEST, _content(config, network, average, state) | only)
                 checkpoint_now()
                 last_validation, recent = time.monotonic(), []
