@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcae.errors import DCAEError
+from dcae.files import replacing
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,6 @@ class Table:
             self._rewrite()  # without the half line that a kill may have left
 
     def _rewrite(self) -> None:
-        from dcae.files import replacing
-
         with replacing(self.path) as file:
             file.write(_lines([_COLUMNS, *map(_cells, self.rows)]).encode())
 
@@ -98,8 +98,6 @@ def _cells(row: Row) -> list[str]:
 
 
 def _lines(rows: Iterable[list[str]]) -> str:
-    import io
-
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()

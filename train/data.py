@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,20 +128,19 @@ class Loader:
         self.patches = patches
         self.rank = rank
         self._pool = ThreadPoolExecutor(1)
-        self._next: tuple[tuple[int, int, int], Iterator[Batch]] | None = None
+        self._next: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     def batch(self, step: int, patch: int, count: int) -> Batch:
         """This process's `count` samples of `step`."""
         asked = (step, patch, count)
         ready = self._next[1] if self._next and self._next[0] == asked else self._submit(asked)
-        found = next(ready)
         following = (step + 1, patch, count)
         self._next = following, self._submit(following)
-        return found
+        return ready.result()
 
-    def _submit(self, asked: tuple[int, int, int]) -> Iterator[Batch]:
+    def _submit(self, asked: tuple[int, int, int]) -> Future[Batch]:
         step, patch, count = asked
-        return self._pool.map(lambda s: self.patches.batch(s, patch, self.rank * count, count), [step])
+        return self._pool.submit(self.patches.batch, step, patch, self.rank * count, count)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
