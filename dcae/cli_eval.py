@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from dcae.errors import DCAEError, OptionError
-from dcae.files import write_bytes
 
 
 @click.group("eval")
@@ -43,17 +42,32 @@ def compare(a: Path, b: Path) -> None:
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")
 @click.option("--metrics", default="psnr,ms-ssim", show_default=True, help="Of the BD-rates.")
 @click.option("--anchor", default="avif-psnr", show_default=True, help="Codec that BD-rates are over.")
+@click.option(
+    "--published", "published_curves", multiple=True, metavar="kodak|FILE",
+    help="Draw published curves beside: those on Kodak that the package brings, or CompressAI's JSON. Repeatable.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count(), help="Processes.  [default: one per core]")
-def rd(pictures: Path, output: Path, codecs: str, qualities: str, metrics: str, anchor: str, jobs: int) -> None:
+def rd(
+    pictures: Path,
+    output: Path,
+    codecs: str,
+    qualities: str,
+    metrics: str,
+    anchor: str,
+    published_curves: tuple[str, ...],
+    jobs: int,
+) -> None:
     """Rate-distortion of codecs on a folder of PICTURES, from real files; continued where it was interrupted.
 
     FOLDER gets rows.csv (a row per picture, codec and quality), a curve per codec in CompressAI's JSON layout, and
     bd-rate.txt.
     """
     from dcae.eval.pictures import find_pictures
+    from dcae.eval.published import published
     from dcae.eval.rd import Contestant, contestant, measure
-    from dcae.eval.summary import compare, to_compressai, to_text
-    from dcae.eval.table import Table, mean_curves
+    from dcae.eval.rd_report import make_report, write_report
+    from dcae.eval.summary import metric_named, to_text
+    from dcae.eval.table import Table
 
     def say(line: str) -> None:
         click.echo(line, err=True)
@@ -62,6 +76,7 @@ def rd(pictures: Path, output: Path, codecs: str, qualities: str, metrics: str, 
         ladder = [float(q) for q in qualities.split(",") if q.strip()]
     except ValueError as error:
         raise OptionError(f"--qualities {qualities}: numbers separated by commas are wanted ({error})") from error
+    chosen = [metric_named(name.strip()).name for name in metrics.split(",") if name.strip()]
     contestants: list[Contestant] = []
     for spec in filter(None, (c.strip() for c in codecs.split(","))):
         try:
@@ -76,17 +91,17 @@ def rd(pictures: Path, output: Path, codecs: str, qualities: str, metrics: str, 
         raise OptionError(f"{output}: cannot be made a folder ({error.strerror or error})") from error
     table = Table(output / "rows.csv")
     found = find_pictures(pictures.resolve(), None, say)
+    others = [curve for name in published_curves for curve in published(name, (p.name for p in found))]
     measure(found, contestants, table, jobs, lambda done, of, what: say(f"{done}/{of} {what}"))
 
     labels = [c.label for c in contestants]
     names = {p.name for p in found}
     rows = [row for row in table.rows if row.codec in labels and row.picture in names]
     rows.sort(key=lambda row: (labels.index(row.codec), row.picture, row.quality))
-    for codec, points in mean_curves(rows).items():
-        write_bytes(str(output / f"{codec.replace(' ', '-')}.json"), to_compressai(codec, points).encode())
-    if anchor not in labels:
+    report = make_report(rows, contestants, anchor, chosen, others)
+    write_report(report, output, found, say)
+    if report.comparisons:
+        click.echo(to_text(report.comparisons, anchor))
+    else:
         say(f"no BD-rates: the anchor {anchor} was not measured")
-        return
-    text = to_text(compare(rows, anchor, [m.strip() for m in metrics.split(",")]), anchor)
-    write_bytes(str(output / "bd-rate.txt"), (text + "\n").encode())
-    click.echo(text)
+    say(f"the report is {output / 'index.html'}")

@@ -57,3 +57,22 @@ def _check(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
         raise OptionError(f"pictures of type {a.dtype} and {b.dtype} cannot be compared, only uint8")
     if a.shape != b.shape or a.ndim != 3:
         raise OptionError(f"pictures of shape {a.shape} and {b.shape} cannot be compared")
+
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    field: str
+    label: str
+    measure: Callable
+    curve: Callable
+
+
+METRICS = {
+    "psnr": Metric("psnr", "psnr", "PSNR (dB)", psnr, lambda v: v),
+    "ms-ssim": Metric("ms-ssim", "ms_ssim", "MS-SSIM (dB)", ms_ssim, ms_ssim_db),
+}

@@ -38,6 +38,14 @@ class Contestant:
     model: str = ""
     """Path of the model file, for "dcae"."""
 
+    @property
+    def title(self) -> str:
+        return "DCAE" + self.label[4:-8] if self.name == "dcae" else RIVALS[self.name].label
+
+    @property
+    def settings(self) -> str:
+        return "" if self.name == "dcae" else RIVALS[self.name].settings
+
 
 def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
     """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH".
@@ -120,7 +128,7 @@ def _one_thread_each() -> Iterator[None]:
 _loaded: dict[tuple[str, str], PictureCodec] = {}
 
 
-def _codec(c: Contestant) -> PictureCodec:
+def open_codec(c: Contestant) -> PictureCodec:
     key = c.name, c.model
     if key not in _loaded:
         if c.name == "dcae":
@@ -136,7 +144,7 @@ def _rows(path: Path, c: Contestant, qualities: Sequence[float]) -> list[Row]:
     """One picture through one codec, in a process of the pool."""
     pixels = load_pixels(path)
     image = Image.fromarray(pixels)
-    codec = _codec(c)
+    codec = open_codec(c)
     rows = []
     for quality in qualities:
         reset_peak()

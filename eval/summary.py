@@ -1,19 +1,23 @@
-"""What the rows of an evaluation say: averaged curves and BD-rates."""
+"""What the rows of an evaluation say: averaged curves, BD-rates, bytes at equal quality."""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from dcae.errors import OptionError
 from dcae.eval.bdrate import bd_rate
-from dcae.eval.metrics import ms_ssim_db
+from dcae.eval.metrics import METRICS, Metric
+from dcae.eval.published import PublishedCurve
 from dcae.eval.table import Row, mean_curves
 
-METRICS = ("psnr", "ms-ssim")
+Curve = list[tuple[float, float]]
+"""(bpp, value on the metric's curve scale: dB for PSNR and MS-SSIM), rising in bpp."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +29,54 @@ class Comparison:
     percent: float | None
     """BD-rate of the averaged curves; None when there is none, for the `reason`."""
     low: float = math.nan
-    """dB, where the overlap begins."""
+    """Where the overlap begins, on the metric's curve scale."""
     high: float = math.nan
     reason: str = ""
-    per_picture: tuple[float, ...] = ()
-    """BD-rate of every picture that has one."""
+    per_picture: Mapping[str, float] | None = None
+    """BD-rate of every picture that has one, by the picture's name; None for published curves."""
 
     @property
     def spread(self) -> tuple[float, float] | None:
         """Mean and standard deviation of the pictures' own BD-rates."""
-        if len(self.per_picture) < 2:
+        if not self.per_picture or len(self.per_picture) < 2:
             return None
-        return statistics.fmean(self.per_picture), statistics.stdev(self.per_picture)
+        return statistics.fmean(self.per_picture.values()), statistics.stdev(self.per_picture.values())
 
 
-def compare(rows: Sequence[Row], anchor: str, metrics: Iterable[str] = METRICS) -> list[Comparison]:
+def metric_named(name: str) -> Metric:
+    """One of `METRICS`.
+
+    Raises:
+        OptionError: no such metric.
+    """
+    if name not in METRICS:
+        raise OptionError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def averaged(rows: Iterable[Row], metric: str) -> dict[str, Curve]:
+    """Per codec the curve of the means over pictures; qualities at which the metric has no value are left out."""
+    found = metric_named(metric)
+    return {codec: _on_curve(points, found) for codec, points in mean_curves(rows).items()}
+
+
+def _on_curve(points: Iterable[dict[str, float]], metric: Metric) -> Curve:
+    curve = [(p["bpp"], metric.curve(p[metric.field])) for p in points if not math.isnan(p.get(metric.field, math.nan))]
+    return [(bpp, value) for bpp, value in curve if math.isfinite(value)]
+
+
+def published_curve(curve: PublishedCurve, metric: str) -> Curve:
+    """A published curve on the metric's curve scale; empty if it has no such values."""
+    values = curve.values.get(metric, ())
+    found = metric_named(metric)
+    return [(bpp, found.curve(v)) for bpp, v in zip(curve.bpp, values, strict=False) if math.isfinite(v)]
+
+
+def compare(
+    rows: Sequence[Row], anchor: str, metrics: Iterable[str], others: Sequence[PublishedCurve] = ()
+) -> list[Comparison]:
     """BD-rate of every codec over `anchor`, as the field does (mean over pictures per quality, then the curve), and
-    of every picture by itself.
+    of every picture by itself; then that of the published curves `others`.
 
     Raises:
         OptionError: no row of the anchor, or an unknown metric.
@@ -49,50 +84,75 @@ def compare(rows: Sequence[Row], anchor: str, metrics: Iterable[str] = METRICS) 
     codecs = list(dict.fromkeys(row.codec for row in rows))
     if anchor not in codecs:
         raise OptionError(f"the anchor {anchor!r} was not measured; there are {', '.join(codecs)}")
-    curves = mean_curves(rows)
-    pictures = sorted({row.picture for row in rows})
     found = []
     for metric in metrics:
-        if metric not in METRICS:
-            raise OptionError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-        field = metric.replace("-", "_")
+        curves = averaged(rows, metric)
+        own = per_picture_curves(rows, metric)
         for codec in codecs:
-            if codec == anchor:
-                continue
-            over, test = (_points([(p["bpp"], p[field]) for p in curves[c]], metric) for c in (anchor, codec))
-            own = []
-            for picture in pictures:
-                first, second = (
-                    _points([(r.bpp, getattr(r, field)) for r in rows if (r.picture, r.codec) == (picture, c)], metric)
-                    for c in (anchor, codec)
-                )
-                try:
-                    own.append(bd_rate(first, second).percent)
-                except OptionError:
-                    continue
-            try:
-                result = bd_rate(over, test)
-                found.append(Comparison(codec, metric, result.percent, result.low, result.high, "", tuple(own)))
-            except OptionError as error:
-                found.append(Comparison(codec, metric, None, reason=str(error), per_picture=tuple(own)))
+            if codec != anchor:
+                pictures = _per_picture(own, anchor, codec)
+                found.append(_comparison(codec, metric, curves[anchor], curves[codec], pictures))
+        for other in others:
+            if curve := published_curve(other, metric):
+                found.append(_comparison(other.name, metric, curves[anchor], curve, None))
     return found
 
 
-def _points(points: Iterable[tuple[float, float]], metric: str) -> list[tuple[float, float]]:
-    """(rate, dB), without what is identical to the original or has no value."""
-    if metric == "ms-ssim":
-        points = [(rate, ms_ssim_db(value)) for rate, value in points if not math.isnan(value)]
-    return [(rate, value) for rate, value in points if math.isfinite(value)]
+def per_picture_curves(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Curve]:
+    """The curve of every (codec, picture)."""
+    found = metric_named(metric)
+    curves: dict[tuple[str, str], Curve] = {}
+    for row in rows:
+        value = getattr(row, found.field)
+        if value is not None and not math.isnan(value) and math.isfinite(scaled := found.curve(value)):
+            curves.setdefault((row.codec, row.picture), []).append((row.bpp, scaled))
+    return {key: sorted(curve) for key, curve in curves.items()}
+
+
+def _per_picture(curves: Mapping[tuple[str, str], Curve], anchor: str, codec: str) -> dict[str, float]:
+    found = {}
+    for (name, picture), curve in sorted(curves.items()):
+        if name == codec:
+            try:
+                found[picture] = bd_rate(curves.get((anchor, picture), []), curve).percent
+            except OptionError:  # a curve of one picture need not rise; the averages' do
+                continue
+    return found
+
+
+def _comparison(
+    codec: str, metric: str, over: Curve, test: Curve, per_picture: Mapping[str, float] | None
+) -> Comparison:
+    try:
+        result = bd_rate(over, test)
+    except OptionError as error:
+        return Comparison(codec, metric, None, reason=str(error), per_picture=per_picture)
+    return Comparison(codec, metric, result.percent, result.low, result.high, "", per_picture)
+
+
+def bpp_at(curve: Curve, value: float) -> float | None:
+    """Bits per pixel that `curve` needs for `value` on its metric's scale; None beyond its ends.
+
+    The logarithm of the rate is interpolated linearly over the value between the measured points.
+    """
+    rising: Curve = []
+    for point in sorted(curve, key=lambda p: p[1]):
+        if not rising or point[1] > rising[-1][1]:
+            rising.append(point)
+    if len(rising) < 2 or not rising[0][1] <= value <= rising[-1][1]:
+        return None
+    return math.exp(float(np.interp(value, [p[1] for p in rising], [math.log(p[0]) for p in rising])))
 
 
 def to_text(comparisons: Sequence[Comparison], anchor: str) -> str:
     """A table for people."""
     lines = [f"BD-rate over {anchor} (Akima, averaged curves; negative is fewer bytes)"]
     for c in comparisons:
+        name = c.codec if c.per_picture is not None else f"{c.codec} (published)"
         if c.percent is None:
-            lines.append(f"{c.metric:8} {c.codec:32} no BD-rate: {c.reason}")
+            lines.append(f"{c.metric:8} {name:42} no BD-rate: {c.reason}")
             continue
-        line = f"{c.metric:8} {c.codec:32} {c.percent:+7.2f} %  over {c.low:.2f} to {c.high:.2f} dB"
+        line = f"{c.metric:8} {name:42} {c.percent:+7.2f} %  over {c.low:.2f} to {c.high:.2f} dB"
         if c.spread:
             line += f"; pictures by themselves {c.spread[0]:+.2f} ± {c.spread[1]:.2f} %"
         lines.append(line)
@@ -101,14 +161,12 @@ def to_text(comparisons: Sequence[Comparison], anchor: str) -> str:
 
 def to_compressai(codec: str, points: Sequence[dict[str, float]]) -> str:
     """One codec's averaged curve in the JSON layout of CompressAI's `results/`."""
-    results = {
-        "bpp": [p["bpp"] for p in points],
-        "psnr": [p["psnr"] for p in points],
-        "ms-ssim": [p["ms_ssim"] for p in points],
-        "encoding_time": [p["encode_seconds"] for p in points],
-        "decoding_time": [p["decode_seconds"] for p in points],
-        "quality": [p["quality"] for p in points],
-    }
-    finite = {k: [v if math.isfinite(v) else None for v in values] for k, values in results.items()}
+    names = {"encoding_time": "encode_seconds", "decoding_time": "decode_seconds", "quality": "quality"}
+    names = {"bpp": "bpp"} | {name: metric.field for name, metric in METRICS.items()} | names
+    results = {}
+    for name, field in names.items():
+        values = [p.get(field, math.nan) for p in points]
+        if any(math.isfinite(v) for v in values):
+            results[name] = [v if math.isfinite(v) else None for v in values]
     description = "means over the pictures per quality, of real file bytes; written by dcae eval rd"
-    return json.dumps({"name": codec, "description": description, "results": finite}, indent=2) + "\n"
+    return json.dumps({"name": codec, "description": description, "results": results}, indent=2) + "\n"

@@ -1,0 +1,100 @@
+"""Write README's results from what `dcae eval rd` and `dcae eval speed` left in this folder.
+
+    python docs/refresh_readme.py
+
+Nothing in those sections is written by hand; a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
+_RIVALS_AT_EQUAL_PSNR = ("jpeg", "webp", "avif-psnr", "avif")
+_NAMES = {"psnr": "PSNR", "ms-ssim": "MS-SSIM"}
+
+
+def main() -> None:
+    README.write_text(refreshed(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def refreshed(text: str) -> str:
+    """`text` with the section between its markers replaced."""
+    begin, end = "<!-- results: begin -->\n", "<!-- results: end -->"
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    if not tail:
+        raise SystemExit(f"{README}: the markers {begin.strip()} and {end} are missing")
+    return head + begin + _rate_distortion(json.loads((DOCS / "rd" / "summary.json").read_text())) + end + tail
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.0f} %".replace("+0 %", "0 %").replace("-0 %", "0 %")
+
+
+def _short(label: str) -> str:
+    return label.split(",")[0]
+
+
+def _rate_distortion(summary: dict[str, Any]) -> str:
+    labels, ours, anchor = summary["labels"], summary["ours"], summary["anchor"]
+    own = labels[ours]
+    metrics = list(dict.fromkeys(c["metric"] for c in summary["bd_rate_of_ours_over"]))
+    over = {(c["codec"], c["metric"]): c for c in summary["bd_rate_of_ours_over"]}
+    rows = []
+    for codec in dict.fromkeys(c["codec"] for c in summary["bd_rate_of_ours_over"]):
+        row = [labels[codec]]
+        for metric in metrics:
+            c = over[codec, metric]
+            own_rates = (c["per_picture"] or {}).values()
+            row += [_percent(c["percent"]), f"{sum(v < 0 for v in own_rates)} of {len(own_rates)}"]
+        rows.append(row)
+    header = ["over"]
+    for metric in metrics:
+        header += [_NAMES.get(metric, metric), "better on"]
+    anchored = [c for c in summary["bd_rate_over_anchor"] if c["metric"] == "psnr" and c["percent"] is not None]
+    ranking = sorted([*((c["percent"], c["codec"]) for c in anchored), (0.0, anchor)])
+    listed = ", ".join(
+        f"{_short(labels.get(codec, codec))}{'' if codec in labels else ' (published)'} {_percent(percent)}"
+        for percent, codec in ranking
+    )
+    first, last = summary["pictures"][0], summary["pictures"][-1]
+    environment = summary["environment"]
+    equal = []
+    for point in summary["bytes_saved_at_equal_psnr"]:
+        saved = [point["saved"].get(name) for name in _RIVALS_AT_EQUAL_PSNR]
+        equal.append([f"{point['quality']:g}", f"{point['bpp']:.3f}", f"{point['psnr']:.2f}", *map(_percent, saved)])
+    return f"""\
+![Rate and distortion of DCAE and of other codecs](docs/rd/rd-psnr.svg)
+
+{own} on {len(summary["pictures"])} pictures ({first} to {last}), whole files, {environment["date"]}. BD-rate of \
+{own} over the others: bytes more or fewer (-) at equal quality on the averaged curves, and the number of pictures on
+which it needs fewer by itself:
+
+{_table(header, rows)}
+
+All by PSNR over {labels[anchor]}, published curves as their authors printed them: {listed}.
+
+Bytes saved at equal PSNR, by quality:
+
+{_table(["quality", "bpp", "PSNR (dB)", *(labels[n] for n in _RIVALS_AT_EQUAL_PSNR)], equal)}
+
+"""
+
+
+def sections(text: str) -> list[str]:
+    """The generated parts of a README, for the test."""
+    return re.findall(r"<!-- results: begin -->\n(.*?)<!-- results: end -->", text, re.S)
+
+
+if __name__ == "__main__":
+    main()

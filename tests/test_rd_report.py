@@ -1,0 +1,194 @@
+"""The report of `dcae eval rd`: comparisons, published curves, plots, crops, the page, and README's copy of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import synthetic_picture
+from PIL import Image
+from test_rd import ROW
+
+from dcae.errors import OptionError
+from dcae.eval.crops import _disagreement, _nearest, strip
+from dcae.eval.published import published
+from dcae.eval.rd import Contestant
+from dcae.eval.rd_report import Report, make_report, summary_json, write_report
+from dcae.eval.rivals import rival
+from dcae.eval.summary import bpp_at
+from dcae.eval.table import Row
+
+KODAK = [f"kodim{k:02}.png" for k in range(1, 25)]
+
+
+def _rows(picture: str, codec: str, factor: float, db: float = 0.0) -> list[Row]:
+    return [
+        replace(
+            ROW, picture=picture, codec=codec, quality=10.0 * k + 10, bpp=0.1 * 2**k * factor, psnr=28 + 3 * k + db,
+            ms_ssim=1 - 0.1 / 2**k, bytes=round(1000 * 2**k * factor), peak_mib=100.0,
+        )
+        for k in range(5)
+    ]  # fmt: skip
+
+
+def _report() -> Report:
+    rows = []
+    for picture, ours in (("a.png", 0.5), ("b.png", 1.1)):
+        rows += (
+            _rows(picture, "jpeg", 1.0) + _rows(picture, "webp", 0.9) + _rows(picture, "dcae m 0123456789abcdef", ours)
+        )
+    contestants = [
+        Contestant("dcae m 0123456789abcdef", "dcae", (1.0,), "nowhere"),
+        Contestant("jpeg", "jpeg", (10.0,)),
+        Contestant("webp", "webp", (10.0,)),
+    ]
+    return make_report(rows, contestants, "jpeg", ["psnr", "ms-ssim"])
+
+
+def test_comparisons_of_known_rows() -> None:
+    report = _report()
+    over = {(c.codec, c.metric): c for c in report.comparisons}
+    assert over["webp", "psnr"].percent == pytest.approx(-10)
+    versus = {(c.codec, c.metric): c for c in report.versus}
+    ours = versus["webp", "psnr"]
+    assert ours.percent == pytest.approx(100 * (0.8 / 0.9 - 1))  # the mean of 0.5 and 1.1 is 0.8
+    assert ours.per_picture == {
+        "a.png": pytest.approx(100 * (0.5 / 0.9 - 1)),
+        "b.png": pytest.approx(100 * (1.1 / 0.9 - 1)),
+    }
+    assert [p["saved"]["jpeg"] for p in report.equal] == pytest.approx([20] * 5)
+    assert json.loads(summary_json(report))["ours"] == "dcae m 0123456789abcdef"
+
+
+def test_bytes_at_equal_quality() -> None:
+    curve = [(0.1, 30.0), (0.4, 34.0)]
+    assert bpp_at(curve, 32) == pytest.approx(0.2)  # halfway in the logarithm
+    assert bpp_at(curve, 30) == pytest.approx(0.1)
+    assert bpp_at(curve, 29.9) is None and bpp_at(curve, 34.1) is None
+
+
+def test_published_curves_stand_beside_their_own_pictures_only(tmp_path: Path) -> None:
+    curves = {c.name: c for c in published("kodak", KODAK)}
+    vtm = next(c for name, c in curves.items() if name.startswith("VTM"))
+    assert vtm.bpp == tuple(sorted(vtm.bpp)) and len(vtm.values["psnr"]) == len(vtm.bpp)
+    assert all(c.source for c in curves.values())
+    with pytest.raises(OptionError, match="24 Kodak pictures"):
+        published("kodak", KODAK[:-1])
+    path = tmp_path / "own.json"
+    path.write_text('{"name": "own", "results": {"bpp": [0.4, 0.1], "psnr": [34, null], "note": "x"}}')
+    (own,) = published(str(path), ["a.png"])
+    assert own.bpp == (0.1, 0.4) and math.isnan(own.values["psnr"][0]) and own.values["psnr"][1] == 34
+    for content in ('{"name": "x"}', "[1]", '{"name": "x", "results": {"bpp": ["a"]}}', "{"):
+        path.write_text(content)
+        with pytest.raises(OptionError, match=re.escape(str(path))):
+            published(str(path), [])
+
+
+def test_equal_bytes_are_searched_between_the_measured_qualities() -> None:
+    asked = []
+
+    def encode(quality: float) -> bytes:
+        asked.append(quality)
+        return bytes(round(100 * quality))
+
+    quality, data = _nearest(encode, [(1000, 10), (4000, 40), (9000, 90)], 2718)
+    assert (quality, len(data)) == (27, 2700)
+    assert len(asked) < 10
+    assert _nearest(encode, [(1000, 10), (4000, 40)], 50)[0] == 10  # beyond the ladder: its end
+    assert _nearest(encode, [(1000, 10), (4000, 40)], 9999)[0] == 40
+    falling: Callable[[float], bytes] = lambda q: bytes(round(5000 - 100 * q))  # noqa: E731
+    assert _nearest(falling, [(1000, 40), (4000, 10)], 2718)[0] == 23  # a codec whose quality is a quantiser
+
+
+def test_the_crop_is_where_two_codecs_differ_most() -> None:
+    pixels = np.zeros((600, 800, 3), np.uint8)
+    a, b = pixels.copy(), pixels.copy()
+    a[300:320, 500:520] = 50
+    b[0:20, 0:20] = 40
+    left, top, right, bottom = _disagreement(pixels, a, b)
+    assert left <= 500 and right >= 520 and top <= 300 and bottom >= 320
+    assert (right - left, bottom - top) == (256, 256)
+    small = pixels[:100, :50]
+    assert _disagreement(small, small, small) == (0, 0, 50, 100)
+
+
+def test_a_strip_of_real_codecs_at_equal_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    synthetic_picture(320, 288, 1).save(path)
+    rows = []
+    for name, codec in (("jpeg", rival("jpeg")), ("webp", rival("webp"))):
+        for quality in (10, 50, 90):
+            size = len(codec.encode(Image.open(path), quality))
+            rows.append(replace(ROW, picture="a.png", codec=name, quality=quality, bytes=size))
+    found = strip(path, "why", {"jpeg": rival("jpeg"), "webp": rival("webp")}, rows, 30)
+    original, first, second = found.crops
+    assert original.quality is None and first.quality == 30
+    assert abs(second.bytes / first.bytes - 1) < 0.1
+    assert min(first.psnr, second.psnr) > 20
+    assert first.data_uri.startswith("data:image/webp;base64,")
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.rows = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.rows += tag == "tr"
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value:
+                self.references.append(value)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in ("meta", "img"):
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_written_report(tmp_path: Path) -> None:
+    report = _report()
+    said: list[str] = []
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        write_report(report, tmp_path / str(k), [], said.append)
+    first, again = ({p.name: p.read_bytes() for p in (tmp_path / k).rglob("*.*")} for k in "01")
+    assert first == again, "the same rows give the same files"
+    assert {"index.html", "summary.json", "bd-rate.txt", "jpeg.json", "rd-psnr.svg", "rd-ms-ssim.png"} <= set(first)
+    page = _Page()
+    page.feed(first["index.html"].decode())
+    assert page.open == []
+    assert all(r.startswith(("data:", "#")) for r in page.references), "self-contained"
+    assert page.rows > len(report.rows)
+    text = first["index.html"].decode()
+    assert "-20.0 %" in text and "1 of 2" in text
+    assert Image.open(tmp_path / "0" / "rd-psnr.png").size > (800, 300)
+
+
+def _refresh_readme():  # type: ignore[no-untyped-def]
+    path = Path(__file__).parent.parent / "docs" / "refresh_readme.py"
+    spec = importlib.util.spec_from_file_location("refresh_readme", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_says_what_was_measured() -> None:
+    module = _refresh_readme()
+    text = module.README.read_text(encoding="utf-8")
+    assert module.refreshed(text) == text, "run python docs/refresh_readme.py"
