@@ -201,8 +201,8 @@ def _equal(report: Report) -> str:
         rows.append(("", cells))
     return (
         f"<h2>Bytes saved at equal PSNR</h2><p>By {escape(report.labels[report.ours])} at each of its qualities, on "
-        "the averaged curves, the logarithm of the rate interpolated over PSNR linearly. A dash: the other curve does not "
-        "reach this PSNR.</p>" + _table(header, rows)
+        "the averaged curves, the logarithm of the rate interpolated over PSNR linearly. A dash: the other curve does "
+        "not reach this PSNR.</p>" + _table(header, rows)
     )
 
 

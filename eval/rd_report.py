@@ -179,8 +179,9 @@ def _strips(report: Report, pictures: Sequence[Path], progress: Callable[[str], 
     for name, place in reversed(places.items()):
         rows = [row for row in report.rows if row.picture == name]
         mine = [(row.bpp, row.quality) for row in rows if row.codec == report.ours]
-        qualities = {min(mine, key=lambda p, target=target: abs(math.log(p[0] / target)))[1] for target in _CROP_BPP}  # type: ignore[misc]
-        why = f"{place} of {len(ranked)} for us: {own.per_picture[name]:+.1f} % BD-rate over {report.labels[report.anchor]}"
+        qualities = {min((abs(math.log(bpp / target)), quality) for bpp, quality in mine)[1] for target in _CROP_BPP}
+        over = report.labels[report.anchor]
+        why = f"{place} of {len(ranked)} for us: {own.per_picture[name]:+.1f} % BD-rate over {over}"
         for quality in sorted(qualities):
             progress(f"crops of {name} at quality {quality:g}")
             try:
