@@ -54,7 +54,7 @@ class Codec:
         self.device = device
         self.max_pixels = max_pixels
         self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
-        self.network = self.model.network
+        self.network, self.prior = self.model.network, self.model.prior
         self._tables_y = SymbolTables(self.model.tables_y)
         self._tables_z = SymbolTables(self.model.tables_z)
 
@@ -98,12 +98,12 @@ class Codec:
             y_encoder.encode(symbols, rows)
             return symbols
 
-        self._walk(z_symbols, z.shape, q, code, check)
+        self._walk(z_symbols, z.shape, steps / QUALITY_STEPS, code, check)
         header = Header(
             width=pixels.shape[1],
             height=pixels.shape[0],
             colour=COLOURS.index(mode),
-            numerics=NUMERICS.index("float32"),
+            numerics=NUMERICS.index(self.prior.numerics),
             quality=steps,
             model=self.model.header.short_id,
             check=check.value,
@@ -132,7 +132,6 @@ class Codec:
         container = read_container(data)
         header = container.header
         self._check_header(header)
-        q = self.network.conditioning(header.quality / QUALITY_STEPS)
         stride = self.network.config.stride
         rows, columns = -(-header.height // stride), -(-header.width // stride)
         shape = torch.Size((1, self.network.config.hyper_channels, rows, columns))
@@ -150,7 +149,7 @@ class Codec:
             return y_symbols[-1]
 
         try:
-            y_hat = self._walk(z_symbols, shape, q, code, check)
+            y_hat = self._walk(z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
             z_decoder.finish()
             y_decoder.finish()
             if check.value != header.check:
@@ -168,27 +167,29 @@ class Codec:
         self,
         z_symbols: NDArray[np.int32],
         z_shape: torch.Size,
-        q: object,
+        quality: float,
         code: Callable[[int, Tensor, NDArray[np.uint8]], NDArray[np.int32]],
         check: _Check,
     ) -> Tensor:
         """ŷ, slice by slice; `code` writes or reads the symbols of slice k given its means and table rows."""
-        network = self.network
-        z_hat = torch.from_numpy(z_symbols.reshape(tuple(z_shape))).to(self.device).float() + self.model.z_median
-        context = network.hyper_synthesis(z_hat, q)
+        prior, grid = self.prior, self.network.latent_grid
         y_hats = []
-        for k in range(len(network.config.slices)):
-            prior = network.slice_prior(k, context, q)
-            rows = network.scale_index(prior.scale).to(torch.uint8).cpu().contiguous().numpy().reshape(-1)
-            symbols = code(k, prior.mean, rows)
-            y_hat = torch.from_numpy(symbols.reshape(tuple(prior.mean.shape))).to(self.device).float() + prior.mean
-            y_hat = network.latent_residual(k, prior.support, y_hat, q)
-            check.add(symbols)
-            if network.exact_latents:
-                check.add(_symbols(y_hat * network.latent_grid))
-            y_hats.append(y_hat)
-            if k + 1 < len(network.config.slices):
-                context = network.extend_context(k, context, prior.support, y_hat, q)
+        with prior.arithmetic():
+            q = prior.conditioning(quality)
+            z_hat = torch.from_numpy(z_symbols.reshape(tuple(z_shape))).to(self.device).float() + self.model.z_median
+            context = prior.hyper_synthesis(z_hat, q)
+            for k in range(len(self.network.config.slices)):
+                mean, scale, support = prior.slice_prior(k, context, q)
+                rows = prior.scale_index(scale).to(torch.uint8).cpu().contiguous().numpy().reshape(-1)
+                symbols = code(k, mean, rows)
+                y_hat = torch.from_numpy(symbols.reshape(tuple(mean.shape))).to(self.device).float() + mean
+                y_hat = prior.latent_residual(k, support, y_hat, q)
+                check.add(symbols)
+                if grid:
+                    check.add(_symbols(y_hat * grid))
+                y_hats.append(y_hat)
+                if k + 1 < len(self.network.config.slices):
+                    context = prior.extend_context(k, context, support, y_hat, q)
         return torch.cat(y_hats, 1)
 
     def _check_header(self, header: Header) -> None:

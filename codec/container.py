@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dcae.config import QUALITY_STEPS
 from dcae.errors import FileFormatError
 
 SIGNATURE = b"\x89DCAE\r\n\x1a\n"
 """As PNG's: the high bit, both line endings and Ctrl-Z show what a text-mode transfer has done to the file."""
 VERSION = 1
-QUALITY_STEPS = 256
-"""The header stores quality in units of 1/256."""
-NUMERICS = ("float32",)
+NUMERICS = ("float32", "integer", "float64")
 """How the entropy model was evaluated; the header stores the position."""
 COLOURS = ("RGB", "L")
 """Pillow mode of the decoded picture; the header stores the position."""

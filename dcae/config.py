@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from dcae.errors import OptionError
 
+QUALITY_STEPS = 256
+"""A file stores its quality in units of 1/256."""
 MAX_ANCHORS = 64
 """What the quality field of a `.dcae` file can tell apart."""
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dcae import modelfile
 from dcae.errors import ModelFileError
+from dcae.exact_export import make_exact
+from dcae.lite import LiteDCAE
 from dcae.modelfile import CodingModel, ModelHeader, write_model
 from dcae.network import DCAE
 from dcae.tables import Tables, gaussian_tables
@@ -30,6 +33,8 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
         half: store large weights as float16; coding uses the rounded weights in float32 on every machine.
     """
     medians = _medians(network)
+    tables_z = hyper_tables(network, medians)
+    network, exact = _exact(network, tables_z, medians)
     weights = {
         name: value.half() if half and value.is_floating_point() and value.numel() >= _LARGE else value
         for name, value in network.state_dict().items()
@@ -38,9 +43,15 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
     bad = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if bad:
         raise ModelFileError(f"weights that are not finite, or too large for float16: {', '.join(bad[:3])}")
-    return write_model(
-        path, network.config, weights, gaussian_tables(), hyper_tables(network, medians), medians, record
-    )
+    return write_model(path, network.config, weights, gaussian_tables(), tables_z, medians, record, exact)
+
+
+def _exact(network: DCAE, tables_z: Tables, medians: torch.Tensor) -> tuple[DCAE, dict[str, torch.Tensor]]:
+    """A copy, and what exact arithmetic needs; nothing for presets that have none."""
+    network = copy.deepcopy(network)
+    if not isinstance(network, LiteDCAE):
+        return network, {}
+    return network, make_exact(network, tables_z, medians)._asdict()
 
 
 def coding_model(network: DCAE) -> CodingModel:
@@ -49,9 +60,8 @@ def coding_model(network: DCAE) -> CodingModel:
     header = ModelHeader(Path(), "00" * 32, network.config, {})
     tables = gaussian_tables(), hyper_tables(network, medians)
     device = next(network.parameters()).device
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    network.prepare_for_coding()
-    return CodingModel(header, network, *tables, medians.reshape(1, -1, 1, 1).to(device))
+    network, exact = _exact(network, tables[1], medians)
+    return modelfile.coding_model(header, network, exact, tables, medians.reshape(1, -1, 1, 1), device)
 
 
 def _medians(network: DCAE) -> torch.Tensor:

@@ -204,7 +204,6 @@ class _SliceNetwork(nn.Module):
 class LiteDCAE(DCAE):
     """See the module's docstring; `config` is a :class:`LiteConfig`."""
 
-    exact_latents = True
     latent_grid = 64
     prior_scale = 3
     fast_parameters = ("log_gain", "scale_offset", "entropy_bottleneck.matrices.")

@@ -6,6 +6,7 @@ metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every 
 `z_median`             (N,) float32, what ẑ is rounded relative to
 `tables.y.*`           integer frequencies of the Gaussian scale table (`frequencies`, `lengths`, `offsets`)
 `tables.z.*`           the same per channel of z
+`exact.*`              what exact arithmetic needs beside the weights (`dcae.exact.ExactTensors`), for `lite`
 =====================  ==========================================================================================
 
 The id is the SHA-256 over what decides decoding: the configuration and every tensor but the densities for
@@ -31,9 +32,10 @@ from dcae.scales import SCALE_LEVELS
 from dcae.tables import Tables
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from dcae.network import DCAE
+    from dcae.network import DCAE, EntropyModel
 
 FORMAT = 1
 ID_BYTES = 8
@@ -65,6 +67,8 @@ class CodingModel:
 
     header: ModelHeader
     network: DCAE
+    prior: EntropyModel
+    """What decides probabilities: exact for `lite`, else the network itself."""
     tables_y: Tables
     tables_z: Tables
     z_median: Tensor
@@ -135,14 +139,52 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
             if len(table.lengths) != rows:
                 raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
         z_median = tensors.pop("z_median").to(torch.float32).reshape(1, header.config.hyper_channels, 1, 1)
+        exact = {
+            name.removeprefix("exact."): tensors.pop(name) for name in sorted(tensors) if name.startswith("exact.")
+        }
         network = _empty_network(header.config)
         weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
         network.load_state_dict(weights, assign=True)
     except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
+    try:
+        return coding_model(header, network, exact, (tables[0], tables[1]), z_median, device)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def coding_model(
+    header: ModelHeader,
+    network: DCAE,
+    exact: dict[str, Tensor],
+    tables: tuple[Tables, Tables],
+    z_median: Tensor,
+    device: str | torch.device,
+) -> CodingModel:
+    """Make a network ready to code.
+
+    Args:
+        exact: the fields of `dcae.exact.ExactTensors` for `lite`, else empty.
+        tables: of y and z.
+
+    Raises:
+        ModelFileError: `exact` is incomplete, or the weights do not fit it.
+    """
+    import torch
+
+    from dcae.exact import ExactEntropyModel, ExactTensors
+    from dcae.lite import LiteDCAE
+
     network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     network.prepare_for_coding()
-    return CodingModel(header, network, tables[0], tables[1], z_median.to(device))
+    prior: EntropyModel = network
+    if isinstance(network, LiteDCAE):
+        if set(exact) != set(ExactTensors._fields):
+            raise ModelFileError("made before `lite` had exact arithmetic, or incomplete; export it again")
+        prior = ExactEntropyModel(network, ExactTensors(**exact))
+    elif exact:
+        raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
+    return CodingModel(header, network, prior, *tables, z_median.to(device))
 
 
 def _empty_network(config: DCAEConfig) -> DCAE:
@@ -173,6 +215,7 @@ def write_model(
     tables_z: Tables,
     z_median: Tensor,
     record: dict[str, Any],
+    exact: dict[str, Tensor],
 ) -> ModelHeader:
     """Write a model file, replacing `path` only once it is whole.
 
@@ -184,6 +227,7 @@ def write_model(
     from safetensors.torch import save_file
 
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
+    tensors |= {f"exact.{name}": value for name, value in exact.items()}
     tensors["z_median"] = z_median.detach().cpu().to(torch.float32).reshape(-1)
     for which, tables in (("y", tables_y), ("z", tables_z)):
         for part in _TABLE_PARTS:

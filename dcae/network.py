@@ -12,7 +12,8 @@ A preset is a subclass that wires named blocks into the hooks below; `forward` h
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,21 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
+class EntropyModel(Protocol):
+    """What decides probabilities, from ẑ to the last ŷ: the hooks of the same names of :class:`DCAE`."""
+
+    numerics: str
+    """As files name it (`dcae.codec.container.NUMERICS`)."""
+
+    def conditioning(self, quality: float, /) -> Any: ...
+    def hyper_synthesis(self, z_hat: Tensor, q: Any, /) -> Any: ...
+    def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior: ...
+    def scale_index(self, scale: Tensor, /) -> Tensor: ...
+    def latent_residual(self, k: int, support: Any, y_hat: Tensor, q: Any, /) -> Tensor: ...
+    def extend_context(self, k: int, context: Any, support: Any, y_hat: Tensor, q: Any, /) -> Any: ...
+    def arithmetic(self) -> AbstractContextManager[None]: ...
+
+
 class DCAE(nn.Module):
     """Dictionary-based cross-attention autoencoder (arXiv 2504.00496); subclasses are the presets.
 
@@ -62,9 +78,9 @@ class DCAE(nn.Module):
     `config.hyper_channels` at H/64. `quality` is a float or a (B,) tensor in `config.qualities`.
     """
 
-    exact_latents = False
-    """Whether ŷ lies on a fixed grid (multiples of 1/`latent_grid`), so that the latents themselves can be checked."""
-    latent_grid = 1
+    latent_grid = 0
+    """ŷ lies on multiples of 1/`latent_grid`; 0 where it is any number."""
+    numerics = "float32"
     prior_scale = 10
     """Width of the factorised prior at the start of training; 10 is CompressAI's."""
 
@@ -129,6 +145,10 @@ class DCAE(nn.Module):
     def scale_index(self, scale: Tensor) -> Tensor:
         """`SlicePrior.scale` -> row of the frozen table (int64), for coding."""
         raise NotImplementedError
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """What the entropy model is evaluated within when coding."""
+        return nullcontext()
 
     # -- shared ----------------------------------------------------------------------------------------------
 
