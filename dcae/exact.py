@@ -27,7 +27,7 @@ from dcae.config import QUALITY_STEPS
 from dcae.errors import ModelFileError, OptionError
 from dcae.lite import LiteDCAE
 from dcae.network import SlicePrior
-from dcae.scales import SCALE_LEVELS, SCALE_STEP
+from dcae.scales import SCALE_LEVELS
 
 LIMIT = 2047
 """Largest input of a map."""
@@ -44,7 +44,8 @@ WEIGHT_ONE = 4096.0
 """What the weights of a softmax add up to, nearly."""
 TABLE_BITS = 20
 """Bits of the largest entry of a gain table."""
-_SCALE = float(round(2**16 / SCALE_STEP)) / 2**16
+_SCALE = 532576 / 2**16
+"""1 / SCALE_STEP: what one unit of log-scale is in rows of the scale table."""
 
 
 class ExactTensors(NamedTuple):
@@ -124,7 +125,6 @@ class _Parts:
     """Builds the pieces, by the names of their modules."""
 
     def __init__(self, network: LiteDCAE, exact: ExactTensors) -> None:
-        self.modules = dict(network.named_modules())
         self.names = {module: name for name, module in network.named_modules()}
         self.fractions = dict(zip(sites(network), exact.fractions.tolist(), strict=True))
 
@@ -132,8 +132,7 @@ class _Parts:
         return self.fractions[self.names[module]]
 
     def map(self, module: nn.Linear, out: int | Tensor) -> _Map:
-        bias = None if module.bias is None else module.bias
-        return _Map(module.weight, bias, self.fraction(module), out)
+        return _Map(module.weight, module.bias, self.fraction(module), out)
 
 
 class _Depthwise:
@@ -203,6 +202,7 @@ class _Attention:
         self.values = values * 2.0 ** parts.fraction(attention.out) / WEIGHT_ONE
         self.out = parts.map(attention.out, STATE)
         self.exponentials = exact.exponentials.float()
+        self.one = torch.tensor(WEIGHT_ONE, device=self.exponentials.device)
 
     def __call__(self, state: Tensor) -> Tensor:
         b, h, w, _ = state.shape
@@ -210,7 +210,8 @@ class _Attention:
         logits = (query.reshape(b * h * w, self.heads, -1).transpose(0, 1) @ self.keys).round_()
         below = torch.sub(logits.amax(-1, keepdim=True), logits, out=logits).clamp_(max=LOGITS - 1)
         weights = self.exponentials.index_select(0, below.to(torch.int32).reshape(-1)).reshape(below.shape)
-        weights.mul_(WEIGHT_ONE / weights.sum(-1, keepdim=True)).round_()
+        # A division by itself: torch would make a reciprocal, which need not be rounded correctly, of a quotient.
+        weights.mul_(torch.div(self.one, weights.sum(-1, keepdim=True))).round_()
         x = (weights @ self.values).round_().clamp_(-LIMIT, LIMIT).transpose(0, 1).reshape(b, h, w, -1)
         return state.add_(self.out(x).round_()).clamp_(-STATE_LIMIT, STATE_LIMIT)
 

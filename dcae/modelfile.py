@@ -139,9 +139,8 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
             if len(table.lengths) != rows:
                 raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
         z_median = tensors.pop("z_median").to(torch.float32).reshape(1, header.config.hyper_channels, 1, 1)
-        exact = {
-            name.removeprefix("exact."): tensors.pop(name) for name in sorted(tensors) if name.startswith("exact.")
-        }
+        names = [name for name in tensors if name.startswith("exact.")]
+        exact = {name.removeprefix("exact."): tensors.pop(name) for name in names}
         network = _empty_network(header.config)
         weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
         network.load_state_dict(weights, assign=True)

@@ -1,0 +1,191 @@
+"""Exact arithmetic: a second implementation, everything that changes floating-point results, its bounds."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import synthetic_picture
+from reference_exact import ReferenceEntropyModel, rnd
+from safetensors import safe_open
+
+from dcae.codec.codec import Codec
+from dcae.codec.container import NUMERICS, read_container
+from dcae.errors import ModelFileError, OptionError
+from dcae.exact import LIMIT, ExactEntropyModel, ExactTensors, check, maps
+from dcae.lite import LiteDCAE
+from dcae.modelfile import CodingModel, load_model
+
+
+def _tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with safe_open(path, framework="numpy") as file:
+        return {n: file.get_tensor(n) for n in file.keys()}, json.loads(file.metadata()["dcae"])["config"]  # noqa: SIM118
+
+
+def _exact(path: Path) -> ExactTensors:
+    tensors = _tensors(path)[0]
+    return ExactTensors(*(torch.from_numpy(np.array(tensors[f"exact.{name}"])) for name in ExactTensors._fields))
+
+
+def test_rounding_of_the_reference() -> None:
+    n = np.array([-6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7])
+    assert rnd(n, 2).tolist() == np.rint(n / 4).astype(int).tolist()
+    assert rnd(n, 1).tolist() == np.rint(n / 2).astype(int).tolist()
+    assert rnd(n, -2).tolist() == (4 * n).tolist()
+
+
+@pytest.mark.parametrize("quality", [1.0, 2.5, 7.99609375, 8.0])
+@pytest.mark.parametrize("spread", [2, 60, 60000])
+def test_both_implementations_agree(tiny_path: Path, tiny_model: CodingModel, quality: float, spread: int) -> None:
+    """State, rows, means and ŷ, for symbols as they occur and for such as only a hostile file has."""
+    reference = ReferenceEntropyModel(*_tensors(tiny_path))
+    steps, config = round(quality * 256), tiny_model.network.config
+    draw = np.random.default_rng(spread)
+    z = draw.integers(-spread, spread + 1, (config.hyper_channels, 2, 3))
+    with torch.inference_mode(), tiny_model.prior.arithmetic():
+        prior = tiny_model.prior
+        q = prior.conditioning(quality)
+        context = prior.hyper_synthesis(torch.from_numpy(z)[None].float() + tiny_model.z_median, q)
+        state = reference.hyper_synthesis(z, steps)
+        for k, channels in enumerate(config.slices):
+            assert (context[0].numpy() == state).all(), f"the state of slice {k}"
+            found = prior.slice_prior(k, context, q)
+            mean, row, state, hidden = reference.slice_prior(k, state, steps)
+            assert (prior.scale_index(found.scale)[0].numpy() == row).all()
+            assert (found.mean[0].numpy() * 64 == mean).all()
+            symbols = draw.integers(-spread, spread + 1, (channels, 8, 12))
+            y_hat = prior.latent_residual(k, found.support, torch.from_numpy(symbols)[None].float() + found.mean, q)
+            y = reference.latent_residual(k, hidden, 64 * symbols + mean, steps)
+            assert (y_hat[0].numpy() * 64 == y).all()
+            if k + 1 < len(config.slices):
+                context = prior.extend_context(k, context, found.support, y_hat, q)
+                state = reference.extend(k, state, y, steps)
+
+
+def test_the_shipped_model_agrees_with_the_reference() -> None:
+    codec = Codec("lite")
+    prior, config = codec.prior, codec.network.config
+    reference = ReferenceEntropyModel(*_tensors(codec.model.header.path))
+    z = np.random.default_rng(0).integers(-3, 4, (config.hyper_channels, 1, 1))
+    with torch.inference_mode(), prior.arithmetic():
+        q = prior.conditioning(3.25)
+        context = prior.hyper_synthesis(torch.from_numpy(z)[None].float() + codec.model.z_median, q)
+        found = prior.slice_prior(0, context.clone(), q)
+    state = reference.hyper_synthesis(z, 832)
+    assert (context[0].numpy() == state).all()
+    mean, row, _, _ = reference.slice_prior(0, state, 832)
+    assert (found.mean[0].numpy() * 64 == mean).all() and (found.scale[0].numpy() == row).all()
+
+
+def test_any_order_of_summation_gives_the_same(tiny_path: Path) -> None:
+    """In float64, with the inputs of every sum permuted, and alone or in a batch: equal to the last bit."""
+    model = load_model(tiny_path)
+    prior = model.prior
+    assert isinstance(prior, ExactEntropyModel)
+    z = torch.from_numpy(np.random.default_rng(5).integers(-9, 10, (2, 16, 2, 2))).float()
+
+    def run(z: torch.Tensor) -> torch.Tensor:
+        q = prior.conditioning(5.0)
+        found = prior.slice_prior(0, prior.hyper_synthesis(z, q), q)
+        return torch.cat([found.mean.double(), found.scale.double()], 1)
+
+    linear = torch.nn.functional.linear
+
+    def permuted(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        order = torch.randperm(x.shape[-1], generator=torch.Generator().manual_seed(1))
+        y = sum(x[..., i : i + 1] * weight[:, i] for i in order.tolist())
+        return y if bias is None else y + bias
+
+    with torch.inference_mode():
+        expected = run(z)
+        assert torch.equal(torch.cat([run(z[:1]), run(z[1:])]), expected)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dcae.exact.F.linear", permuted)
+            assert torch.equal(run(z), expected)
+            patch.setattr(
+                "dcae.exact.F.linear",
+                lambda x, w, b=None: linear(x.double(), w.double(), b if b is None else b.double()).float(),
+            )
+            assert torch.equal(run(z), expected)
+
+
+def test_settings_of_the_caller_do_not_matter(tiny_path: Path) -> None:
+    codec = Codec(tiny_path)
+    data = codec.encode(synthetic_picture(100, 70), 3)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert codec.decode_latents(data).header.numerics == NUMERICS.index("integer")
+        assert torch.get_float32_matmul_precision() == "medium", "the caller's setting is put back"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_processes_of_all_kinds_come_to_the_same_parameters(tiny_path: Path, tmp_path: Path) -> None:
+    """The sceptic's script: processes whose libraries are held to other instructions, threads and algorithms."""
+    for k in range(2):
+        synthetic_picture(200, 136, k).save(tmp_path / f"{k}.png")
+    script = Path(__file__).parent.parent / "docs" / "exactness.py"
+    run = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), "--model", str(tiny_path)],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    first, *variants, last = run.stdout.splitlines()
+    assert (first, last) == ("6 files", "the same")
+    assert len(variants) == 8 and len({line.split()[-1] for line in variants}) == 1
+    assert all(len(line.split()[-1]) == 64 for line in variants)
+
+
+def test_reduced_precision_is_noticed(tiny_model: CodingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        "dcae.exact.F.linear", lambda x, w, b=None: linear(x.bfloat16(), w.bfloat16()).float() + (0 if b is None else b)
+    )
+    with pytest.raises(OptionError, match="reduced precision"), tiny_model.prior.arithmetic():
+        pass
+
+
+def test_bounds_are_computed_from_the_weights(tiny_path: Path) -> None:
+    model, exact = load_model(tiny_path), _exact(tiny_path)
+    network = model.network
+    assert isinstance(network, LiteDCAE)
+    check(network, exact)
+
+    def refused(message: str, **changed: torch.Tensor) -> None:
+        with pytest.raises(ModelFileError, match=message):
+            check(network, exact._replace(**changed))
+
+    refused("shape", fractions=exact.fractions[1:])
+    refused("type", gains=exact.gains.long())
+    refused("out of range", shifts=exact.shifts.clone().fill_(127))
+    refused("not on their grid", shifts=exact.shifts - 4)
+    refused("too large", shifts=(exact.shifts + 3).clamp(max=24))
+    refused("keys", keys=torch.full_like(exact.keys, 32767))
+    refused("exponentials", exponentials=exact.exponentials * 2**12)
+    refused("exponentials", exponentials=torch.zeros_like(exact.exponentials))
+    refused("gain table", gains=exact.gains * 8)
+    refused("dictionary", value_shift=(exact.value_shift - 4).to(torch.int8))
+
+    # The bound is sharp enough to mean something: a worst case of every map really sums to less than 2**24.
+    for name, module in maps(network).items():
+        worst = module.weight.double().flatten(1).abs().sum(1) * LIMIT
+        assert float(worst.min()) > 0, name
+    broken = copy.deepcopy(network)
+    with torch.no_grad():
+        broken.h_s.embed.weight[0, 0] += 0.3
+    with pytest.raises(ModelFileError, match=r"h_s\.embed are not on their grid"):
+        check(broken, exact)
+
+
+def test_files_say_that_they_are_exact(tiny_path: Path) -> None:
+    data = Codec(tiny_path).encode(synthetic_picture(64, 64), 2)
+    assert NUMERICS[read_container(data).header.numerics] == "integer"
