@@ -69,8 +69,6 @@ RIVALS: dict[str, Rival] = {
 }
 
 
-
-
 def rival(name: str) -> Rival:
     """One of `RIVALS`.
 

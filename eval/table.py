@@ -7,9 +7,10 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dcae.errors import DCAEError
 from dcae.eval.metrics import METRICS, Metric
@@ -54,7 +55,7 @@ class Row:
         """Whether it holds every value of `metrics` that there is for a picture of its size."""
         return not any(math.isnan(getattr(self, m.field)) and m.applies(self.width, self.height) for m in metrics)
 
-    def replacing(self, old: Row) -> Row:
+    def completed_by(self, old: Row) -> Row:
         """This row, with the metrics that only `old` has if that is of a file of the same size."""
         if self.bytes != old.bytes:
             return self
@@ -69,7 +70,7 @@ def _float(cell: str) -> float:
     return float(cell) if cell else math.nan
 
 
-_PARSERS = {"str": str, "int": int, "float": _float}
+_PARSERS: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": _float}
 
 
 class Table:
@@ -104,7 +105,7 @@ class Table:
         for row in rows:
             if row.key in places:
                 place = places[row.key]
-                self.rows[place] = row.replacing(self.rows[place])
+                self.rows[place] = row.completed_by(self.rows[place])
             else:
                 new.append(row)
         self.rows += new
