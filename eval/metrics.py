@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +51,8 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
 
 
 def ms_ssim_db(value: float) -> float:
-    """-10 log10(1 - MS-SSIM), as curves are usually drawn; inf for identical pictures."""
-    return -10 * math.log10(1 - value) if value < 1 else math.inf
+    """-10 log10(1 - MS-SSIM), as curves are usually drawn; inf for identical pictures, nan for nan."""
+    return math.inf if value >= 1 else -10 * math.log10(1 - value)
 
 
 def _check(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
@@ -59,20 +62,80 @@ def _check(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
         raise OptionError(f"pictures of shape {a.shape} and {b.shape} cannot be compared")
 
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-
 @dataclass(frozen=True)
 class Metric:
+    """A measure of fidelity, by whose name `--metrics` asks for it."""
+
     name: str
+    """As written on the command line."""
     field: str
+    """Its column in the table of rows."""
     label: str
-    measure: Callable
-    curve: Callable
+    """Of an axis, with the unit of `curve`."""
+    measure: Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]
+    """The value of two (H, W, 3) uint8 pictures of the same size; nan where it has none."""
+    curve: Callable[[float], float]
+    """From a value to the scale that curves are drawn and BD-rates computed on; higher is better."""
+    text: Callable[[float], str]
+    """A value for people."""
+    min_side: int = 1
+    """Shortest side in pixels of pictures that it has a value for."""
+    package: str = ""
+    """What it needs beyond the core dependencies, as pip calls it."""
+
+    @property
+    def missing(self) -> str:
+        """What is not installed, and the command that brings it; empty when nothing is missing."""
+        if self.package and find_spec(self.package.replace("-", "_")) is None:
+            return f"{self.name} needs {self.package}; pip install {self.package}"
+        return ""
+
+    def applies(self, width: int, height: int) -> bool:
+        """Whether pictures of this size have a value."""
+        return min(width, height) >= self.min_side
 
 
-METRICS = {
-    "psnr": Metric("psnr", "psnr", "PSNR (dB)", psnr, lambda v: v),
-    "ms-ssim": Metric("ms-ssim", "ms_ssim", "MS-SSIM (dB)", ms_ssim, ms_ssim_db),
-}
+def _ms_ssim_or_nan(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    value = ms_ssim(a, b)
+    return math.nan if value is None else value
+
+
+def _psnr_text(value: float) -> str:
+    return "inf (identical)" if math.isinf(value) else f"{value:.4f} dB"
+
+
+def _ms_ssim_text(value: float) -> str:
+    if math.isnan(value):
+        return f"none (a side is below {MS_SSIM_MIN_SIDE} pixels)"
+    return f"{value:.6f} ({ms_ssim_db(value):.4f} dB)"
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "psnr", "PSNR (dB)", psnr, float, _psnr_text),
+        Metric(
+            "ms-ssim", "ms_ssim", "MS-SSIM (dB)", _ms_ssim_or_nan, ms_ssim_db, _ms_ssim_text,
+            min_side=MS_SSIM_MIN_SIDE, package="pytorch-msssim",
+        ),
+    )
+}  # fmt: skip
+
+
+def metrics_named(names: str) -> list[Metric]:
+    """Those of a comma-separated list, each once, in its order.
+
+    Raises:
+        OptionError: an unknown name, or none at all.
+        MissingDependencyError: a package is not installed.
+    """
+    found = []
+    for name in dict.fromkeys(filter(None, (n.strip() for n in names.split(",")))):
+        if name not in METRICS:
+            raise OptionError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+        if reason := METRICS[name].missing:
+            raise MissingDependencyError(reason)
+        found.append(METRICS[name])
+    if not found:
+        raise OptionError(f"no metric named; known: {', '.join(METRICS)}")
+    return found

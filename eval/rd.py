@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from dcae.errors import DCAEError, OptionError
+from dcae.errors import DCAEError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.eval.metrics import ms_ssim, psnr
+from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
-from dcae.eval.rivals import RIVALS, PictureCodec, rival
+from dcae.eval.rivals import RIVALS, PictureCodec, Rival, rival
 from dcae.eval.table import Row, Table
 from dcae.installed import find_model
 
@@ -40,10 +43,12 @@ class Contestant:
 
     @property
     def title(self) -> str:
+        """For people: the codec's own name, and the model's."""
         return "DCAE" + self.label[4:-8] if self.name == "dcae" else RIVALS[self.name].label
 
     @property
     def settings(self) -> str:
+        """Of the other codecs."""
         return "" if self.name == "dcae" else RIVALS[self.name].settings
 
 
@@ -54,7 +59,8 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         qualities: in the codec's own scale; by default its whole ladder.
 
     Raises:
-        OptionError: an unknown codec, one that is not installed, or a quality outside its range.
+        OptionError: an unknown codec, or a quality outside its range.
+        MissingDependencyError: a codec whose package is not installed.
         ModelNotFoundError, ModelFileError: no such model.
     """
     if spec == "dcae" or spec.startswith("dcae:"):
@@ -74,40 +80,60 @@ def measure(
     table: Table,
     jobs: int,
     progress: Callable[[int, int, str], None],
+    metrics: Sequence[Metric] = tuple(METRICS.values()),
+    skip: Callable[[str], None] = lambda reason: None,
 ) -> None:
-    """Fill `table` with the rows that it lacks.
+    """Fill `table` with the rows, or the metrics of rows, that it lacks.
 
     Args:
-        pictures: readable ones, all of different names.
+        pictures: of a name that came before, a picture is skipped: their rows could not be told apart.
         jobs: processes that measure at the same time, one thread each.
         progress: called with (done, all, what was done) after each picture and codec.
+        metrics: those to measure.
+        skip: called with what was skipped and why: pictures that cannot be read, qualities at which a codec failed.
 
     Raises:
-        DCAEError: a codec failed on a picture; what was measured before is in the table.
+        DCAEError: the table cannot be written, or a process died; what was measured before is in the table.
     """
-    names = [p.name for p in pictures]
-    if len(set(names)) < len(names):
-        raise OptionError("two pictures of the same name; their rows could not be told apart")
-    have = {row.key for row in table.rows}
-    tasks = []
+    have = {row.key for row in table.rows if row.has(metrics)}
+    names: set[str] = set()
+    tasks: list[Task] = []
     for path in pictures:
+        if path.name in names:
+            skip(f"{path}: skipped, another picture has the same name")
+            continue
+        names.add(path.name)
         for c in contestants:
-            missing = tuple(q for q in c.qualities if (path.name, c.label, q) not in have)
-            if missing:
-                tasks.append((path, c, missing))
-    with _one_thread_each(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(_rows, *task): task for task in tasks}
+            if missing := tuple(q for q in c.qualities if (path.name, c.label, q) not in have):
+                tasks.append(Task(path, c, missing, tuple(m.name for m in metrics)))
+    with _one_thread_each(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _quiet) as pool:
+        waiting = {pool.submit(run, task): task for task in tasks}
+        broken: BrokenProcessPool | None = None
         try:
             for done, future in enumerate(as_completed(waiting), 1):
-                path, c, _ = waiting[future]
+                task = waiting[future]
                 try:
-                    table.add(future.result())
-                except DCAEError as error:
-                    raise DCAEError(f"{c.label} on {path.name}: {error}") from error
-                progress(done, len(tasks), f"{path.name} {c.label}")
+                    rows, reasons = future.result()
+                except BrokenProcessPool as error:  # the pool's end; others may have finished before it
+                    broken = error
+                    continue
+                table.add(rows)
+                for reason in reasons:
+                    skip(f"{task.path.name} {task.contestant.label}: skipped, {reason}")
+                progress(done, len(tasks), f"{task.path.name} {task.contestant.label}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if broken:
+        raise DCAEError(
+            f"a process that measures died, perhaps out of memory; {len(table.rows)} rows are in {table.path} and "
+            f"the same command continues from there (--jobs 1 needs the least memory)"
+        ) from broken
+
+
+def _quiet() -> None:
+    """An interrupted process of the pool ends without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -129,6 +155,7 @@ _loaded: dict[tuple[str, str], PictureCodec] = {}
 
 
 def open_codec(c: Contestant) -> PictureCodec:
+    """The codec of a contestant; its model is loaded once in a process."""
     key = c.name, c.model
     if key not in _loaded:
         if c.name == "dcae":
@@ -136,45 +163,81 @@ def open_codec(c: Contestant) -> PictureCodec:
 
             _loaded[key] = Codec(Path(c.model))
         else:
-            _loaded[key] = RIVALS[c.name]
+            _loaded[key] = rival(c.name)
     return _loaded[key]
 
 
-def _rows(path: Path, c: Contestant, qualities: Sequence[float]) -> list[Row]:
-    """One picture through one codec, in a process of the pool."""
-    pixels = load_pixels(path)
+@dataclass(frozen=True)
+class Task:
+    """What a process of the pool does at a time."""
+
+    path: Path
+    contestant: Contestant
+    qualities: tuple[float, ...]
+    metrics: tuple[str, ...]
+    """Names in `METRICS`."""
+
+
+def run(task: Task) -> tuple[list[Row], list[str]]:
+    """Measure one picture through one codec; the rows, and the reasons of what was skipped."""
+    rows: list[Row] = []
+    reasons: list[str] = []
+    try:
+        pixels = load_pixels(task.path)
+        codec = open_codec(task.contestant)
+    except Exception as error:
+        return rows, [_reason(error)]
+    for quality in task.qualities:
+        try:
+            rows.append(_row(task, codec, pixels, quality))
+        except Exception as error:  # foreign codecs raise anything
+            reasons.append(f"quality {quality:g}: {_reason(error)}")
+    return rows, reasons
+
+
+def _reason(error: Exception) -> str:
+    """In one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, DCAEError) else f"{type(error).__name__}: {text}"
+
+
+def _row(task: Task, codec: PictureCodec, pixels: NDArray[np.uint8], quality: float) -> Row:
     image = Image.fromarray(pixels)
-    codec = open_codec(c)
-    rows = []
-    for quality in qualities:
-        reset_peak()
-        wall, cpu = time.perf_counter(), time.process_time()
-        data = codec.encode(image, quality)
-        encode_wall, encode_cpu = time.perf_counter() - wall, time.process_time() - cpu
-        wall, cpu = time.perf_counter(), time.process_time()
-        decoded = codec.decode(data)
-        decode_wall, decode_cpu = time.perf_counter() - wall, time.process_time() - cpu
-        peak = peak_mib()
-        found = np.asarray(decoded.convert("RGB"))
-        if found.shape != pixels.shape:
-            raise DCAEError(f"decoded to {found.shape[1]}x{found.shape[0]} instead of {image.width}x{image.height}")
-        similarity = ms_ssim(pixels, found)
-        rows.append(
-            Row(
-                picture=path.name,
-                codec=c.label,
-                quality=quality,
-                width=image.width,
-                height=image.height,
-                bytes=len(data),
-                bpp=8 * len(data) / (image.width * image.height),
-                psnr=psnr(pixels, found),
-                ms_ssim=math.nan if similarity is None else similarity,
-                encode_seconds=encode_wall,
-                encode_cpu=encode_cpu,
-                decode_seconds=decode_wall,
-                decode_cpu=decode_cpu,
-                peak_mib=math.nan if peak is None else peak,
-            )
-        )
-    return rows
+    reset_peak()
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    data = codec.encode(image, quality)
+    encode_wall, encode_cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    decoded = codec.decode(data)
+    decode_wall, decode_cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    in_process = not isinstance(codec, Rival) or codec.in_process
+    peak = peak_mib() if in_process else None
+    found = np.asarray(decoded.convert("RGB"))
+    if found.shape != pixels.shape:
+        raise DCAEError(f"decoded to {found.shape[1]}x{found.shape[0]} instead of {image.width}x{image.height}")
+    values = {m.field: m.measure(pixels, found) if m.name in task.metrics else math.nan for m in METRICS.values()}
+    return Row(
+        picture=task.path.name,
+        codec=task.contestant.label,
+        quality=quality,
+        width=image.width,
+        height=image.height,
+        bytes=len(data),
+        bpp=8 * len(data) / (image.width * image.height),
+        **values,
+        encode_seconds=encode_wall,
+        encode_cpu=encode_cpu,
+        decode_seconds=decode_wall,
+        decode_cpu=decode_cpu,
+        peak_mib=math.nan if peak is None else peak,
+    )
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return time.process_time()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,9 +35,9 @@ class Line:
     published: bool = False
 
 
-def _styles(lines: Sequence[Line]) -> list[dict[str, object]]:
+def _styles(lines: Sequence[Line]) -> list[dict[str, Any]]:
     colours = _colours([line.label for line in lines if not line.published], {n.label for n in lines if n.ours})
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for line in lines:
         if line.published:
             found.append({"color": _PUBLISHED, "linestyle": (0, (4, 3)), "linewidth": 0.9, "zorder": 1})
@@ -54,30 +55,35 @@ def _colours(labels: Sequence[str], ours: Container[str]) -> dict[str, str]:
     return {label: next(mine if label in ours else theirs) for label in labels}
 
 
-def rate_distortion(lines: Sequence[Line], anchor: str, metric: str) -> Figure:
+def rate_distortion(lines: Sequence[Line], anchor: str | None, metric: str) -> Figure:
     """Left the curves; right the bytes that each needs relative to the anchor for the same value of the metric.
 
     Args:
         lines: measured and published ones.
-        anchor: label of one of them.
+        anchor: label of one of them, or None for the curves alone.
     """
-    figure = Figure(figsize=(12, 5.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    over = next((line.curve for line in lines if line.label == anchor), None)
+    figure = Figure(figsize=(12 if over else 6.5, 5.2), layout="constrained")
+    left, *rest = figure.subplots(1, 2 if over else 1, squeeze=False)[0]
     label = METRICS[metric].label
     ours = [p for line in lines if line.ours for p in line.curve] or [p for line in lines for p in line.curve]
     for line, style in zip(lines, _styles(lines), strict=True):
-        left.plot(
-            [p[0] for p in line.curve],
-            [p[1] for p in line.curve],
-            label=None if line.published else line.label,
-            **style,
-        )
+        name = None if line.published else line.label
+        left.plot([p[0] for p in line.curve], [p[1] for p in line.curve], label=name, **style)
     if any(line.published for line in lines):
         left.plot([], [], color=_PUBLISHED, linestyle=(0, (4, 3)), linewidth=0.8, label="published by others")
-    _curve_axes(left, label, ours, lines)
+    if ours:
+        _curve_axes(left, label, ours, lines)
+    if over and ours:
+        _relative(rest[0], lines, over, str(anchor), label, (min(p[1] for p in ours), max(p[1] for p in ours)))
+    figure.legend(loc="outside lower center", ncols=min(5, len(lines)), fontsize=8, frameon=False)
+    return figure
 
-    over = next(line.curve for line in lines if line.label == anchor)
-    low, high = min(p[1] for p in ours), max(p[1] for p in ours)
+
+def _relative(
+    axes: Axes, lines: Sequence[Line], over: Curve, anchor: str, label: str, span: tuple[float, float]
+) -> None:
+    low, high = span
     values = np.linspace(low, high, 120)
     names: list[tuple[float, float, str]] = []
     for line, style in zip(lines, _styles(lines), strict=True):
@@ -85,19 +91,17 @@ def rate_distortion(lines: Sequence[Line], anchor: str, metric: str) -> Figure:
             needed = [(v, bpp_at(line.curve, v), bpp_at(over, v)) for v in values]
             percent = [(v, 100 * (a / b - 1)) for v, a, b in needed if a is not None and b is not None]
             style = {k: v for k, v in style.items() if not k.startswith("marker")}
-            right.plot([p[0] for p in percent], [p[1] for p in percent], **style)
+            axes.plot([p[0] for p in percent], [p[1] for p in percent], **style)
             if line.published and percent:
                 names.append((percent[-1][1], percent[-1][0], line.label))
-    right.axhline(0, color="#212529", linewidth=1, zorder=2)
-    right.set_ylim(*_PERCENT)
-    right.set_xlim(low, high + 0.28 * (high - low) * bool(names))
-    _name_ends(right, names)
-    right.set_xlabel(label)
-    right.set_ylabel(f"bytes relative to {anchor} (%)")
-    right.set_title("Bytes at equal quality: below the line is better", fontsize=10, loc="left")
-    right.grid(color="#e9ecef")
-    figure.legend(loc="outside lower center", ncols=min(5, len(lines)), fontsize=8, frameon=False)
-    return figure
+    axes.axhline(0, color="#212529", linewidth=1, zorder=2)
+    axes.set_ylim(*_PERCENT)
+    axes.set_xlim(low, high + 0.28 * (high - low) * bool(names))
+    _name_ends(axes, names)
+    axes.set_xlabel(label)
+    axes.set_ylabel(f"bytes relative to {anchor} (%)")
+    axes.set_title("Bytes at equal quality: below the line is better", fontsize=10, loc="left")
+    axes.grid(color="#e9ecef")
 
 
 def _name_ends(axes: Axes, ends: Iterable[tuple[float, float, str]]) -> None:

@@ -43,20 +43,9 @@ class Comparison:
         return statistics.fmean(self.per_picture.values()), statistics.stdev(self.per_picture.values())
 
 
-def metric_named(name: str) -> Metric:
-    """One of `METRICS`.
-
-    Raises:
-        OptionError: no such metric.
-    """
-    if name not in METRICS:
-        raise OptionError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
-    return METRICS[name]
-
-
 def averaged(rows: Iterable[Row], metric: str) -> dict[str, Curve]:
     """Per codec the curve of the means over pictures; qualities at which the metric has no value are left out."""
-    found = metric_named(metric)
+    found = METRICS[metric]
     return {codec: _on_curve(points, found) for codec, points in mean_curves(rows).items()}
 
 
@@ -68,7 +57,7 @@ def _on_curve(points: Iterable[dict[str, float]], metric: Metric) -> Curve:
 def published_curve(curve: PublishedCurve, metric: str) -> Curve:
     """A published curve on the metric's curve scale; empty if it has no such values."""
     values = curve.values.get(metric, ())
-    found = metric_named(metric)
+    found = METRICS[metric]
     return [(bpp, found.curve(v)) for bpp, v in zip(curve.bpp, values, strict=False) if math.isfinite(v)]
 
 
@@ -79,7 +68,7 @@ def compare(
     of every picture by itself; then that of the published curves `others`.
 
     Raises:
-        OptionError: no row of the anchor, or an unknown metric.
+        OptionError: no row of the anchor.
     """
     codecs = list(dict.fromkeys(row.codec for row in rows))
     if anchor not in codecs:
@@ -100,7 +89,7 @@ def compare(
 
 def per_picture_curves(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Curve]:
     """The curve of every (codec, picture)."""
-    found = metric_named(metric)
+    found = METRICS[metric]
     curves: dict[tuple[str, str], Curve] = {}
     for row in rows:
         value = getattr(row, found.field)

@@ -1,4 +1,4 @@
-"""The table that an evaluation writes: one row per picture, codec and quality, as CSV."""
+"""The table that an evaluation writes: one row per picture, codec and quality, as CSV; and means over it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dcae.errors import DCAEError
+from dcae.eval.metrics import METRICS, Metric
 from dcae.files import replacing
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture through one codec at one quality; the columns of the CSV file are these fields."""
+    """One picture through one codec at one quality; the columns of the CSV file are these fields, nan is empty."""
 
     picture: str
     """Name of the picture's file."""
@@ -31,26 +33,44 @@ class Row:
     bpp: float
     """Bits of the file per pixel."""
     psnr: float
-    """dB over the RGB samples of 8 bits; inf when identical."""
+    """dB over the RGB samples of 8 bits; inf when identical, nan when not asked for."""
     ms_ssim: float
-    """0 to 1, on RGB; nan for pictures with a side below 161 pixels."""
+    """0 to 1, on RGB; nan when not asked for, and for pictures with a side below 161 pixels."""
     encode_seconds: float
     """Wall clock, of a loaded picture to bytes."""
     encode_cpu: float
-    """CPU seconds of the same, all threads."""
+    """CPU seconds of the same, all threads and processes."""
     decode_seconds: float
     decode_cpu: float
     peak_mib: float
-    """Most memory resident while encoding and decoding, of the whole process; nan where the system does not tell."""
+    """Most memory resident while encoding and decoding, of the whole process; nan where the system does not tell, and
+    for codecs that are programs of their own."""
 
     @property
     def key(self) -> tuple[str, str, float]:
         """What a row measures."""
         return self.picture, self.codec, self.quality
 
+    def has(self, metrics: Iterable[Metric]) -> bool:
+        """Whether it holds every value of `metrics` that there is for a picture of its size."""
+        return not any(math.isnan(getattr(self, m.field)) and m.applies(self.width, self.height) for m in metrics)
+
+    def completed_by(self, old: Row) -> Row:
+        """This row, with the metrics that only `old` has if that is of a file of the same size."""
+        if self.bytes != old.bytes:
+            return self
+        fields = [m.field for m in METRICS.values()]
+        return dataclasses.replace(self, **{f: getattr(old, f) for f in fields if math.isnan(getattr(self, f))})
+
 
 _COLUMNS = [field.name for field in dataclasses.fields(Row)]
-_PARSERS = {"str": str, "int": int, "float": float}
+
+
+def _float(cell: str) -> float:
+    return float(cell) if cell else math.nan
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": _float}
 
 
 class Table:
@@ -74,27 +94,37 @@ class Table:
         with replacing(self.path) as file:
             file.write(_lines([_COLUMNS, *map(_cells, self.rows)]).encode())
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Append rows and have them on the disk.
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append rows, or replace those of the same key, and have them on the disk.
 
         Raises:
             DCAEError: the file cannot be written.
         """
-        rows = list(rows)
+        places = {row.key: k for k, row in enumerate(self.rows)}
+        new = []
+        for row in rows:
+            if row.key in places:
+                place = places[row.key]
+                self.rows[place] = row.completed_by(self.rows[place])
+            else:
+                new.append(row)
+        self.rows += new
+        if len(new) < len(rows):
+            self._rewrite()
+            return
         try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 if file.tell() == 0:
                     file.write(_lines([_COLUMNS]))
-                file.write(_lines(map(_cells, rows)))
+                file.write(_lines(map(_cells, new)))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise DCAEError(f"{self.path}: cannot be written ({error.strerror or error})") from error
-        self.rows += rows
 
 
 def _cells(row: Row) -> list[str]:
-    return [str(v) for v in dataclasses.astuple(row)]
+    return ["" if value != value else str(value) for value in dataclasses.astuple(row)]
 
 
 def _lines(rows: Iterable[list[str]]) -> str:
@@ -123,24 +153,33 @@ def _read(path: Path) -> list[Row]:
     return rows
 
 
+def common_pictures(rows: Iterable[Row]) -> set[str]:
+    """The pictures that every codec among the rows was measured on, at one quality or more."""
+    by_codec: dict[str, set[str]] = {}
+    for row in rows:
+        by_codec.setdefault(row.codec, set()).add(row.picture)
+    return set.intersection(*by_codec.values()) if by_codec else set()
+
+
 def mean_curves(rows: Iterable[Row]) -> dict[str, list[dict[str, float]]]:
     """Per codec the mean over pictures at each quality, in the order of rising rate.
 
-    Only qualities measured on every picture of the codec count, so that points are comparable.
+    So that curves are comparable, the means are over the pictures that all codecs have in common, and only qualities
+    measured on each of those count.
     """
-    by_codec: dict[str, dict[float, dict[str, Row]]] = {}
+    rows = list(rows)
+    pictures = common_pictures(rows)
+    by_codec: dict[str, dict[float, list[Row]]] = {row.codec: {} for row in rows}
     for row in rows:
-        by_codec.setdefault(row.codec, {}).setdefault(row.quality, {})[row.picture] = row
+        if row.picture in pictures:
+            by_codec[row.codec].setdefault(row.quality, []).append(row)
+    fields = ("bpp", *(metric.field for metric in METRICS.values()), "encode_seconds", "decode_seconds")
     curves: dict[str, list[dict[str, float]]] = {}
     for codec, qualities in by_codec.items():
-        pictures = set().union(*(set(found) for found in qualities.values()))
         points = []
         for quality, found in qualities.items():
-            if set(found) != pictures:
-                continue
-            point = {"quality": quality}
-            for name in ("bpp", "psnr", "ms_ssim", "encode_seconds", "decode_seconds"):
-                point[name] = math.fsum(getattr(r, name) for r in found.values()) / len(found)
-            points.append(point)
+            if len(found) == len(pictures):
+                means = {name: math.fsum(getattr(r, name) for r in found) / len(found) for name in fields}
+                points.append({"quality": quality} | means)
         curves[codec] = sorted(points, key=lambda p: p["bpp"])
     return curves

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +19,9 @@ from PIL import Image
 
 from dcae.cli import main
 from dcae.errors import DCAEError, OptionError
-from dcae.eval.rd import contestant
+from dcae.eval import rd
+from dcae.eval.rd import Contestant, contestant
+from dcae.eval.rival_codecs import threads
 from dcae.eval.rivals import rival
 from dcae.eval.summary import compare, to_text
 from dcae.eval.table import Row, Table, mean_curves
@@ -58,7 +64,7 @@ def test_rows_are_measured_continued_and_compared(folder: Path, tiny_path: Path,
     assert row.psnr == pytest.approx(10 * math.log10(255**2 / error), rel=1e-6)
     assert 0 < row.ms_ssim < 1 and row.encode_seconds > 0 and row.decode_seconds > 0
 
-    curve = json.loads((tmp_path / "jpeg.json").read_text())
+    curve = json.loads((tmp_path / "curves" / "jpeg.json").read_text())
     assert curve["name"] == "jpeg"
     assert curve["results"]["bpp"] == sorted(curve["results"]["bpp"])
     assert len(curve["results"]["psnr"]) == len(curve["results"]["ms-ssim"]) == len(ladder)
@@ -80,6 +86,7 @@ def test_rows_are_measured_continued_and_compared(folder: Path, tiny_path: Path,
 def test_nothing_to_measure_is_an_error(folder: Path, tmp_path: Path) -> None:
     for options, message in (
         (("--codecs", "nonsense"), "no codec left"),
+        (("--metrics", "nonsense"), "unknown metric"),
         (("--qualities", "a"), "numbers separated by commas"),
         (("--codecs", "dcae", "--qualities", "9"), "no codec left"),
     ):
@@ -123,7 +130,7 @@ def test_averages_and_bd_rates_of_known_rows() -> None:
                 rows.append(replace(ROW, picture=picture, codec=codec, quality=k, bpp=bpp, psnr=28 + 3 * k))
     curves = mean_curves(rows)
     assert [p["bpp"] for p in curves["test"]] == pytest.approx([0.12 * 2**k for k in range(5)])
-    (psnr, similarity) = compare(rows, "anchor")
+    (psnr, similarity) = compare(rows, "anchor", ["psnr", "ms-ssim"])
     assert psnr.percent == pytest.approx(-20)
     assert psnr.spread == (pytest.approx(-20), pytest.approx(0, abs=1e-6))
     assert similarity.percent is None and "does not rise" in similarity.reason
@@ -132,4 +139,116 @@ def test_averages_and_bd_rates_of_known_rows() -> None:
     # A quality that one picture lacks would make the mean another set's.
     assert len(mean_curves(rows[1:])["anchor"]) == 4
     with pytest.raises(OptionError, match="was not measured"):
-        compare(rows, "avif")
+        compare(rows, "avif", ["psnr"])
+
+
+def test_a_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Path) -> None:
+    synthetic_picture(90, 60).save(tmp_path / "small.png")  # too small for MS-SSIM: nothing to add
+    for path in folder.glob("[01].png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    out = tmp_path / "out"
+    first = _rd(tmp_path, out, "--codecs", "webp", "--metrics", "psnr")
+    assert first.exit_code == 0, first.output
+    cells = (out / "rows.csv").read_text().splitlines()[1].split(",")
+    assert cells[8] == "" and float(cells[7]) > 0
+    # As if the first run had been another machine's: what is there already is kept, not measured again.
+    rows = {r.key: replace(r, psnr=r.psnr + 1) for r in Table(out / "rows.csv").rows}
+    (out / "rows.csv").unlink()
+    Table(out / "rows.csv").add(list(rows.values()))
+    second = _rd(tmp_path, out, "--codecs", "webp", "--metrics", "ms-ssim")
+    assert second.exit_code == 0 and "2/2 " in second.stderr
+    both = {r.key: r for r in Table(out / "rows.csv").rows}
+    assert list(both) == list(rows)
+    for key, row in both.items():
+        assert row.psnr == rows[key].psnr and row.bytes == rows[key].bytes
+        assert math.isnan(row.ms_ssim) == (row.picture == "small.png")
+    third = _rd(tmp_path, out, "--codecs", "webp", "--metrics", "psnr,ms-ssim")
+    assert third.exit_code == 0 and "/" not in third.stderr.replace(str(out), "")
+    # Another file: what was measured of the former one says nothing of it.
+    table = Table(out / "rows.csv")
+    key = "0.png", "webp", 50.0
+    table.add([replace(both[key], bytes=7, psnr=math.nan)])
+    assert math.isnan({r.key: r for r in Table(out / "rows.csv").rows}[key].psnr)
+
+
+def test_what_fails_is_named_and_skipped(folder: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "0.png").write_bytes((folder / "0.png").read_bytes())
+    (pictures / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (17000, 2)).save(pictures / "wide.png")  # WebP ends at 16383
+    result = _rd(pictures, tmp_path / "out", "--codecs", "jpeg,webp,jpeg", "--anchor", "jpeg", "--metrics", "psnr")
+    assert result.exit_code == 0, result.output
+    assert "jpeg: left out, jpeg is there already" in result.stderr
+    assert "wide.png webp: skipped, quality 50: " in result.stderr
+    failed = len(rival("webp").qualities)
+    assert result.stderr.splitlines()[-1] == f"{failed + 2} skipped, as said above"
+    assert "averages are without 1 pictures that a codec has no row of: wide.png" in result.stderr
+    rows = Table(tmp_path / "out" / "rows.csv").rows
+    assert {(r.picture, r.codec) for r in rows} == {("0.png", "jpeg"), ("0.png", "webp"), ("wide.png", "jpeg")}
+    assert "psnr     webp" in result.stdout
+    # The averages are those of the picture that both have.
+    own = sorted((r.bpp, r.psnr) for r in rows if (r.picture, r.codec) == ("0.png", "jpeg"))
+    assert [(p["bpp"], p["psnr"]) for p in mean_curves(rows)["jpeg"]] == own
+
+    (pictures / "0.png").unlink()
+    result = _rd(pictures, tmp_path / "none", "--codecs", "webp")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].endswith(f"nothing was measured, {failed + 1} skipped")
+
+
+def test_a_picture_of_another_size_or_any_error_is_a_reason(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong:
+        def encode(self, image: Image.Image, quality: float) -> bytes:
+            if quality == 3:
+                raise RuntimeError("lines\nand lines")
+            return b"x"
+
+        def decode(self, data: bytes) -> Image.Image:
+            return Image.new("RGB", (5, 7))
+
+    monkeypatch.setitem(rd._loaded, ("jpeg", ""), Wrong())
+    task = rd.Task(folder / "0.png", Contestant("jpeg", "jpeg", (2, 3)), (2, 3), ("psnr",))
+    assert rd.run(task) == (
+        [],
+        ["quality 2: decoded to 5x7 instead of 192x176", "quality 3: RuntimeError: lines and lines"],
+    )
+    rows, reasons = rd.run(replace(task, path=tmp_path / "gone.png"))
+    assert not rows and "no such file" in reasons[0]
+
+
+def test_a_name_that_comes_twice_is_skipped(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes((folder / "1.png").read_bytes())
+    reasons: list[str] = []
+    table = Table(tmp_path / "rows.csv")
+    paths = [folder / "0.png", tmp_path / "0.png"]
+    rd.measure(paths, [Contestant("jpeg", "jpeg", (50,))], table, 1, lambda *_: None, skip=reasons.append)
+    assert [r.key for r in table.rows] == [("0.png", "jpeg", 50)]
+    assert reasons == [f"{paths[1]}: skipped, another picture has the same name"]
+
+
+def test_a_process_that_dies_is_one_line(folder: Path, tmp_path: Path) -> None:
+    def kill(done: int, of: int, what: str) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    table = Table(tmp_path / "rows.csv")
+    codecs = [contestant(name) for name in ("jpeg", "webp", "avif", "avif-psnr")]
+    with pytest.raises(DCAEError, match=r"a process that measures died.* rows are in .*rows.csv"):
+        rd.measure([folder / "0.png", folder / "1.png"], codecs, table, 1, kill)
+    kept = Table(tmp_path / "rows.csv").rows
+    assert 0 < len(kept) < 2 * sum(len(c.qualities) for c in codecs)
+    rd.measure([folder / "0.png"], codecs[:1], table, 1, lambda *_: None)
+    assert {r.key for r in table.rows} >= {("0.png", "jpeg", q) for q in codecs[0].qualities}
+
+
+def test_processes_use_one_thread_and_their_children_count(folder: Path) -> None:
+    before = dict(os.environ)
+    with rd._one_thread_each():
+        assert os.environ["OMP_NUM_THREADS"] == "1" and threads() == 1
+    assert dict(os.environ) == before
+    started = rd._cpu_seconds()
+    subprocess.run([sys.executable, "-c", "for k in range(3000000): pass"], check=True)
+    assert rd._cpu_seconds() - started > 0.03

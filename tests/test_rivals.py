@@ -1,0 +1,127 @@
+"""The codecs to compare with: each codes pictures, and those of Pillow give the baselines' files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import synthetic_picture
+from PIL import features
+
+from dcae.errors import DCAEError, MissingDependencyError, OptionError
+from dcae.eval.metrics import psnr
+from dcae.eval.rd import Contestant, Task, run
+from dcae.eval.rivals import RIVALS, rival
+
+LIBRARIES = {"avif": "1.4.2", "libjpeg_turbo": "3.2.0"}
+"""Those that the baselines' files were written with: their bytes are reproduced, of others' some percent."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def _usable(name: str) -> None:
+    if reason := RIVALS[name].missing:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("name", list(RIVALS))
+def test_a_picture_comes_back(name: str) -> None:
+    _usable(name)
+    found = rival(name)
+    image = synthetic_picture(98, 66, 5)
+    sizes, db = [], []
+    for quality in (found.qualities[2], found.qualities[-3], found.qualities[-1]):
+        data = found.encode(image, quality)
+        decoded = found.decode(data)
+        assert decoded.mode == "RGB" and decoded.size == (98, 66)
+        sizes.append(len(data))
+        db.append(psnr(np.asarray(image), np.asarray(decoded)))
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2] < 98 * 66 * 3
+    assert db == sorted(db) and db[0] > 17 and db[2] > 28  # the picture's noise alone, removed, leaves 30 dB
+
+
+@pytest.mark.parametrize("name", list(RIVALS))
+def test_colours_come_back(name: str) -> None:
+    """Of flat pictures, which no subsampling changes: a wrong matrix or range shifts them by ten levels and more."""
+    _usable(name)
+    found = rival(name)
+    for colour in ((255, 255, 255), (0, 0, 0), (200, 30, 60), (20, 160, 90), (40, 60, 220)):
+        image = synthetic_picture(64, 64)
+        image.paste(colour, (0, 0, 64, 64))
+        decoded = np.asarray(found.decode(found.encode(image, found.qualities[-1])), int)
+        assert np.abs(decoded.mean((0, 1)) - colour).max() <= 2.5, colour
+
+
+@pytest.mark.parametrize(
+    ("name", "baseline", "library", "qualities"),
+    [
+        ("jpeg", "jpeg-420", "libjpeg_turbo", (8, 30, 75)),
+        ("avif", "avif-s6-444", "avif", (12, 50)),
+        ("avif-psnr", "avif-s6-444-psnr", "avif", (12, 50)),
+    ],
+)
+@pytest.mark.parametrize("picture", ["kodim05", "kodim14", "kodim19"])
+def test_the_baselines_are_reproduced(
+    shared: Path, name: str, baseline: str, library: str, qualities: tuple[int, ...], picture: str
+) -> None:
+    _usable(name)
+    with (shared / "baselines" / "results.csv").open() as file:
+        expected = {
+            float(r["quality"]): r for r in csv.DictReader(file) if (r["codec"], r["image"]) == (baseline, picture)
+        }
+    path = shared / "data" / "kodak" / f"{picture}.png"
+    rows, reasons = run(
+        Task(path, Contestant(name, name, tuple(map(float, qualities))), qualities, ("psnr", "ms-ssim"))
+    )
+    assert not reasons and [row.quality for row in rows] == list(qualities)
+    same = features.version(library) == LIBRARIES[library]
+    for row in rows:
+        known = expected[row.quality]
+        assert row.bytes == pytest.approx(int(known["bytes"]), rel=0 if same else 0.03)
+        assert row.bpp == pytest.approx(float(known["bpp"]), rel=1e-5 if same else 0.03)
+        assert row.psnr == pytest.approx(float(known["psnr"]), abs=1e-5 if same else 0.15)
+        assert row.ms_ssim == pytest.approx(float(known["msssim"]), abs=2e-6 if same else 0.003)
+
+
+def test_what_vvc_does_not_code() -> None:
+    _usable("vvc")
+    vvc = rival("vvc")
+    for size in ((97, 66), (66, 97), (8, 64)):
+        with pytest.raises(DCAEError, match="even sides"):
+            vvc.encode(synthetic_picture(*size), 37)
+    with pytest.raises(OptionError, match="QP 64"):
+        vvc.encode(synthetic_picture(64, 64), 64)
+    with pytest.raises(DCAEError, match="ffmpeg"):
+        vvc.decode(b"no stream" * 100)
+
+
+def test_codecs_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match="unknown codec 'gif'; known: jpeg, "):
+        rival("gif")
+    monkeypatch.setattr("PIL.features.check", lambda feature: False)
+    for module in ("rival_codecs", "vvc"):
+        monkeypatch.setattr(f"dcae.eval.{module}.find_spec", lambda package: None)
+    for name, reason in (
+        ("avif", "pip install 'pillow"),
+        ("jxl", "pip install imagecodecs"),
+        ("heic-444", "pip install pillow-heif .*GPL"),
+        ("vvc", "pip install imageio-ffmpeg .*GPL"),
+    ):
+        assert not RIVALS[name].available
+        with pytest.raises(MissingDependencyError, match=reason):
+            rival(name)
+    assert RIVALS["jpeg"].available and RIVALS["webp"].available
+
+
+def test_ladders_rise_in_rate() -> None:
+    for name, found in RIVALS.items():
+        steps = [b - a for a, b in zip(found.qualities, found.qualities[1:], strict=False)]
+        falling = name in ("jxl", "vvc")
+        assert all(step < 0 if falling else step > 0 for step in steps) and len(steps) >= 5
+        assert math.isfinite(sum(found.qualities)) and found.label and found.settings
