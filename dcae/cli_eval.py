@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dcae.cli_speed import speed
 from dcae.errors import DCAEError, OptionError
 from dcae.files import write_bytes
 
@@ -14,6 +15,9 @@ from dcae.files import write_bytes
 @click.group("eval")
 def evaluate() -> None:
     """Measure pictures and codecs."""
+
+
+evaluate.add_command(speed)
 
 
 @evaluate.command()
