@@ -132,15 +132,13 @@ class _Run:
         """Codecs that failed and are not tried on larger pictures."""
 
     def all(self) -> None:
-        steps: list[tuple[str, bool, Callable[[], None]]] = [
-            ("complexity", bool(self.results.complexity), self.complexity),
-            ("odd", bool(self.results.odd), self.odd_sizes),
-            ("process", bool(self.results.process), self.process),
-        ]
         self.sizes()
-        for name, done, step in steps:
-            if name not in self.settings.skip and not done:
-                step()
+        for name, step in (("complexity", self.complexity), ("odd", self.odd_sizes), ("process", self.process)):
+            if name not in self.settings.skip:
+                try:
+                    step()
+                except DCAEError as error:
+                    self.fail(f"{name}: {error}")
                 self.save()
         self.save()
 
@@ -250,11 +248,13 @@ class _Run:
         if "paper" not in self.settings.skip and self.header.config.preset != "paper":
             configs.append(PaperConfig())
         for config in configs:
+            if config.preset in self.results.complexity:
+                continue
             self.progress(f"complexity: {config.preset}")
             self.results.complexity[config.preset] = measure_complexity(config)
 
     def odd_sizes(self) -> None:
-        for width, height in ODD_SIZES:
+        for width, height in ODD_SIZES[len(self.results.odd) :]:
             self.progress(f"odd sizes: {width}x{height}")
             picture = self.mosaic(width, height)
             file = picture.with_suffix(".dcae")
@@ -266,6 +266,8 @@ class _Run:
             self.results.odd.append(OddSize(width, height, encode.bytes, decode.psnr, encode.peak, decode.peak))
 
     def process(self) -> None:
+        if self.results.process:
+            return
         installed = self.settings.model == DEFAULT_MODEL
         model = [] if installed else ["--model", str(self.header.path)]
         self.results.process = measure_process(

@@ -82,9 +82,7 @@ def _lines(axis: Axes, results: Results, direction: str, value: str) -> None:
         if furthest[0]:
             ends.append((*furthest, _name(codec, results), _COLOURS[codec]))
     for x_end, y_end, name, colour in ends:
-        axis.annotate(
-            name, (x_end, y_end), xytext=(7, 0), textcoords="offset points", color=colour, va="center",
-        )  # fmt: skip
+        axis.annotate(name, (x_end, y_end), xytext=(7, 0), textcoords="offset points", color=colour, va="center")
     _scales(axis, sorted({m.megapixels for m in results.measurements}))
 
 

@@ -42,6 +42,10 @@ def _write_pictures(folder: Path, count: int = 2) -> list[Path]:
     return paths
 
 
+def _fail(*_: object) -> None:
+    raise DCAEError("no memory")
+
+
 # -- stages ------------------------------------------------------------------------------------------------------
 
 
@@ -242,13 +246,13 @@ def test_a_codec_that_fails_is_named_and_not_tried_on_larger_pictures(
     assert "- AVIF tune=psnr at 0.0246 MP, 1 thread: not tried" in report
     assert plot_is_png(tmp_path / "out" / "speed.png")
 
-    monkeypatch.setattr(speed, "measure", lambda job: (_ for _ in ()).throw(DCAEError("no memory")))
+    monkeypatch.setattr(speed, "measure", _fail)
     monkeypatch.setattr(speed._Run, "avif_quality", lambda self: 30)
     result = command("--force", "--skip", "paper,odd,complexity,process", threads="1")
     assert result.exit_code == 1 and "nothing could be measured" in result.stderr
 
 
-def test_paper_and_rounds(command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_and_rounds(command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[Job] = []
 
     def measured(job: Job) -> worker.Outcome:
@@ -257,7 +261,8 @@ def test_paper_and_rounds(command: Callable[..., Result], monkeypatch: pytest.Mo
 
     monkeypatch.setattr(speed, "measure", measured)
     monkeypatch.setattr(speed._Run, "avif_quality", lambda self: 30)
-    skip = ("--skip", "odd,complexity,process")
+    monkeypatch.setattr(speed, "measure_process", _fail)
+    skip = ("--skip", "odd,complexity")
     result = command(*skip, "--paper-up-to", "0.01", "--repeats", "2", threads="2")
     assert result.exit_code == 0, result.output
     assert {Path(job.picture).stem for job in jobs if job.codec == PAPER} == {"128x64"}
@@ -265,6 +270,7 @@ def test_paper_and_rounds(command: Callable[..., Result], monkeypatch: pytest.Mo
     first = [(job.codec, job.action) for job in jobs[: 4 * len(codecs)]]
     assert first == [(codec, direction) for direction in DIRECTIONS for codec in codecs] * 2  # they take turns
     assert all(job.threads == 2 for job in jobs)
+    assert "- process: no memory" in (tmp_path / "out" / "speed.md").read_text()
 
 
 @pytest.mark.parametrize(
