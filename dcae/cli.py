@@ -206,28 +206,3 @@ def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force
     record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
     header = export_model(network, Path(output), record, half=False)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)
-
-
-@main.command()
-@click.argument("pictures", type=Path)
-@click.option("-o", "--output", required=True, help="Report to write (.md), - for stdout.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME|PATH")
-@click.option("--json", "json_output", help="Also write everything measured as JSON.")
-@click.option("--pictures", "limit", type=int, metavar="N", help="Use only the first N pictures.")
-@click.option("--skip", default="", help="Leave out, comma-separated: complexity, rd, sizes, time, paper, process.")
-@_force
-def benchmark(
-    pictures: Path, output: str, model: str, json_output: str | None, limit: int | None, skip: str, force: bool
-) -> None:
-    """Measure a model beside JPEG, AVIF and the published network on a folder of PICTURES."""
-    for path in filter(None, (output, json_output)):
-        check_output(path, force)
-    from dcae.eval.benchmark import Settings, run
-    from dcae.eval.report import to_json, to_markdown
-
-    skipped = frozenset(name.strip() for name in skip.split(",") if name.strip())
-    settings = Settings(pictures, model, limit, skipped)
-    results = run(settings, lambda line: click.echo(line, err=True))
-    write_bytes(output, to_markdown(results).encode())
-    if json_output:
-        write_bytes(json_output, to_json(results).encode())

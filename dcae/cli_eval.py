@@ -9,12 +9,16 @@ from pathlib import Path
 
 import click
 
+from dcae.cli_speed import speed
 from dcae.errors import DCAEError, OptionError
 
 
 @click.group("eval")
 def evaluate() -> None:
     """Measure pictures and codecs."""
+
+
+evaluate.add_command(speed)
 
 
 @evaluate.command()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from dcae.errors import DCAEError
@@ -41,17 +43,25 @@ def import_peak_mib(module: str) -> float | None:
     return None if output == "None" else float(output)
 
 
-def run_python(arguments: list[str], standard_input: str = "") -> str:
+def run_python(arguments: list[str], standard_input: str = "", environment: Mapping[str, str] | None = None) -> str:
     """What another Python, of the same installation, writes to stdout.
 
     Paths among the arguments must be absolute.
+
+    Args:
+        environment: variables beside, or instead of, those of this process.
 
     Raises:
         DCAEError: it failed; the message is the last line that it wrote to stderr.
     """
     # Not in the working directory: in a checkout, `dcae` there would hide the installed package.
     result = subprocess.run(
-        [sys.executable, *arguments], input=standard_input, capture_output=True, text=True, cwd=tempfile.gettempdir()
+        [sys.executable, *arguments],
+        input=standard_input,
+        capture_output=True,
+        text=True,
+        cwd=tempfile.gettempdir(),
+        env=os.environ | dict(environment or {}),
     )
     if result.returncode:
         last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}, perhaps out of memory"])[-1]

@@ -1,68 +1,174 @@
-"""The results of a benchmark as Markdown and as JSON."""
+"""What `dcae eval speed` measured, as Markdown."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any
 
-from dcae.errors import OptionError
-from dcae.eval.bdrate import bd_rate
-from dcae.eval.benchmark import PAPER_LABEL, Results, TimeRow
-from dcae.eval.rate import Curve, bpp_at
-from dcae.eval.rivals import RIVALS
+from dcae.eval.rivals import AVIF_PSNR
+from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Results
+from dcae.eval.stages import STAGES
 
-LOW_RATE = 0.6
-"""bpp below which the comparison at equal PSNR is made: where JPEG is worst, and small files are wanted."""
-
-
-def to_json(results: Results) -> str:
-    """Everything that was measured, numbers unrounded; an infinite PSNR becomes null."""
-    values = asdict(results)
-    values["curves"] = {name: [p._asdict() for p in curve] for name, curve in results.curves.items()}
-    return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+_DOING = {"encode": "Encoding", "decode": "Decoding"}
 
 
 def to_markdown(results: Results) -> str:
-    """The report."""
+    """The report, which shows `speed.svg` beside it."""
     sections = [
         _head(results),
+        _failures(results) if results.failures else "",
+        _times(results) if results.measurements else "",
+        _stages(results) if results.measurements else "",
+        _memory(results) if results.measurements else "",
+        _odd(results) if results.odd else "",
         _complexity(results) if results.complexity else "",
-        _rate(results) if results.curves else "",
-        _sizes(results) if results.sizes else "",
-        _times(results) if results.times else "",
         _process(results) if results.process else "",
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
 
 
-def _table(header: list[str], rows: Iterable[list[str]]) -> str:
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """A table in Markdown, its first column to the left and the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
 
 
-def _number(value: float | None, digits: int, unit: str = "") -> str:
-    return "–" if value is None else f"{value:.{digits}f}{unit}"
+def number(value: float | None, digits: int) -> str:
+    """With so many digits after the point; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def seconds(value: float | None) -> str:
+    """With three significant digits, but nothing below microseconds; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
+
+
+def ratio(value: float | None) -> str:
+    """3.1 for three times as slow, 1/3.1 for three times as fast, a dash for None."""
+    if value is None:
+        return "–"
+    digits = 1 if max(value, 1 / value) < 100 else 0
+    return f"{value:.{digits}f}" if value >= 1 else f"1/{1 / value:.{digits}f}"
 
 
 def _head(results: Results) -> str:
-    names = results.pictures
-    which = f"one picture, {names[0]}" if len(names) == 1 else f"{len(names)} pictures ({names[0]} to {names[-1]})"
     rows = [[name, value] for name, value in results.environment.items()]
+    runs = f"one run ({results.runs[0]})" if len(results.runs) == 1 else f"{len(results.runs)} runs"
+    if len(results.runs) > 1:
+        runs += f" ({', '.join(results.runs)}); all codecs of one size and number of threads are of one run"
+    text = "# Speed and memory\n\nWritten by `dcae eval speed`"
+    return text + (f" from {runs}" if results.runs else "") + ".\n\n" + table(["", ""], rows)
+
+
+def _failures(results: Results) -> str:
+    return "Not measured:\n\n" + "\n".join(f"- {line}" for line in results.failures)
+
+
+def _times(results: Results) -> str:
+    labels = results.labels
+    notes = [
+        "Every picture is a mosaic of the folder's pictures at their own resolution: portraits turned by 90°, tiles in "
+        "rows from the top left, mirrored whenever all have been used, cut to sides that are multiples of 64. Each "
+        "measurement runs in a fresh process, where the codecs take turns and the fastest of a few calls counts "
+        "(large pictures: of one, the process's first); times are wall clock of the codec, models loaded before, "
+        "without loading and writing files. Ratios are ours over the other's, of the same picture.",
+    ]
+    if qualities := sorted({m.quality for m in results.measurements if m.codec == AVIF}):
+        written = " and ".join(f"{q:g}" for q in qualities)
+        notes.append(
+            f"{labels[AVIF]} ({AVIF_PSNR.settings}, Pillow) is at quality {written}, where its files are as large as "
+            "ours. Its number of threads is set through Pillow's `DEFAULT_MAX_THREADS`, for the encoder and the "
+            "decoder; how many of them they use is up to libaom and dav1d. Ours are those of torch; range coding uses "
+            "one."
+        )
+    if any(m.codec == PAPER for m in results.measurements):
+        notes.append(
+            "`paper` has random weights, for which the network's arithmetic takes the same time as for trained ones; "
+            "its file size says nothing, and its range coding sees untypical symbols. It is measured on small pictures "
+            "only."
+        )
+    parts = ["## Time by picture size\n\n![Time, memory and stages by picture size](speed.svg)", *notes]
+    for direction in DIRECTIONS:
+        parts.append(f"### {_DOING[direction]}\n\n" + _time_table(results, direction))
+    return "\n\n".join(parts)
+
+
+def _time_table(results: Results, direction: str) -> str:
+    others = [c for c in (AVIF, PAPER) if any(m.codec == c for m in results.measurements)]
+    header = ["megapixels", "threads", "bpp", f"{results.labels[OURS]} (s)", "s/MP"]
+    header += [f"{results.labels[c]} (s)" for c in others] + [f"ours / {c}" for c in others]
+    rows = []
+    for threads in results.threads:
+        ratios = {c: results.ratios(c, threads, direction) for c in others}
+        times = {c: {(m.width, m.height): m.seconds for m in results.find(c, threads, direction)} for c in others}
+        for m in results.find(OURS, threads, direction):
+            size = (m.width, m.height)
+            row = [
+                f"{m.megapixels:.3g} ({m.width}x{m.height})",
+                str(threads),
+                number(8 * m.bytes / m.megapixels / 1e6, 3),
+            ]
+            row += [seconds(m.seconds), seconds(m.seconds / m.megapixels)]
+            row += [seconds(times[c].get(size)) for c in others] + [ratio(ratios[c].get(size)) for c in others]
+            rows.append(row)
+    return table(header, rows)
+
+
+def _stages(results: Results) -> str:
+    parts = [
+        "## Time by stage\n\nSeconds. load: the picture's file to pixels, or the coded file through its checks. "
+        "transform: analysis or synthesis. entropy model: hyper analysis, hyper synthesis and slice networks. coding: "
+        "symbols, range coder and the check over them. write: container and file, or a PNG at compression level 1. "
+        "codec: all between, of codecs that cannot be looked into. other: the rest, such as conversion between "
+        "pixels and tensors. Files are in the system's cache, and are not flushed to the disk."
+    ]
+    for direction in DIRECTIONS:
+        used = [s for s in STAGES if any(s in m.stages for m in results.measurements if m.direction == direction)]
+        rows = [
+            [results.labels[m.codec], str(m.threads), f"{m.megapixels:.3g}"]
+            + [seconds(m.stages[s]) if s in m.stages else "" for s in used]
+            for m in results.measurements
+            if m.direction == direction
+        ]
+        rows.sort(key=lambda row: list(results.labels.values()).index(row[0]))
+        parts.append(f"### {_DOING[direction]}, by stage\n\n" + table(["codec", "threads", "megapixels", *used], rows))
+    return "\n\n".join(parts)
+
+
+def _memory(results: Results) -> str:
+    imports = [f"`import {name}` alone takes {number(mib, 0)} MiB" for name, mib in results.baselines.items()]
+    columns = [(c, d) for c in results.labels for d in DIRECTIONS if any(m.codec == c for m in results.measurements)]
+    rows = []
+    for threads in results.threads:
+        peaks = {(c, d): {(m.width, m.height): m.peak for m in results.find(c, threads, d)} for c, d in columns}
+        sizes = sorted({size for found in peaks.values() for size in found}, key=lambda s: s[0] * s[1])
+        for w, h in sizes:
+            row = [f"{w * h / 1e6:.3g} ({w}x{h})", str(threads)]
+            rows.append([*row, *(number(peaks[key].get((w, h)), 0) for key in columns)])
     return (
-        "# Benchmark\n\n"
-        f"Written by `dcae benchmark` from one run on {which}. Sizes are those of whole files, "
-        "PSNR is over the RGB samples of 8-bit decoded pictures, times are wall clock.\n\n" + _table(["", ""], rows)
+        "## Memory\n\nPeak of a process that only encodes, or only decodes, this picture, in MiB; "
+        f"{', '.join(imports)}.\n\n"
+        + table(["megapixels", "threads", *(f"{results.labels[c]}, {d}" for c, d in columns)], rows)
+    )
+
+
+def _odd(results: Results) -> str:
+    rows = [
+        [
+            f"{s.width}x{s.height}",
+            str(s.bytes),
+            number(8 * s.bytes / (s.width * s.height), 3),
+            "identical" if s.psnr is None else number(s.psnr, 2),
+            number(s.encode_peak, 0),
+            number(s.decode_peak, 0),
+        ]
+        for s in results.odd
+    ]
+    header = ["width x height", "bytes", "bpp", "PSNR (dB)", "encode (MiB)", "decode (MiB)"]
+    return (
+        f"## Odd sizes\n\n{results.labels[OURS]} at quality {results.environment['quality']}, from file to file in a "
+        "process each.\n\n" + table(header, rows)
     )
 
 
@@ -70,175 +176,30 @@ def _complexity(results: Results) -> str:
     header = ["preset", "parameters", "analysis", "hyper analysis", "hyper synthesis", "slices", "synthesis"]
     rows = [
         [name, f"{c.parameters / 1e6:.2f} M"]
-        + [_number(v, 1) for v in (c.analysis, c.hyper_analysis, c.hyper_synthesis, c.slices, c.synthesis)]
-        + [_number(c.encoder, 1), _number(c.decoder, 1)]
+        + [number(v, 1) for v in (c.analysis, c.hyper_analysis, c.hyper_synthesis, c.slices, c.synthesis)]
+        + [number(c.encoder, 1), number(c.decoder, 1)]
         for name, c in results.complexity.items()
     ]
     return (
         "## Complexity\n\nIn kMAC per pixel (matrix products and convolutions at 768x512). Encoding runs the analyses, "
         "the hyper synthesis and the slices; decoding runs the hyper synthesis, the slices and the synthesis.\n\n"
-        + _table([*header, "encoding", "decoding"], rows)
+        + table([*header, "encoding", "decoding"], rows)
     )
-
-
-def _rate(results: Results) -> str:
-    labels = {"dcae": results.label} | {name: rival.label for name, rival in RIVALS.items()}
-    settings = "\n".join(f"- {r.label}: {r.settings} (Pillow)" for n, r in RIVALS.items() if n in results.curves)
-    rows = [
-        [
-            labels[name] if k == 0 else "",
-            f"{point.quality:g}",
-            _number(point.bpp, 4),
-            _number(point.psnr, 2),
-            _number(point.ms_ssim if math.isfinite(point.ms_ssim) else None, 4),
-        ]
-        for name, curve in results.curves.items()
-        for k, point in enumerate(curve)
-    ]
-    parts = [
-        f"## Rate and distortion\n\nMeans over the pictures at each quality.\n\n{settings}",
-        _table(["codec", "quality", "bpp", "PSNR (dB)", "MS-SSIM"], rows),
-        _bd_rates(results, labels),
-        _equal_psnr(results, labels),
-    ]
-    return "\n\n".join(p for p in parts if p)
-
-
-def _bd_rates(results: Results, labels: dict[str, str]) -> str:
-    rows = []
-    for name in (n for n in results.curves if n != "dcae"):
-        row = [labels[name]]
-        for metric in ("psnr", "ms_ssim_db"):
-            ours, theirs = (
-                [(p.bpp, getattr(p, metric)) for p in results.curves[n] if math.isfinite(getattr(p, metric))]
-                for n in ("dcae", name)
-            )
-            try:
-                found = bd_rate(theirs, ours)
-                row.append(f"{found.percent:+.1f} % ({found.low:.1f} to {found.high:.1f} dB)")
-            except OptionError as error:
-                row.append(f"– ({error})")
-        rows.append(row)
-    if not rows:
-        return ""
-    return (
-        f"### BD-rate of {results.label}\n\nBytes more (+) or fewer (-) than the other codec's at equal quality, over "
-        "the range both curves cover: averaged curves, Akima interpolation (package `bjontegaard`); MS-SSIM in dB, "
-        "-10 log10(1 - mean).\n\n" + _table(["over", "PSNR", "MS-SSIM"], rows)
-    )
-
-
-def _equal_psnr(results: Results, labels: dict[str, str]) -> str:
-    rivals = [name for name in results.curves if name != "dcae"]
-    low: Curve = [p for p in results.curves["dcae"] if p.bpp < LOW_RATE]
-    if not rivals or not low:
-        return ""
-    header = ["quality", "PSNR (dB)", "bpp", "bytes"]
-    for name in rivals:
-        header += [f"{labels[name]}, bytes", "saved"]
-    rows = []
-    for point in low:
-        row = [f"{point.quality:g}", _number(point.psnr, 2), _number(point.bpp, 4)]
-        row.append(_number(point.bpp * results.mean_pixels / 8, 0))
-        for name in rivals:
-            theirs = bpp_at(results.curves[name], point.psnr)
-            row.append(_number(theirs and theirs * results.mean_pixels / 8, 0))
-            row.append(_number(theirs and 100 * (1 - point.bpp / theirs), 1, " %"))
-        rows.append(row)
-    return (
-        f"### Bytes at equal PSNR\n\n{results.label} below {LOW_RATE} bpp, against what the others need for the same "
-        "PSNR: bytes per picture on the averaged curves, the logarithm of the rate interpolated over PSNR "
-        "linearly. A dash means that a curve does not reach this PSNR.\n\n" + _table(header, rows)
-    )
-
-
-def _sizes(results: Results) -> str:
-    rows = [
-        [
-            f"{r.width}x{r.height}",
-            str(r.bytes),
-            _number(8 * r.bytes / (r.width * r.height), 3),
-            "identical" if r.psnr is None else _number(r.psnr, 2),
-            _number(r.encode, 3),
-            _number(r.decode, 3),
-            _number(r.encode_peak, 0),
-            _number(r.decode_peak, 0),
-        ]
-        for r in results.sizes
-    ]
-    header = ["width x height", "bytes", "bpp", "PSNR (dB)", "encode (s)", "decode (s)"]
-    return (
-        "## Sizes\n\n"
-        f"{results.label} at quality {results.quality:g}. Every picture is a "
-        "mosaic of the folder's pictures at their own resolution: portraits turned by 90°, tiles in rows from the top "
-        "left, mirrored whenever all have been used, cut to size. Encoder and decoder run in a fresh process each; "
-        "times are of the first call, without loading the model; memory is the peak of the process.\n\n"
-        + _table([*header, "encode (MiB)", "decode (MiB)"], rows)
-    )
-
-
-def _times(results: Results) -> str:
-    rows = [
-        [
-            r.codec,
-            f"{r.quality:g}",
-            str(r.pictures),
-            _number(r.bpp, 3),
-            _number(r.encode, 3),
-            _number(r.decode, 3),
-            _number(r.encode_peak, 0),
-            _number(r.decode_peak, 0),
-        ]
-        for r in results.times
-    ]
-    header = ["codec", "quality", "pictures", "bpp", "encode (s)", "decode (s)", "encode (MiB)", "decode (MiB)"]
-    imports = [f"`import {name}` alone takes {_number(mib, 0)} MiB" for name, mib in results.baselines.items()]
-    by_name = {r.codec: r for r in results.times}
-    text = (
-        "## Time and memory\n\nOne picture in memory to the bytes of a file and back, networks and coding together, "
-        "models loaded before; the median over the pictures of each picture's fastest run. Memory is the peak "
-        f"of a process that only encodes, or only decodes, all of them; {', '.join(imports)}.\n\n"
-        + _table(header, rows)
-    )
-    if paper := by_name.get(PAPER_LABEL):
-        text += (
-            "\n\n`paper` has random weights, for which the network's arithmetic takes the same time as for trained "
-            "ones; its file size says nothing, and its range coding, well below one percent of its time, sees "
-            "untypical symbols."
-        )
-        text += "\n\n" + _ratio(by_name[results.label], paper, " (goal for decoding: at most 1/8)")
-    for row in results.times[1:]:
-        if row is not paper:
-            text += "\n\n" + _ratio(by_name[results.label], row, "")
-    return text
-
-
-def _ratio(ours: TimeRow, theirs: TimeRow, goal: str) -> str:
-    encode = ours.encode_per_megapixel / theirs.encode_per_megapixel
-    decode = ours.decode_per_megapixel / theirs.decode_per_megapixel
-    return (
-        f"Time of {ours.codec} relative to {theirs.codec}: encoding {_times_or_part(encode)}, "
-        f"decoding {_times_or_part(decode)}{goal}."
-    )
-
-
-def _times_or_part(ratio: float) -> str:
-    return f"{ratio:.1f} times" if ratio >= 1 else f"1/{1 / ratio:.1f}"
 
 
 def _process(results: Results) -> str:
     process = results.process
     assert process is not None
     rows = [
-        [name, _number(seconds, 2), _number(seconds - process.import_torch, 2)]
-        for name, seconds in (
+        [name, number(value, 2), number(value - process.import_torch, 2)]
+        for name, value in (
             ('`python -c "import torch"`', process.import_torch),
             ("`dcae encode`", process.encode),
             ("`dcae decode`", process.decode),
         )
     ]
     return (
-        f"## Whole process\n\nFrom start to exit on {results.pictures[0]}, medians of {process.runs} runs that "
+        f"## Whole process\n\nFrom start to exit on the folder's first picture, medians of {process.runs} runs that "
         "alternate between the commands (goal for decoding: at most 1.0 s above the import).\n\n"
-        + _table(["command", "seconds", "above the import (s)"], rows)
+        + table(["command", "seconds", "above the import (s)"], rows)
     )

@@ -1,4 +1,4 @@
-"""Encoding or decoding some pictures in a process of its own: what it took in time and memory.
+"""Encoding or decoding one picture in a process of its own: what each stage took, and the memory.
 
 `measure` starts that process and hands it a job as JSON; run as a module, this file is that process.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,8 +19,9 @@ from dcae.eval.memory import peak_mib, run_python
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec, rival
+from dcae.eval.stages import CODEC, LOAD, WRITE, Clock, watched
 
-_T = TypeVar("_T")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,23 @@ class Job:
     """What one process is to do."""
 
     action: str
-    """"encode" (writes the files) or "decode" (reads them)."""
+    """"encode" (picture to coded file) or "decode" (coded file to PNG, beside it)."""
     codec: str
     """"dcae", "paper" or one of `dcae.eval.rivals.RIVALS`."""
     quality: float
-    pictures: list[str]
-    """Paths of the originals."""
-    folder: str
-    """Where the coded files are, one per picture."""
+    picture: str
+    """Path of the original."""
+    file: str
+    """Path of the coded file."""
+    threads: int
     model: str = ""
     """Path of the model file, for "dcae"."""
-    repeats: int = 1
+    calls: int = 1
+    """At most so many runs, of which the fastest counts."""
+    seconds: float = 0.0
+    """No further run begins once they took so long together."""
+    compare: bool = False
+    """Measure the PSNR of what was decoded."""
 
     def reversed(self) -> Job:
         """The job of decoding what this one encodes."""
@@ -49,16 +54,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What it took, per picture in the order of the job."""
+    """What it took."""
 
-    seconds: list[float]
-    """Wall clock of encoding a loaded picture to bytes, or bytes to pixels; the fastest of the repeats."""
-    sizes: list[int]
-    """Bytes."""
-    psnr: float | None
-    """dB, of the last picture decoded; None when that is identical, or after encoding."""
+    stages: dict[str, float]
+    """Wall clock seconds by stage of `dcae.eval.stages.STAGES`; the model was loaded before."""
+    bytes: int
+    """Of the coded file."""
     peak: float | None
-    """MiB, of the whole process."""
+    """MiB of the whole process after its first run."""
+    psnr: float | None = None
+    """dB; None when identical, or not asked for."""
+
+    @property
+    def seconds(self) -> float:
+        """All stages."""
+        return sum(self.stages.values())
 
 
 def measure(job: Job) -> Outcome:
@@ -67,15 +77,16 @@ def measure(job: Job) -> Outcome:
     Raises:
         DCAEError: it failed there.
     """
-    return Outcome(**json.loads(run_python(["-m", "dcae.eval.worker"], json.dumps(asdict(job)))))
+    threads = dict.fromkeys(_THREADS, str(job.threads))
+    return Outcome(**json.loads(run_python(["-m", "dcae.eval.worker"], json.dumps(asdict(job)), threads)))
 
 
 def load_codec(name: str, model: str) -> PictureCodec:
-    """The codec of a job."""
+    """The codec of a job; ours without a limit to the size of pictures."""
     if name == "dcae":
         from dcae.codec.codec import Codec
 
-        return Codec(Path(model))
+        return Codec(Path(model), max_pixels=sys.maxsize)
     if name == "paper":
         return _random_paper()
     return rival(name)
@@ -96,36 +107,72 @@ def _random_paper() -> PictureCodec:
 def run(job: Job) -> Outcome:
     """Do a job in this process."""
     codec = load_codec(job.codec, job.model)
-    seconds: list[float] = []
-    sizes: list[int] = []
-    decoded: Image.Image | None = None
-    for k, picture in enumerate(job.pictures):
-        file = Path(job.folder) / f"{k}.{job.codec}"
-        if job.action == "encode":
-            image = Image.fromarray(load_pixels(Path(picture)))
-            data, fastest = _fastest(partial(codec.encode, image, job.quality), job.repeats)
-            file.write_bytes(data)
+    fastest: Outcome | None = None
+    peak, started = None, time.perf_counter()
+    for call in range(job.calls):
+        if call and time.perf_counter() - started >= job.seconds:
+            break
+        stages = (_encode if job.action == "encode" else _decode)(codec, job)
+        if call == 0:
+            peak = peak_mib()
+        outcome = Outcome(stages, Path(job.file).stat().st_size, peak)
+        if fastest is None or outcome.seconds < fastest.seconds:
+            fastest = outcome
+    assert fastest is not None
+    if job.compare and job.action == "decode":
+        found = psnr(load_pixels(Path(job.picture)), load_pixels(_decoded(job)))
+        fastest = replace(fastest, psnr=found if np.isfinite(found) else None)
+    return fastest
+
+
+def _decoded(job: Job) -> Path:
+    return Path(f"{job.file}.png")
+
+
+def _encode(codec: PictureCodec, job: Job) -> dict[str, float]:
+    """Picture file to coded file, as `dcae encode` does."""
+    clock = Clock()
+    with watched(codec, clock):
+        if hasattr(codec, "network"):  # one of ours, which opens the picture itself and is watched inside
+            data = codec.encode(job.picture, job.quality)  # type: ignore[arg-type]
         else:
-            data = file.read_bytes()
-            decoded, fastest = _fastest(partial(codec.decode, data), job.repeats)
-        seconds.append(fastest)
-        sizes.append(len(data))
-    peak = peak_mib()  # before the original is loaded as well
-    difference = None
-    if decoded is not None:
-        difference = psnr(load_pixels(Path(job.pictures[-1])), np.asarray(decoded.convert("RGB")))
-    return Outcome(seconds, sizes, difference if difference != float("inf") else None, peak)
+            with clock.stage(LOAD):
+                image = Image.fromarray(load_pixels(Path(job.picture)))
+            with clock.stage(CODEC):
+                data = codec.encode(image, job.quality)
+        with clock.stage(WRITE):
+            Path(job.file).write_bytes(data)
+    return clock.stop()
 
 
-def _fastest(function: Callable[[], _T], repeats: int) -> tuple[_T, float]:
-    """The function's last result, and the shortest time that it took."""
-    fastest = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = function()
-        fastest = min(fastest, time.perf_counter() - started)
-    return result, fastest
+def _decode(codec: PictureCodec, job: Job) -> dict[str, float]:
+    """Coded file to PNG, as `dcae decode` does."""
+    clock = Clock()
+    with watched(codec, clock):
+        with clock.stage(LOAD):
+            data = Path(job.file).read_bytes()
+        if hasattr(codec, "network"):
+            image = codec.decode(data)
+        else:
+            with clock.stage(CODEC):
+                image = codec.decode(data)
+        with clock.stage(WRITE):
+            image.save(_decoded(job), "PNG", compress_level=1)
+    return clock.stop()
+
+
+def _prepare_process(threads: int) -> None:
+    """Settings that belong to a whole process."""
+    from PIL import AvifImagePlugin
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # Pillow's only way for the decoder, and it serves the encoder too
+    Image.MAX_IMAGE_PIXELS = None  # the pictures are our own
+    # Where memory runs out, the system shall end this process and not another that does someone's work.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 if __name__ == "__main__":
-    json.dump(asdict(run(Job(**json.load(sys.stdin)))), sys.stdout)
+    _job = Job(**json.load(sys.stdin))
+    _prepare_process(_job.threads)
+    json.dump(asdict(run(_job)), sys.stdout)

@@ -1,4 +1,4 @@
-"""Metrics, rivals, complexity and the benchmark."""
+"""Metrics, rivals, complexity."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 from PIL import Image
 
 from dcae.cli import main
 from dcae.config import LiteConfig
-from dcae.errors import DCAEError, MissingDependencyError, OptionError
-from dcae.eval import benchmark, memory, worker
+from dcae.errors import MissingDependencyError, OptionError
+from dcae.eval import memory
 from dcae.eval.bdrate import bd_rate
-from dcae.eval.benchmark import Results, Settings
 from dcae.eval.complexity import measure_complexity
 from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import find_pictures, load_pixels, mosaic
-from dcae.eval.rate import Point, average, bpp_at, measure_picture, quality_at
-from dcae.eval.report import to_json, to_markdown
-from dcae.eval.rivals import JPEG, RIVALS, rival
+from dcae.eval.rivals import JPEG, RIVALS, Rival, rival
 
 
 def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int = 64) -> list[Path]:
@@ -38,6 +36,13 @@ def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int =
         paths.append(folder / f"picture{k}.png")
         Image.fromarray((np.stack(channels, -1) + noise).clip(0, 255).astype(np.uint8)).save(paths[-1])
     return paths
+
+
+def _code(codec: Rival, pixels: NDArray[np.uint8], quality: int) -> tuple[float, float]:
+    """Bits per pixel and PSNR of a picture through a codec."""
+    data = codec.encode(Image.fromarray(pixels), quality)
+    decoded = np.asarray(codec.decode(data).convert("RGB"))
+    return 8 * len(data) / (pixels.shape[0] * pixels.shape[1]), psnr(pixels, decoded)
 
 
 def test_psnr_by_hand() -> None:
@@ -70,35 +75,7 @@ def test_ms_ssim(monkeypatch: pytest.MonkeyPatch) -> None:
     assert other is not None and 0 < other < 0.99
 
 
-def test_interpolation_over_psnr() -> None:
-    # A line in the logarithm of the rate is reproduced, whatever the order of the points.
-    line = [Point(q, 0.05 * 2 ** (q / 3), 25 + q) for q in (9, 0, 3, 4, 7)]
-    assert bpp_at(line, 28) == pytest.approx(0.1)
-    assert bpp_at(line, 26.5) == pytest.approx(0.05 * 2**0.5)
-    assert bpp_at(line, 25) == pytest.approx(0.05)
-    assert bpp_at(line, 24.9) is None
-    assert bpp_at(line, 34.1) is None
-    assert bpp_at([*line, Point(99, 24.0, math.inf)], 28) == pytest.approx(0.1)
-    assert bpp_at([line[0]], 34) is None
-
-
-def test_quality_of_a_rate() -> None:
-    curve = [Point(10, 0.1, 30), Point(20, 0.2, 33), Point(40, 0.8, 38)]
-    assert quality_at(curve, 0.2) == 20
-    assert quality_at(curve, 0.4) == 30
-    assert quality_at(curve, 0.01) == 10
-
-
-def test_average() -> None:
-    curves = [[Point(1, 0.2, 30), Point(2, 0.4, 34)], [Point(1, 0.4, 32), Point(2, 0.6, 35)]]
-    expected = [Point(1, 0.3, 31), Point(2, 0.5, 34.5)]
-    assert average(curves) == [pytest.approx(point, nan_ok=True) for point in expected]
-
-
 def test_compare_command(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from dcae.cli import main
 
     pixels = np.random.default_rng(1).integers(0, 250, (170, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -153,9 +130,10 @@ def test_jpeg_reproduces_the_baseline(shared: Path, quality: int) -> None:
         )
     # The baselines' JPEG files are progressive, which is larger than sequential at low rates and smaller at high ones.
     progressive = dataclasses.replace(JPEG, options={**JPEG.options, "progressive": True})
-    [point] = measure_picture(progressive, shared / "data" / "kodak" / "kodim05.png", [quality])
-    assert point.psnr == pytest.approx(float(row["psnr"]), abs=1e-3)
-    assert point.bpp == pytest.approx(float(row["bpp"]), rel=1e-4)
+    pixels = load_pixels(shared / "data" / "kodak" / "kodim05.png")
+    bpp, db = _code(progressive, pixels, quality)
+    assert db == pytest.approx(float(row["psnr"]), abs=1e-3)
+    assert bpp == pytest.approx(float(row["bpp"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", list(RIVALS))
@@ -163,9 +141,9 @@ def test_rivals_code_pictures(name: str, tmp_path: Path) -> None:
     if not RIVALS[name].available:
         pytest.skip("this Pillow does not write the format")
     [path] = _write_pictures(tmp_path, 1)
-    low, high = measure_picture(rival(name), path, (10, 90))
-    assert 0 < low.bpp < high.bpp
-    assert 20 < low.psnr < high.psnr < math.inf
+    (low_bpp, low_db), (high_bpp, high_db) = (_code(rival(name), load_pixels(path), q) for q in (10, 90))
+    assert 0 < low_bpp < high_bpp
+    assert 20 < low_db < high_db < math.inf
 
 
 def test_rivals_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,22 +175,6 @@ def test_peak_memory_of_a_process_is_its_own() -> None:
     assert 2 < alone < 100 < len(ballast) / 2**20 < ours
 
 
-def test_job_in_another_process(tmp_path: Path) -> None:
-    paths = [str(p) for p in _write_pictures(tmp_path, 2)]
-    job = worker.Job("encode", "jpeg", 90, paths, str(tmp_path), repeats=2)
-    encoded, decoded = worker.measure(job), worker.measure(job.reversed())
-    assert encoded.sizes == decoded.sizes == [(tmp_path / f"{k}.jpeg").stat().st_size for k in range(2)]
-    assert encoded.psnr is None and decoded.psnr is not None and 25 < decoded.psnr < 60
-    assert min(*encoded.seconds, *decoded.seconds) > 0
-    assert encoded.peak is None or encoded.peak < 200  # without torch
-
-
-def test_failure_of_a_process_is_one_of_ours(tmp_path: Path) -> None:
-    job = worker.Job("encode", "webp2", 1.0, [], str(tmp_path))
-    with pytest.raises(DCAEError, match="unknown codec 'webp2'"):
-        worker.measure(job)
-
-
 def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     _write_pictures(tmp_path, 2)
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -222,19 +184,6 @@ def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     assert [p.name for p in found] == ["picture0.png", "picture1.png"]
     assert len(lines) == 1 and lines[0].startswith("broken.png: skipped")
     assert len(find_pictures(tmp_path, 1, lines.append)) == 1
-
-
-def test_nothing_to_measure(tmp_path: Path, tiny_path: Path) -> None:
-    with pytest.raises(DCAEError, match="no readable picture"):
-        benchmark.run(Settings(tmp_path, str(tiny_path)), print)
-    with pytest.raises(OptionError, match="no such folder"):
-        find_pictures(tmp_path / "nowhere", None, print)
-    with pytest.raises(OptionError, match="unknown sections speed"):
-        Settings(tmp_path, skip=frozenset({"speed"}))
-    with pytest.raises(OptionError, match="every section"):
-        Settings(tmp_path, skip=frozenset(benchmark.SECTIONS))
-    with pytest.raises(OptionError, match="at least 1"):
-        Settings(tmp_path, limit=0)
 
 
 def test_lite_stays_within_its_budgets() -> None:
@@ -254,74 +203,3 @@ def test_complexity_counts_what_is_known() -> None:
     assert measured.analysis * 1000 == pytest.approx(12 * 32 + down + head, rel=0.01)
     cells8, cells16 = (9 * 17) / (8 * 16), (5 * 9) / (4 * 8)
     assert measured.synthesis * 1000 == pytest.approx(12 * 32 * cells8 + down * cells16 + head, rel=0.01)
-
-
-def test_report_compares_at_equal_psnr() -> None:
-    results = Results({"date": "today"}, ["a.png", "b.png"], 768 * 512, "DCAE lite", 4.0)
-    results.curves = {
-        "dcae": [Point(1, 0.1, 30), Point(2, 0.2, 33), Point(3, 0.7, 36)],
-        "jpeg": [Point(10, 0.2, 29), Point(20, 0.2 * 16, 33)],
-    }
-    report = to_markdown(results)
-    # JPEG doubles its rate with every dB here.
-    assert "| 1 | 30.00 | 0.1000 | 4915 | 19661 | 75.0 % |" in report
-    assert "| 2 | 33.00 | 0.2000 | 9830 | 157286 | 93.8 % |" in report
-    assert "| 3 | 36.00" not in report
-    assert "## Time" not in report
-    assert "| JPEG | – (the anchor curve has 2 points, a BD-rate needs four) |" in report
-    results.curves["jpeg"] = [Point(10, 0.2, 31), Point(20, 0.4, 32)]
-    assert "| 1 | 30.00 | 0.1000 | 4915 | – | – |" in to_markdown(results)
-
-
-def test_json_has_no_infinity() -> None:
-    results = Results({}, ["a.png"], 1, "DCAE lite", 4.0)
-    results.curves = {"jpeg": [Point(95, 8.0, math.inf)]}
-    assert json.loads(to_json(results))["curves"]["jpeg"] == [
-        {"quality": 95, "bpp": 8.0, "psnr": None, "ms_ssim": None}
-    ]
-
-
-def test_end_to_end(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A process per job imports torch every time; `test_job_in_another_process` has one.
-    monkeypatch.setattr(benchmark, "measure", worker.run)
-    _write_pictures(tmp_path, 2)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    rivals = ("jpeg", "avif-psnr") if RIVALS["avif-psnr"].available else ("jpeg",)
-    settings = Settings(
-        tmp_path,
-        str(tiny_path),
-        skip=frozenset({"paper"}),
-        sizes=[(17, 33)],
-        rivals=rivals,
-        repeats=1,
-        process_rounds=1,
-    )
-    lines: list[str] = []
-    results = benchmark.run(settings, lines.append)
-    assert "broken.png" in lines[0]
-    assert list(results.complexity) == ["lite"]
-    assert list(results.curves) == ["dcae", *rivals]
-    assert [p.quality for p in results.curves["dcae"]] == list(range(1, 9))
-    assert results.sizes[0].bytes > 0 and results.sizes[0].psnr
-    assert [row.pictures for row in results.times] == [2] * len(rivals)
-    assert all(row.encode > 0 and row.decode > 0 for row in results.times)
-    assert results.process is not None and results.process.decode > 0
-    report = to_markdown(results)
-    headings = ["Complexity", "Rate and distortion", "Sizes", "Time and memory", "Whole process"]
-    assert [line[3:] for line in report.splitlines() if line.startswith("## ")] == headings
-    assert "2 pictures (picture0.png to picture1.png)" in report
-    assert json.loads(to_json(results))["pictures"] == ["picture0.png", "picture1.png"]
-
-
-def test_command(tmp_path: Path, tiny_path: Path) -> None:
-    _write_pictures(tmp_path, 2)
-    report, numbers = tmp_path / "report.md", tmp_path / "report.json"
-    arguments = ["benchmark", str(tmp_path), "-o", str(report), "--json", str(numbers), "--model", str(tiny_path)]
-    arguments += ["--pictures", "1", "--skip", "rd,sizes,time, paper,process"]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    assert "complexity: lite" in result.stderr
-    assert "## Complexity" in report.read_text() and "1 pictures" not in report.read_text()
-    assert json.loads(numbers.read_text())["pictures"] == ["picture0.png"]
-    again = CliRunner().invoke(main, arguments)
-    assert again.exit_code == 1 and "--force" in again.stderr
