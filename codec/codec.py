@@ -28,7 +28,8 @@ from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
 from dcae.installed import find_model
 from dcae.modelfile import CodingModel, load_model
-from dcae.network import check_device, pad_to_multiple
+from dcae.network import EntropyModel, check_device, pad_to_multiple
+from dcae.portable import PortableEntropyModel
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
@@ -55,17 +56,22 @@ class Codec:
         self.max_pixels = max_pixels
         self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
         self.network, self.prior = self.model.network, self.model.prior
+        self._priors: dict[str, EntropyModel] = {self.prior.numerics: self.prior}
         self._tables_y = SymbolTables(self.model.tables_y)
         self._tables_z = SymbolTables(self.model.tables_z)
 
     @torch.inference_mode()
-    def encode(self, image: Image.Image | str | Path | bytes, quality: float | None = None) -> bytes:
+    def encode(
+        self, image: Image.Image | str | Path | bytes, quality: float | None = None, portable: bool = False
+    ) -> bytes:
         """A picture as the bytes of a `.dcae` file.
 
         Args:
             image: a Pillow picture, a path, or the bytes of a picture file.
             quality: 1 (smallest file) to 8 with the default model, any number between; stored in steps of 1/256.
                 By default 4, or the highest that the model has.
+            portable: evaluate the entropy model in float64 unless it is exact, which `lite`'s always is; decoding
+                takes longer, and is less likely to fail on other machines.
 
         Raises:
             PictureError: unreadable, or of a kind that is not coded.
@@ -98,12 +104,13 @@ class Codec:
             y_encoder.encode(symbols, rows)
             return symbols
 
-        self._walk(z_symbols, z.shape, steps / QUALITY_STEPS, code, check)
+        prior = self._prior("float64") if portable and self.prior.numerics == "float32" else self.prior
+        self._walk(prior, z_symbols, z.shape, steps / QUALITY_STEPS, code, check)
         header = Header(
             width=pixels.shape[1],
             height=pixels.shape[0],
             colour=COLOURS.index(mode),
-            numerics=NUMERICS.index(self.prior.numerics),
+            numerics=NUMERICS.index(prior.numerics),
             quality=steps,
             model=self.model.header.short_id,
             check=check.value,
@@ -132,6 +139,7 @@ class Codec:
         container = read_container(data)
         header = container.header
         self._check_header(header)
+        prior = self._prior(NUMERICS[header.numerics])
         stride = self.network.config.stride
         rows, columns = -(-header.height // stride), -(-header.width // stride)
         shape = torch.Size((1, self.network.config.hyper_channels, rows, columns))
@@ -149,22 +157,45 @@ class Codec:
             return y_symbols[-1]
 
         try:
-            y_hat = self._walk(z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
+            y_hat = self._walk(prior, z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
             z_decoder.finish()
             y_decoder.finish()
             if check.value != header.check:
                 raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
         except FileFormatError as error:
             # The sections passed their CRC, so that the usual cause is arithmetic, not damage.
+            if prior.numerics == "integer":
+                raise SymbolMismatchError(
+                    f"the sections are intact, but do not belong together ({error}); the file was put together or "
+                    "altered by a program, encode the picture again"
+                ) from error
+            cure = "decode it on the kind of machine and device that wrote it"
+            if prior.numerics == "float32":
+                cure += ", or encode the picture again with --portable"
             raise SymbolMismatchError(
-                f"the file is intact, but this machine's floating-point arithmetic "
-                f"({NUMERICS[header.numerics]}, {self.device}) does not reproduce the encoder's symbols ({error}); "
-                "decode it on the kind of machine and device that wrote it"
+                f"the file is intact, but this machine's floating-point arithmetic ({prior.numerics}, {self.device}) "
+                f"does not reproduce the encoder's symbols ({error}); {cure}"
             ) from error
         return Latents(header, z_symbols, y_symbols, y_hat)
 
+    def _prior(self, numerics: str) -> EntropyModel:
+        """The entropy model in an arithmetic that files name.
+
+        Raises:
+            FileFormatError: the preset does not have it.
+        """
+        if numerics not in self._priors:
+            if numerics != "float64" or self.prior.numerics != "float32":
+                raise FileFormatError(
+                    f"the file's numerics are {numerics}, which models of {self.network.config.preset} do not have; "
+                    "the file is damaged"
+                )
+            self._priors[numerics] = PortableEntropyModel(self.network)
+        return self._priors[numerics]
+
     def _walk(
         self,
+        prior: EntropyModel,
         z_symbols: NDArray[np.int32],
         z_shape: torch.Size,
         quality: float,
@@ -172,7 +203,7 @@ class Codec:
         check: _Check,
     ) -> Tensor:
         """ŷ, slice by slice; `code` writes or reads the symbols of slice k given its means and table rows."""
-        prior, grid = self.prior, self.network.latent_grid
+        grid = self.network.latent_grid
         y_hats = []
         with prior.arithmetic():
             q = prior.conditioning(quality)
@@ -190,7 +221,7 @@ class Codec:
                 y_hats.append(y_hat)
                 if k + 1 < len(self.network.config.slices):
                     context = prior.extend_context(k, context, support, y_hat, q)
-        return torch.cat(y_hats, 1)
+        return torch.cat(y_hats, 1).float()
 
     def _check_header(self, header: Header) -> None:
         if header.model != self.model.header.short_id:

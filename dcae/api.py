@@ -23,10 +23,11 @@ def encode(
     *,
     model: str | Path = DEFAULT_MODEL,
     device: str = "cpu",
+    portable: bool = False,
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file; see :meth:`dcae.Codec.encode`."""
     header = find_model(model)
-    return _codec(header.path, header.id, device).encode(image, quality)
+    return _codec(header.path, header.id, device).encode(image, quality, portable)
 
 
 def decode(data: bytes, *, model: str | Path | None = None, device: str = "cpu") -> Image.Image:

@@ -80,8 +80,17 @@ def _derived(source: str, suffix: str) -> str:
 @_model
 @_device
 @_force
+@click.option(
+    "--portable", is_flag=True, help="For `paper`: float64 where it decides probabilities. `lite` needs no such thing."
+)
 def encode(
-    picture: str, output: str | None, quality: float | None, model: str | None, device: str, force: bool
+    picture: str,
+    output: str | None,
+    quality: float | None,
+    model: str | None,
+    device: str,
+    force: bool,
+    portable: bool,
 ) -> None:
     """Compress PICTURE (a file that Pillow reads, - for stdin)."""
     output = output or _derived(picture, ".dcae")
@@ -95,7 +104,7 @@ def encode(
     started = time.perf_counter()
     from dcae.codec.codec import Codec
 
-    data = Codec(header.path, device).encode(image, quality)
+    data = Codec(header.path, device).encode(image, quality, portable)
     write_bytes(output, data)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
 

@@ -13,6 +13,7 @@ rounded to them, and stored in the model file; the bounds are checked again when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -62,7 +63,7 @@ class ExactTensors(NamedTuple):
     value_shift: Tensor
     """() int8 of the dictionary as values."""
     exponentials: Tensor
-    """(LOGITS,) int32, 2**16 exp(-k / 2**LOGIT)."""
+    """(LOGITS,) int32, see :func:`exponentials`."""
     gains: Tensor
     """(anchors, columns) int32: inverse_z, mean_gain, context_gain, scale_offset, modulation's scale and shift."""
     gain_shifts: Tensor
@@ -385,10 +386,10 @@ def check(network: LiteDCAE, exact: ExactTensors) -> None:
     anchors, columns = len(network.config.lambdas), sum(_gain_columns(network))
     slices, heads = len(network.config.slices), network._network(0).attention.heads
     entries, width = network.dictionary.shape
-    shapes = ExactTensors(
+    shapes: list[tuple[int, ...]] = [
         (len(sites(network)),), (sum(rows),), (slices, entries, width), (slices, heads, entries), (), (LOGITS,),
         (anchors, columns), (6,),
-    )  # type: ignore[arg-type]  # fmt: skip
+    ]  # fmt: skip
     kinds = (torch.int8, torch.int8, torch.int16, torch.int8, torch.int8, torch.int32, torch.int32, torch.int8)
     for name, tensor, shape, kind in zip(ExactTensors._fields, exact, shapes, kinds, strict=True):
         if tuple(tensor.shape) != shape or tensor.dtype != kind:
@@ -426,6 +427,7 @@ def _whole(values: Tensor) -> bool:
     return bool((values == values.round()).all())
 
 
-def exponentials() -> Tensor:
-    """2**16 exp(-k / 2**LOGIT), rounded, for k below LOGITS."""
-    return torch.from_numpy(np.round(2**16 * np.exp(-np.arange(LOGITS) / 2**LOGIT)).astype(np.int32))
+def exponentials(entries: int) -> Tensor:
+    """2**16 exp(-k / 2**LOGIT), rounded, for k below LOGITS; a smaller power where so many could exceed `EXACT`."""
+    bits = min(16, 24 - math.ceil(math.log2(max(entries, 1))))
+    return torch.from_numpy(np.round(2**bits * np.exp(-np.arange(LOGITS) / 2**LOGIT)).astype(np.int32))

@@ -59,7 +59,7 @@ def make_exact(network: LiteDCAE, tables_z: Tables, medians: Tensor) -> ExactTen
         torch.stack(keys).to(torch.int16).cpu(),
         torch.stack(key_shifts).to(torch.int8).cpu(),
         torch.tensor(value_shift, dtype=torch.int8),
-        exponentials(),
+        exponentials(len(network.dictionary)),
         gains,
         gain_shifts,
     )

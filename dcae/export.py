@@ -32,6 +32,7 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
         record: how it was trained, JSON-serialisable.
         half: store large weights as float16; coding uses the rounded weights in float32 on every machine.
     """
+    _check_finite(network.state_dict())
     medians = _medians(network)
     tables_z = hyper_tables(network, medians)
     network, exact = _exact(network, tables_z, medians)
@@ -40,10 +41,14 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
         for name, value in network.state_dict().items()
         if value.numel() and not name.startswith("gaussian_conditional.")
     }
+    _check_finite(weights)
+    return write_model(path, network.config, weights, gaussian_tables(), tables_z, medians, record, exact)
+
+
+def _check_finite(weights: dict[str, torch.Tensor]) -> None:
     bad = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if bad:
         raise ModelFileError(f"weights that are not finite, or too large for float16: {', '.join(bad[:3])}")
-    return write_model(path, network.config, weights, gaussian_tables(), tables_z, medians, record, exact)
 
 
 def _exact(network: DCAE, tables_z: Tables, medians: torch.Tensor) -> tuple[DCAE, dict[str, torch.Tensor]]:

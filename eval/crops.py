@@ -29,7 +29,8 @@ class Crop:
     label: str
     quality: float | None
     """None for the original."""
-    bytes: int
+    size: int
+    """Bytes of the file."""
     psnr: float
     """dB of the whole picture."""
     webp: bytes

@@ -228,9 +228,9 @@ def _crops(report: Report, strips: Sequence[Strip]) -> str:
             label = report.labels.get(crop.label, crop.label)
             text = f"<b>{escape(label)}</b>"
             if crop.quality is not None:
-                share = 100 * (crop.bytes / s.crops[1].bytes - 1)
+                share = 100 * (crop.size / s.crops[1].size - 1)
                 off = "" if abs(share) < 0.5 else f" ({share:+.0f} %)"
-                text += f"<br>{crop.bytes} bytes{off}, {crop.psnr:.2f} dB, quality {crop.quality:g}"
+                text += f"<br>{crop.size} bytes{off}, {crop.psnr:.2f} dB, quality {crop.quality:g}"
             parts.append(
                 f'<figure><img src="{crop.data_uri}" alt="{escape(label)}"><figcaption>{text}</figcaption></figure>'
             )

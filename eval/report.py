@@ -77,7 +77,7 @@ def _times(results: Results) -> str:
     if qualities := sorted({m.quality for m in results.measurements if m.codec == AVIF}):
         written = " and ".join(f"{q:g}" for q in qualities)
         notes.append(
-            f"{labels[AVIF]} ({AVIF_PSNR.settings}, Pillow) is at quality {written}, where its files are as large as "
+            f"{labels[AVIF]} ({AVIF_PSNR.settings}) is at quality {written}, where its files are as large as "
             "ours. Its number of threads is set through Pillow's `DEFAULT_MAX_THREADS`, for the encoder and the "
             "decoder; how many of them they use is up to libaom and dav1d. Ours are those of torch; range coding uses "
             "one."

@@ -284,7 +284,7 @@ def test_info_of_a_file(dcae: Dcae, file: bytes, tiny_model: CodingModel, monkey
         "picture": "40 x 30, RGB",
         "quality": "3.5",
         "model": f"{short_id} (tiny)",
-        "numerics": "float32",
+        "numerics": "integer",
         "sections": f"z {len(container.z)} bytes, y {len(container.y)} bytes",
         "check": f"{container.header.check:08x}",
     }

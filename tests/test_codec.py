@@ -50,18 +50,21 @@ def _psnr(a: Image.Image, b: Image.Image) -> float:
 
 @torch.inference_mode()
 def _reconstruction(model: CodingModel, picture: Image.Image, quality: float) -> NDArray[np.uint8]:
-    """What the network alone makes of a picture, without a file: the hooks called as `DCAE.forward` calls them."""
-    network = model.network
+    """What the networks alone make of a picture, without a file: the hooks called as `DCAE.forward` calls them."""
+    network, prior = model.network, model.prior
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     q = network.conditioning(quality)
     y = network.analysis(pad_to_multiple(x, 64), q)
-    context = network.hyper_synthesis(torch.round(network.hyper_analysis(y, q) - model.z_median) + model.z_median, q)
+    z_hat = torch.round(network.hyper_analysis(y, q) - model.z_median) + model.z_median
     y_hats = []
-    for k, y_k in enumerate(y.split(network.config.slices, 1)):
-        prior = network.slice_prior(k, context, q)
-        y_hats.append(network.latent_residual(k, prior.support, network.quantise_slice(y_k, prior), q))
-        if k + 1 < len(network.config.slices):
-            context = network.extend_context(k, context, prior.support, y_hats[-1], q)
+    with prior.arithmetic():
+        exact_q = prior.conditioning(quality)
+        context = prior.hyper_synthesis(z_hat, exact_q)
+        for k, y_k in enumerate(y.split(network.config.slices, 1)):
+            found = prior.slice_prior(k, context, exact_q)
+            y_hats.append(prior.latent_residual(k, found.support, network.quantise_slice(y_k, found), exact_q))
+            if k + 1 < len(network.config.slices):
+                context = prior.extend_context(k, context, found.support, y_hats[-1], exact_q)
     x_hat = network.synthesis(torch.cat(y_hats, 1), q)[0, :, : picture.height, : picture.width]
     return (x_hat * 255).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
 
@@ -351,25 +354,25 @@ def test_streams_with_words_left_over(codec: Codec, small: bytes, section: str) 
 def test_wrong_check_value(codec: Codec, small: bytes) -> None:
     container = read_container(small)
     header = dataclasses.replace(container.header, check=container.header.check ^ 1)
-    with pytest.raises(SymbolMismatchError, match="file is intact"):
+    with pytest.raises(SymbolMismatchError, match="do not belong together"):
         codec.decode(write_container(dataclasses.replace(container, header=header)))
 
 
 def test_check_covers_the_latents_and_not_only_the_symbols(tiny_model: CodingModel, small: bytes) -> None:
     """A mean that differs leaves the symbols as they are, but not ŷ."""
     codec = Codec(tiny_model)
-    network, original = codec.network, codec.network.slice_prior
+    entropy_model, original = codec.prior, codec.prior.slice_prior
 
     def other(k, context, q):  # type: ignore[no-untyped-def]
         prior = original(k, context, q)
         return prior._replace(mean=prior.mean + 1 / 64) if k == 1 else prior
 
-    network.slice_prior = other  # type: ignore[method-assign]
+    entropy_model.slice_prior = other  # type: ignore[method-assign]
     try:
-        with pytest.raises(SymbolMismatchError, match="arithmetic"):
+        with pytest.raises(SymbolMismatchError, match="do not belong together"):
             codec.decode(small)
     finally:
-        del network.slice_prior
+        del entropy_model.slice_prior
     codec.decode(small)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import json
 import math
 import sys
@@ -13,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from numpy.typing import NDArray
 from PIL import Image
 
 from dcae.cli import main
@@ -24,7 +21,6 @@ from dcae.eval.bdrate import bd_rate
 from dcae.eval.complexity import measure_complexity
 from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import find_pictures, load_pixels, mosaic
-from dcae.eval.rivals import JPEG, RIVALS, Rival, rival
 
 
 def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int = 64) -> list[Path]:
@@ -36,13 +32,6 @@ def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int =
         paths.append(folder / f"picture{k}.png")
         Image.fromarray((np.stack(channels, -1) + noise).clip(0, 255).astype(np.uint8)).save(paths[-1])
     return paths
-
-
-def _code(codec: Rival, pixels: NDArray[np.uint8], quality: int) -> tuple[float, float]:
-    """Bits per pixel and PSNR of a picture through a codec."""
-    data = codec.encode(Image.fromarray(pixels), quality)
-    decoded = np.asarray(codec.decode(data).convert("RGB"))
-    return 8 * len(data) / (pixels.shape[0] * pixels.shape[1]), psnr(pixels, decoded)
 
 
 def test_psnr_by_hand() -> None:
@@ -118,40 +107,6 @@ def test_bd_rate_reproduces_the_baselines(shared: Path) -> None:
     for name, anchor in (("webp-m6", "avif-s6-444-psnr"), ("jpeg-420", "avif-s6-444")):
         test, over = ([(p["bpp"], p["psnr"]) for p in averages[n]] for n in (name, anchor))
         assert bd_rate(over, test).percent == pytest.approx(published[name]["full"][anchor], abs=1e-3)
-
-
-@pytest.mark.parametrize("quality", [8, 30, 75])
-def test_jpeg_reproduces_the_baseline(shared: Path, quality: int) -> None:
-    with (shared / "baselines" / "results.csv").open() as file:
-        row = next(
-            r
-            for r in csv.DictReader(file)
-            if (r["codec"], r["quality"], r["image"]) == ("jpeg-420", str(quality), "kodim05")
-        )
-    # The baselines' JPEG files are progressive, which is larger than sequential at low rates and smaller at high ones.
-    progressive = dataclasses.replace(JPEG, options={**JPEG.options, "progressive": True})
-    pixels = load_pixels(shared / "data" / "kodak" / "kodim05.png")
-    bpp, db = _code(progressive, pixels, quality)
-    assert db == pytest.approx(float(row["psnr"]), abs=1e-3)
-    assert bpp == pytest.approx(float(row["bpp"]), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", list(RIVALS))
-def test_rivals_code_pictures(name: str, tmp_path: Path) -> None:
-    if not RIVALS[name].available:
-        pytest.skip("this Pillow does not write the format")
-    [path] = _write_pictures(tmp_path, 1)
-    (low_bpp, low_db), (high_bpp, high_db) = (_code(rival(name), load_pixels(path), q) for q in (10, 90))
-    assert 0 < low_bpp < high_bpp
-    assert 20 < low_db < high_db < math.inf
-
-
-def test_rivals_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OptionError, match="unknown codec"):
-        rival("webp2")
-    monkeypatch.setattr("PIL.features.check", lambda feature: False)
-    with pytest.raises(OptionError, match="no AVIF"):
-        rival("avif")
 
 
 def test_mosaic(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from reference_exact import ReferenceEntropyModel, rnd
 from safetensors import safe_open
 
 from dcae.codec.codec import Codec
-from dcae.codec.container import NUMERICS, read_container
-from dcae.errors import ModelFileError, OptionError
+from dcae.codec.container import NUMERICS, read_container, write_container
+from dcae.errors import FileFormatError, ModelFileError, OptionError
 from dcae.exact import LIMIT, ExactEntropyModel, ExactTensors, check, maps
 from dcae.lite import LiteDCAE
 from dcae.modelfile import CodingModel, load_model
@@ -189,3 +190,32 @@ def test_bounds_are_computed_from_the_weights(tiny_path: Path) -> None:
 def test_files_say_that_they_are_exact(tiny_path: Path) -> None:
     data = Codec(tiny_path).encode(synthetic_picture(64, 64), 2)
     assert NUMERICS[read_container(data).header.numerics] == "integer"
+
+
+def test_float64_for_presets_without_exact_arithmetic() -> None:
+    """Files of `paper` say which arithmetic they were made with, and are read with it."""
+    pytest.importorskip("compressai")
+    from dcae.export import coding_model
+    from dcae.presets import build_model
+
+    torch.manual_seed(0)
+    network = build_model("paper")
+    codec = Codec(coding_model(network))
+    picture = synthetic_picture(70, 64)
+    plain, portable = codec.encode(picture, 1), codec.encode(picture, 1, portable=True)
+    kinds = [NUMERICS[read_container(data).header.numerics] for data in (plain, portable)]
+    assert kinds == ["float32", "float64"]
+    y_hat = codec.decode_latents(portable).y_hat
+    assert y_hat.dtype == torch.float32
+    torch.testing.assert_close(y_hat, codec.decode_latents(plain).y_hat, atol=0.02, rtol=0.01)
+    assert codec.decode(portable).size == (70, 64)
+
+
+def test_a_file_with_another_arithmetic_than_its_model_has(tiny_path: Path) -> None:
+    codec = Codec(tiny_path)
+    container = read_container(codec.encode(synthetic_picture(20, 20), 2, portable=True))
+    assert NUMERICS[container.header.numerics] == "integer"  # which is as portable as it gets
+    for other in ("float32", "float64"):
+        header = dataclasses.replace(container.header, numerics=NUMERICS.index(other))
+        with pytest.raises(FileFormatError, match=f"numerics are {other}"):
+            codec.decode(write_container(dataclasses.replace(container, header=header)))

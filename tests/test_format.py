@@ -363,7 +363,7 @@ def _header_payload(**values: bytes) -> bytes:
         ({"height": b"\x00"}, "height is 0"),
         ({"height": b"\xff\xff\xff\xff\x7f"}, "height is"),
         ({"colour": b"\x02"}, "colour is 2"),
-        ({"numerics": b"\x01"}, "numerics is 1"),
+        ({"numerics": b"\x03"}, "numerics is 3"),
         ({"quality": b"\xff\x01"}, "quality is 255"),
         ({"quality": b"\x81\x80\x01"}, "quality is 16385"),
         ({"width": b"\x81\x00"}, "malformed number"),

@@ -9,9 +9,9 @@ While version 1 is not released, or beside a new version's files, they are made 
 
     DCAE_REGENERATE_GOLDEN=1 pytest tests/test_golden.py
 
-float32 networks may lead other machines to other rows. The entropy coding is therefore tested with the recorded rows,
-everywhere; the networks strictly where torch and its rounding are those that made the files, and elsewhere only if
-the check value agrees.
+The networks that decide rows and means are exact, so that all of it holds on every machine; only the last step, from ŷ
+to pixels, is compared with a tolerance. golden.json also names the machines that made the files, and those on which
+they were found to decode to the same (`made by`, `also seen on`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,12 @@ import numpy as np
 import pytest
 import reference_decoder as reference
 import torch
-import torch.nn.functional as F
 from helpers import synthetic_picture, write_tiny_model
 from numpy.typing import ArrayLike, NDArray
 
 from dcae.codec.codec import Codec
 from dcae.codec.coder import SymbolDecoder, SymbolTables
 from dcae.codec.container import read_container
-from dcae.errors import SymbolMismatchError
 
 FOLDER = Path(__file__).with_name("golden")
 MODEL = FOLDER / "tiny.safetensors"
@@ -49,29 +47,8 @@ PICTURES = {
 """Name -> width, height, mode, quality."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The number of threads may change the order of sums."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def _arithmetic() -> str:
-    """Names the machine and torch, with a fingerprint of how they round the kinds of sums that networks consist of."""
-    generator = torch.Generator().manual_seed(0)
-    digest = hashlib.sha256()
-    for inputs, outputs in ((16, 48), (32, 64), (64, 16), (192, 16)):
-        for samples in (1, 16, 64, 256):
-            x = torch.randn(1, samples, inputs, generator=generator)
-            y = F.linear(x, torch.randn(outputs, inputs, generator=generator))
-            image = x.mT.reshape(1, inputs, samples, 1).expand(-1, -1, -1, 4).contiguous()
-            z = F.conv2d(image, torch.randn(inputs, 1, 3, 3, generator=generator), padding=1, groups=inputs)
-            for values in (y, z, y.softmax(-1), F.layer_norm(y, (outputs,)), y.exp()):
-                digest.update(values.contiguous().numpy().tobytes())
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} {capability} torch {torch.__version__} {digest.hexdigest()[:16]}"
+def _machine() -> str:
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
 
 
 def _digest(arrays: Iterable[ArrayLike]) -> str:
@@ -107,8 +84,9 @@ def test_regenerate(monkeypatch: pytest.MonkeyPatch) -> None:
             "header": _header(data),
             "rows": [slice_.astype(np.uint8).tobytes().hex() for slice_ in rows[1:]],  # the first are those of z
             "symbols": _digest([latents.z, *latents.y]),
+            "latents": _digest([(latents.y_hat * 64).numpy()]),  # ŷ in units of its grid
         }
-    record = {"arithmetic": _arithmetic(), "model": codec.model.header.id, "files": files}
+    record = {"made by": _machine(), "model": codec.model.header.id, "files": files}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -126,7 +104,7 @@ def codec() -> Codec:
 def test_files_are_all_there_and_small(record: dict[str, Any]) -> None:
     assert record["files"].keys() == PICTURES.keys()
     assert {path.stem for path in FOLDER.glob("*.dcae")} == PICTURES.keys()
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 320_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 340_000
 
 
 def test_model_still_has_its_id(record: dict[str, Any], codec: Codec) -> None:
@@ -163,13 +141,9 @@ def test_container_and_entropy_coding(record: dict[str, Any], codec: Codec, name
 @pytest.mark.parametrize("name", PICTURES)
 def test_networks(record: dict[str, Any], codec: Codec, name: str) -> None:
     data = (FOLDER / f"{name}.dcae").read_bytes()
-    try:
-        latents = codec.decode_latents(data)
-    except SymbolMismatchError:
-        if _arithmetic() == record["arithmetic"]:
-            raise
-        pytest.skip(f"made by {record['arithmetic']}, and {_arithmetic()} comes to other symbols")
+    latents = codec.decode_latents(data)
     assert _digest([latents.z, *latents.y]) == record["files"][name]["symbols"]
+    assert _digest([(latents.y_hat * 64).numpy()]) == record["files"][name]["latents"]
 
     width, height, mode, _ = PICTURES[name]
     picture = codec.decode(data)

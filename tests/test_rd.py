@@ -163,7 +163,7 @@ def test_a_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Path) 
         assert row.psnr == rows[key].psnr and row.bytes == rows[key].bytes
         assert math.isnan(row.ms_ssim) == (row.picture == "small.png")
     third = _rd(tmp_path, out, "--codecs", "webp", "--metrics", "psnr,ms-ssim")
-    assert third.exit_code == 0 and "/" not in third.stderr.replace(str(out), "")
+    assert third.exit_code == 0 and ".png webp" not in third.stderr
     # Another file: what was measured of the former one says nothing of it.
     table = Table(out / "rows.csv")
     key = "0.png", "webp", 50.0

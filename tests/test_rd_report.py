@@ -131,7 +131,7 @@ def test_a_strip_of_real_codecs_at_equal_bytes(tmp_path: Path) -> None:
     found = strip(path, "why", {"jpeg": rival("jpeg"), "webp": rival("webp")}, rows, 30)
     original, first, second = found.crops
     assert original.quality is None and first.quality == 30
-    assert abs(second.bytes / first.bytes - 1) < 0.1
+    assert abs(second.size / first.size - 1) < 0.1
     assert min(first.psnr, second.psnr) > 20
     assert first.data_uri.startswith("data:image/webp;base64,")
 

@@ -354,7 +354,7 @@ def test_report_of_made_up_rows() -> None:
     assert "| 2 (2000x1000) | 2 | 0.400 | 1.25 | 0.625 | 1 | – | 1.2 | – |" in report
     assert "| DCAE lite | 1 | 2 | 9 | 1.25 | 0.75 | 0.375 |  | 0.125 | 7 |" in report
     assert "| 2 (2000x1000) | 2 | 2600 | 2600 | 70 | 70 | – | – |" in report
-    assert "AVIF tune=psnr (speed 6, 4:4:4, tune=psnr, Pillow) is at quality 30" in report
+    assert "AVIF tune=psnr (Pillow (libaom), speed 6, 4:4:4, tune=psnr) is at quality 30" in report
     assert "from one run (monday)" in report and "Odd sizes" not in report
 
 
