@@ -8,7 +8,6 @@ Nothing in those sections is written by hand; a test compares them.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,9 @@ def refreshed(text: str) -> str:
     _, _, tail = rest.partition(end)
     if not tail:
         raise SystemExit(f"{README}: the markers {begin.strip()} and {end} are missing")
-    return head + begin + _rate_distortion(json.loads((DOCS / "rd" / "summary.json").read_text())) + end + tail
+    rate = json.loads((DOCS / "rd" / "summary.json").read_text(encoding="utf-8"))
+    speed = json.loads((DOCS / "speed" / "speed.json").read_text(encoding="utf-8"))
+    return head + begin + _rate_distortion(rate) + _speed(speed) + end + tail
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -91,9 +92,58 @@ Bytes saved at equal PSNR, by quality:
 """
 
 
-def sections(text: str) -> list[str]:
-    """The generated parts of a README, for the test."""
-    return re.findall(r"<!-- results: begin -->\n(.*?)<!-- results: end -->", text, re.S)
+def _speed(results: dict[str, Any]) -> str:
+    threads = max(m["threads"] for m in results["measurements"])
+    sizes = sorted({m["width"] * m["height"] for m in results["measurements"]})
+    small = max(
+        size for size in sizes if {m["codec"] for m in results["measurements"] if _size(m) == size} >= {"paper", "dcae"}
+    )
+    lines = []
+    for direction, verb in (("encode", "encoding"), ("decode", "decoding")):
+        times = {m["codec"]: _seconds(m) for m in _of(results, threads, small, direction)}
+        ours = times["dcae"]
+        lines.append(
+            f"{verb} {ours:.2f} s, 1/{times['paper'] / ours:.0f} of the time of `paper` and "
+            f"{ours / times['avif-psnr']:.0f} times that of AVIF"
+        )
+    large = []
+    for size in sizes:
+        if size < 5e6:
+            continue
+        found = {m["direction"]: m for d in ("encode", "decode") for m in _of(results, threads, size, d, "dcae")}
+        if len(found) == 2:
+            peak = max(m["peak"] for m in found.values()) / 1024
+            seconds = " and ".join(f"{_seconds(found[d]):.1f}" for d in ("encode", "decode"))
+            large.append(f"{size / 1e6:.0f} megapixels {seconds} s, {peak:.1f} GiB")
+    process = results["process"]
+    beyond = process["decode"] - process["import_torch"]
+    environment = results["environment"]
+    return f"""\
+![Time, memory and stages by picture size](docs/speed/speed.svg)
+
+Time and memory from one run of `dcae eval speed` on {environment["processor"]}, {threads} threads: {lines[0]};
+{lines[1]} ({small / 1e6:.2g} megapixels). Encoding and decoding, and the larger peak of memory: {"; ".join(large)}.
+A whole process `dcae decode` takes {beyond:.1f} s beyond `python -c "import torch"`. By stage, size and number of
+threads: [docs/speed/speed.md](docs/speed/speed.md).
+
+"""
+
+
+def _size(m: dict[str, Any]) -> int:
+    return int(m["width"] * m["height"])
+
+
+def _seconds(m: dict[str, Any]) -> float:
+    """Of the codec alone, as in the report."""
+    return float(sum(s for stage, s in m["stages"].items() if stage not in ("load", "write")))
+
+
+def _of(results: dict[str, Any], threads: int, size: int, direction: str, codec: str = "") -> list[dict[str, Any]]:
+    return [
+        m
+        for m in results["measurements"]
+        if (m["threads"], _size(m), m["direction"]) == (threads, size, direction) and codec in ("", m["codec"])
+    ]
 
 
 if __name__ == "__main__":
