@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcae.blocks import Depthwise, DictionaryAttention
 from dcae.errors import ModelFileError
-from dcae.exact import (
+from dcae.exact_tensors import (
     EXACT,
     LIMIT,
     QUERY,

@@ -6,7 +6,7 @@ metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every 
 `z_median`             (N,) float32, what ẑ is rounded relative to
 `tables.y.*`           integer frequencies of the Gaussian scale table (`frequencies`, `lengths`, `offsets`)
 `tables.z.*`           the same per channel of z
-`exact.*`              what exact arithmetic needs beside the weights (`dcae.exact.ExactTensors`), for `lite`
+`exact.*`              what exact arithmetic needs beside the weights (`dcae.exact_tensors.ExactTensors`), for `lite`
 =====================  ==========================================================================================
 
 The id is the SHA-256 over what decides decoding: the configuration and every tensor but the densities for
@@ -163,7 +163,7 @@ def coding_model(
     """Make a network ready to code.
 
     Args:
-        exact: the fields of `dcae.exact.ExactTensors` for `lite`, else empty.
+        exact: the fields of `dcae.exact_tensors.ExactTensors` for `lite`, else empty.
         tables: of y and z.
 
     Raises:
@@ -171,7 +171,8 @@ def coding_model(
     """
     import torch
 
-    from dcae.exact import ExactEntropyModel, ExactTensors
+    from dcae.exact import ExactEntropyModel
+    from dcae.exact_tensors import ExactTensors
     from dcae.lite import LiteDCAE
 
     network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -181,6 +182,8 @@ def coding_model(
         if set(exact) != set(ExactTensors._fields):
             raise ModelFileError("made before `lite` had exact arithmetic, or incomplete; export it again")
         prior = ExactEntropyModel(network, ExactTensors(**exact))
+        if not bool((z_median * network.latent_grid == (z_median * network.latent_grid).round()).all()):
+            raise ModelFileError("medians of z that are not on their grid")
     elif exact:
         raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
     return CodingModel(header, network, prior, *tables, z_median.to(device))

@@ -20,7 +20,8 @@ from safetensors import safe_open
 from dcae.codec.codec import Codec
 from dcae.codec.container import NUMERICS, read_container, write_container
 from dcae.errors import FileFormatError, ModelFileError, OptionError
-from dcae.exact import LIMIT, ExactEntropyModel, ExactTensors, check, maps
+from dcae.exact import ExactEntropyModel
+from dcae.exact_tensors import LIMIT, ExactTensors, check, maps
 from dcae.lite import LiteDCAE
 from dcae.modelfile import CodingModel, load_model
 
