@@ -419,7 +419,7 @@ def check(network: LiteDCAE, exact: ExactTensors) -> None:
         raise ModelFileError("the table of exponentials is out of range")
     if int(exact.exponentials[0]) < 1:
         raise ModelFileError("the table of exponentials begins with nothing")
-    if int(exact.gains.abs().max()) > 1 << TABLE_BITS:
+    if max(int(exact.gains.max()), -int(exact.gains.min())) > 1 << TABLE_BITS:  # int32 has no |-2**31|
         raise ModelFileError("a gain table is out of range")
 
 
