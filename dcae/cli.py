@@ -140,7 +140,9 @@ def decode(file: str, output: str | None, model: str | None, device: str, force:
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **({"compress_level": 1} if kind == "PNG" else {}))
-    except (OSError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a picture too large for the format makes Pillow's writers raise almost anything
         raise OptionError(f"{output}: Pillow cannot write this picture as {kind} ({error})") from error
     write_bytes(output, buffer.getvalue())
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)

@@ -90,7 +90,8 @@ class DCAEConfig:
         """λ of a quality in [1, len(lambdas)], log-linear between the anchors."""
         low, high = self.qualities
         if not low <= quality <= high:
-            raise OptionError(f"quality {quality!s:.20} is outside {low:g}..{high:g}, which this model covers")
+            quality = max(min(quality, 1e300), -1e300)  # an integer can be larger than any float
+            raise OptionError(f"quality {quality:g} is outside {low:g}..{high:g}, which this model covers")
         below = min(int(quality), max(len(self.lambdas) - 1, 1)) - 1
         above = min(below + 1, len(self.lambdas) - 1)
         t = quality - 1 - below
