@@ -46,8 +46,9 @@ ID_BYTES = 8
 MAX_HEADER = 1 << 22
 """Bytes of a model file's header, JSON and all tensors' names; `lite`'s are 40 thousand."""
 MAX_DEPTH = 32
-"""Levels of a record; Python's JSON reads deeper ones than it writes."""
+"""Levels of a record, its values included; Python's JSON reads deeper ones than it writes."""
 MAX_MEDIAN = 1 << 14
+"""Largest magnitude of a median of z."""
 _TRAINING_ONLY = ("network.entropy_bottleneck.", "network.gaussian_conditional.")
 _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 
@@ -243,10 +244,10 @@ def _empty_network(config: DCAEConfig, numbers: int) -> DCAE:
                 self.left -= math.prod(n for n in size if isinstance(n, int))
                 if self.left < 0:
                     raise ValueError(f"more weights than the {numbers} numbers in the file")
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
             if func is torch.randn:
                 func = torch.empty
-            elif func in (torch.Tensor.uniform_, torch.Tensor.normal_):
-                return args[0]
             return func(*args, **(kwargs or {}))
 
     with Sparing():

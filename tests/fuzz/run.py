@@ -12,6 +12,7 @@ fix it, then put the input into tests/fuzz/corpus/TARGET, where tests/test_fuzz.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 import warnings
@@ -32,6 +33,7 @@ def main() -> None:
     sys.path.insert(0, str(TESTS))
     warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=["dcae"]):
+        import dcae
         import dcae.codec.codec
         import dcae.exact
         import dcae.lite
@@ -46,8 +48,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=-1, help="end after so many inputs")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "dcae-fuzz")
     parser.add_argument("--merge", action="store_true", help="minimise what was found into the corpus")
-    options = parser.parse_args()
+    options, inner = parser.parse_known_args()
     torch.set_num_threads(1)
+    print(f"fuzzing {Path(dcae.__file__).resolve().parent}", file=sys.stderr)  # with an older one installed, easily another
 
     work, corpus = options.work / options.target, CORPUS / options.target
     for folder in (work, corpus):
@@ -65,7 +68,9 @@ def main() -> None:
         flags += ["-merge=1", str(corpus), str(work)]
     else:
         flags += [f"-max_total_time={options.seconds}", f"-runs={options.runs}", str(work), str(corpus)]
-    atheris.Setup([sys.argv[0], *flags], TARGETS[options.target])
+    # To merge, libFuzzer runs what it is given as its own name again, in a shell, with flags of its own.
+    name = shlex.join([sys.executable, __file__, options.target])
+    atheris.Setup([name, *(inner or flags)], TARGETS[options.target])
     atheris.Fuzz()
 
 
