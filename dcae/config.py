@@ -13,7 +13,7 @@ QUALITY_STEPS = 256
 MAX_CHANNELS = 4096
 """Of every size in a configuration; configurations come from files of strangers."""
 MAX_PARTS = 64
-"""Of what a configuration has several of: λ (the quality field of a `.dcae` file tells no more apart), slices, layers."""
+"""Of λ (the quality field of a `.dcae` file tells no more apart), of slices, of layers in a stage."""
 MAX_WINDOW = 16
 MAX_NUMBERS_PER_PIXEL = 64
 """Widest layer of a network, as numbers that it holds at once per pixel of the picture. `lite` has 8."""
@@ -136,7 +136,9 @@ class LiteConfig(DCAEConfig):
         if any(len(pair) != 2 for pair in pairs) or set("".join(self.layers)) - set("CS"):
             raise OptionError("widths, layers (of C and S) and expansions have two entries, for H/8 and H/16")
         if max(*map(len, self.layers), *self.expansions) > MAX_PARTS or self.window > MAX_WINDOW:
-            raise OptionError(f"at most {MAX_PARTS} layers of a stage, expansions of {MAX_PARTS}, windows of {MAX_WINDOW}")
+            raise OptionError(
+                f"at most {MAX_PARTS} layers of a stage, expansions of {MAX_PARTS}, windows of {MAX_WINDOW}"
+            )
         attending = [w for w, layers in zip(self.widths, self.layers, strict=True) if "S" in layers]
         if any(width % self.head_channels for width in (*attending, self.dictionary_width)):
             raise OptionError(f"widths with attention must be multiples of {self.head_channels} head channels")

@@ -1,4 +1,4 @@
-"""Replays the fuzzers' corpus, and some thousand inputs from a fixed seed, in one process of limited memory.
+"""Replays the fuzzers' corpus, and some thousand inputs from a fixed seed, watching the memory of the process.
 
 Everything but `DCAEError` that comes out of a target is a failure, and so is an input that takes minutes or memory
 beyond what is stated here. `tests/fuzz/run.py` searches for more.
@@ -7,10 +7,7 @@ beyond what is stated here. `tests/fuzz/run.py` searches for more.
 from __future__ import annotations
 
 import faulthandler
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ from fuzz import targets
 from fuzz.run import CORPUS
 from fuzz.structure import Choices, mutated
 
-from dcae.codec.codec import Codec
 from dcae.eval.memory import peak_mib, reset_peak
 
 RANDOM = {
@@ -74,10 +70,8 @@ def test_corpus(target: str) -> None:
 def test_random_inputs(target: str) -> None:
     reset_peak()
     generator = np.random.default_rng(0)
-    seeds = {"reader": targets._golden_files, "model_bytes": lambda: [targets._tiny()], "picture": targets.pictures}
+    seeds = {"reader": targets._golden_files, "model_bytes": targets.small_models, "picture": targets.pictures}
     start = list(seeds[target]()) if target in seeds else []
     for k in range(RANDOM[target]):
         data = generator.bytes(int(generator.integers(0, 400)))
         _replay(target, mutated(start[k % len(start)], Choices(data)) if start else data)
-
-

@@ -100,7 +100,8 @@ TARGETS = {"encode": "target.dcae", "decode": "target.png", "export": "target.sa
 def run(tiny_path: Path, tiny_model: CodingModel, tmp_path: Path) -> Run:
     """A function that runs a command once per name, each in a folder of its own, and returns the folders.
 
-    It takes the command, name -> moment, and the file that is there already, but for names in "new". The exit code is in the file `NAME.code`, stderr in `NAME.stderr`.
+    It takes the arguments, name -> moment, and the file that is there already, but for names in "new". The exit code
+    is in the file `NAME.code`, stderr in `NAME.stderr`.
     """
     picture = synthetic_picture(200, 130)
     coded = Codec(tiny_model).encode(picture, 8)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 CORPUS = TESTS / "fuzz" / "corpus"
-LARGEST = {"model_bytes": 1 << 16, "picture": 1 << 12, "reader": 1 << 12}
+LARGEST = {"model_bytes": 1 << 13, "picture": 1 << 12, "reader": 1 << 12}
 """Bytes of an input, where 512 are not enough."""
 
 
@@ -39,7 +39,6 @@ def main() -> None:
         import dcae.lite
         import dcae.paper
     import torch
-
     from fuzz.targets import TARGETS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,7 +49,9 @@ def main() -> None:
     parser.add_argument("--merge", action="store_true", help="minimise what was found into the corpus")
     options, inner = parser.parse_known_args()
     torch.set_num_threads(1)
-    print(f"fuzzing {Path(dcae.__file__).resolve().parent}", file=sys.stderr)  # with an older one installed, easily another
+    print(
+        f"fuzzing {Path(dcae.__file__).resolve().parent}", file=sys.stderr
+    )  # with an older one installed, easily another
 
     work, corpus = options.work / options.target, CORPUS / options.target
     for folder in (work, corpus):
@@ -77,7 +78,6 @@ def main() -> None:
 def _seed(target: str, folder: Path) -> None:
     """First inputs where none are kept."""
     import numpy as np
-
     from fuzz import targets
 
     seeds = [np.random.default_rng(k).bytes(40 * k) for k in range(8)]
@@ -85,6 +85,8 @@ def _seed(target: str, folder: Path) -> None:
         seeds = list(targets._golden_files())
     if target == "picture":
         seeds = targets.pictures()
+    if target == "model_bytes":
+        seeds = targets.small_models()
     for k, seed in enumerate(seeds):
         (folder / f"seed{k}").write_bytes(seed)
 

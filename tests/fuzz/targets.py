@@ -7,6 +7,7 @@ right answer to most inputs; everything else that comes out is a finding, as is 
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import reference_decoder as reference
 import torch
+from fuzz.structure import KINDS, START, Choices, ModelParts, array_of, fix_crcs, mutated, section, varint
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -31,7 +33,6 @@ from dcae.codec.picture import open_picture, to_pixels
 from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
 from dcae.modelfile import load_model, read_header
 from dcae.tables import MAX_ROW, Tables, gaussian_tables
-from fuzz.structure import KINDS, START, Choices, ModelParts, array_of, fix_crcs, mutated, section, varint
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 192 * 128
@@ -244,7 +245,7 @@ def latents(data: bytes) -> None:
 
     check = codec_module._Check()
     check.add(z)
-    codec._walk(z, shape, quality / 256, code, check)
+    codec._walk(codec.prior, z, shape, quality / 256, code, check)
     numerics = NUMERICS.index(codec.prior.numerics)
     header = Header(width, height, choices.below(2), numerics, quality, codec.model.header.short_id, check.value)
     data = write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
@@ -259,7 +260,8 @@ def latents(data: bytes) -> None:
 
 _ODD: tuple[Any, ...] = (
     0, 1, -1, 2, 7, 16, 33, 64, 255, 4096, 65536, 10**9, 2**31, 2**63, 10**30, -(10**9), 0.5, 16.0, 1e308, -0.0,
-    float("nan"), float("inf"), True, None, "", "C", "CS" * 40, "paper", "\ud800\x1b[2J", [], [1], [0], [8, 24], [10**9, 10**9],
+    float("nan"), float("inf"), True, None, "", "C", "CS" * 40, "paper", "\ud800\x1b[2J", [], [1], [0], [8, 24],
+    [10**9, 10**9],
     [1] * 32, [1] * 5000, ["C", "S"], ["S", "S"], ["C" * 10**6, "C"], [[]], {}, {"a": [1]}, [0.1, 0.2], [1e-9, 1e9],
 )  # fmt: skip
 _FLOATS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 3e4, -6e4, 1e30, 3e38, 0.5, 2047.0, 1 / 3)
@@ -268,6 +270,11 @@ _FLOATS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 3e4, -6e4, 1e30, 3e38, 0.5
 @functools.cache
 def _tiny() -> bytes:
     return (GOLDEN / "tiny.safetensors").read_bytes()
+
+
+def _odd(choices: Choices) -> Any:
+    # A copy: what one input changes must not be there for the next.
+    return copy.deepcopy(choices.pick(_ODD))
 
 
 def _nested(depth: int) -> Any:
@@ -286,19 +293,19 @@ def _mutate_config(parts: ModelParts, choices: Choices) -> None:
     if kind == 0:
         config.pop(name, None)
     elif kind == 1:
-        config[choices.pick(("more", "\x1b[2J\ud800", name.upper()))] = choices.pick(_ODD)
+        config[choices.pick(("more", "\x1b[2J\ud800", name.upper()))] = _odd(choices)
     elif kind == 2 and isinstance(config.get(name), list) and config[name]:
-        config[name][choices.below(len(config[name]))] = choices.pick(_ODD)
+        config[name][choices.below(len(config[name]))] = _odd(choices)
     elif kind == 3 and isinstance(config.get(name), int):
         config[name] += choices.below(5) - 2
     else:
-        config[name] = choices.pick(_ODD)
+        config[name] = _odd(choices)
 
 
 def _mutate_header(parts: ModelParts, choices: Choices) -> None:
     kind = choices.below(4)
     if kind == 0:
-        parts.header[choices.pick(("format", "id", "record", "config"))] = choices.pick(_ODD)
+        parts.header[choices.pick(("format", "id", "record", "config"))] = _odd(choices)
     elif kind == 1:
         parts.header.pop(choices.pick(("format", "id", "record", "config")), None)
         parts.header.setdefault("config", {})
@@ -345,6 +352,8 @@ def _mutate_tensor(parts: ModelParts, choices: Choices) -> None:
             value = int(min(max(value, int(bounds.min)), int(bounds.max)))
         else:
             value = choices.below(2)
+        with np.errstate(all="ignore"):
+            value = array.dtype.type(value)
         if what == 6:
             array[:] = value
         elif what == 7:
@@ -373,6 +382,17 @@ def model(data: bytes) -> None:
 def model_bytes(data: bytes) -> None:
     """Any bytes as a model file."""
     _use_model(data)
+
+
+def small_models() -> list[bytes]:
+    """Files with the header of a model and few of its tensors, short enough for a fuzzer."""
+    found = []
+    for count in (0, 2):
+        parts = ModelParts(_tiny())
+        parts.tensors = dict(sorted(parts.tensors.items(), key=lambda item: len(item[1][2]))[:count])
+        parts.set_id()
+        found.append(parts.write())
+    return found
 
 
 def _use_model(data: bytes) -> None:
@@ -421,7 +441,8 @@ def pictures() -> list[bytes]:
         ("GIF", "P", {}), ("BMP", "RGB", {}), ("BMP", "P", {}), ("TIFF", "RGB", {}), ("WEBP", "RGB", {}),
         ("TIFF", "RGB", {"compression": "tiff_lzw"}), ("TIFF", "L", {"compression": "packbits"}), ("PPM", "RGB", {}),
         ("TGA", "RGB", {"compression": "tga_rle"}), ("PCX", "RGB", {}), ("ICO", "RGB", {}), ("SGI", "RGB", {}),
-        ("DDS", "RGB", {}), ("MPO", "RGB", {}), ("IM", "RGB", {}), ("MSP", "1", {}), ("XBM", "1", {}), ("QOI", "RGB", {}),
+        ("DDS", "RGB", {}), ("MPO", "RGB", {}), ("IM", "RGB", {}), ("MSP", "1", {}), ("XBM", "1", {}),
+        ("QOI", "RGB", {}),
         ("JPEG2000", "RGB", {}), ("ICNS", "RGB", {}), ("EPS", "RGB", {}), ("AVIF", "RGB", {}),
     ]  # fmt: skip
     for kind, mode, options in variants:
