@@ -33,6 +33,8 @@ from dcae.portable import PortableEntropyModel
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
+SMALL_PIXELS = 1 << 20
+"""A picture that is no larger when padded to whole blocks may be padded to any multiple of its size."""
 
 
 class Codec:
@@ -82,8 +84,8 @@ class Codec:
         pixels, mode = to_pixels(picture)
         if quality is None:
             quality = self.network.config.default_quality
-        steps = round(quality * QUALITY_STEPS) if np.isfinite(quality) else 0
-        self.network.config.lambda_of(steps / QUALITY_STEPS)
+        self.network.config.lambda_of(quality)
+        steps = round(quality * QUALITY_STEPS)
         q = self.network.conditioning(steps / QUALITY_STEPS)
 
         x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
@@ -148,6 +150,7 @@ class Codec:
         check = _Check()
         z_decoder = SymbolDecoder(self._tables_z, container.z, "z")
         z_symbols = z_decoder.decode(_channel_rows(shape))
+        z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
         check.add(z_symbols)
         y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
         y_symbols = []
@@ -158,7 +161,6 @@ class Codec:
 
         try:
             y_hat = self._walk(prior, z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
-            z_decoder.finish()
             y_decoder.finish()
             if check.value != header.check:
                 raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
@@ -236,11 +238,17 @@ class Codec:
             raise FileFormatError(f"the file's {error}") from error
 
     def _check_size(self, width: int, height: int, error: type[DCAEError]) -> None:
-        if width * height > self.max_pixels or max(width, height) > MAX_SIDE:
+        stride = self.network.config.stride
+        # What the networks see, and memory follows, is the padded picture: of one row of pixels, 64 times as much.
+        padded = -(-width // stride) * -(-height // stride) * stride**2
+        if width * height > self.max_pixels or padded > max(2 * self.max_pixels, SMALL_PIXELS):
             raise error(
-                f"{width}x{height} pixels are more than the limit of {self.max_pixels}; "
-                "raise max_pixels if you trust the file and have the memory"
+                f"{width}x{height} pixels are more than the limit of {self.max_pixels}"
+                + (f" when padded to {padded}; " if width * height <= self.max_pixels else "; ")
+                + "raise max_pixels if you trust the file and have the memory"
             )
+        if max(width, height) > MAX_SIDE:
+            raise error(f"{width}x{height} pixels: no side can be longer than {MAX_SIDE}")
 
     def _check_lengths(self, container: Container, samples: int) -> None:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap

@@ -80,12 +80,12 @@ def _put_varint(value: int) -> bytes:
 class _Reader:
     """Reads exactly what is asked from bytes, or raises."""
 
-    def __init__(self, data: bytes, what: str) -> None:
-        self.data = data
+    def __init__(self, data: bytes | memoryview, what: str) -> None:
+        self.data = memoryview(data)  # a slice of it is no copy
         self.what = what
         self.at = 0
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int) -> memoryview:
         if count > len(self.data) - self.at:
             raise FileFormatError(f"{self.what} ends too early; it is truncated or damaged")
         self.at += count
@@ -125,12 +125,12 @@ def _pack_header(header: Header) -> bytes:
     return out
 
 
-def _unpack_header(payload: bytes) -> Header:
+def _unpack_header(payload: memoryview) -> Header:
     reader = _Reader(payload, "the header")
     values: dict[str, int | bytes] = {}
     for field in FIELDS:
         if field.kind == "bytes8":
-            values[field.name] = reader.take(8)
+            values[field.name] = bytes(reader.take(8))
             continue
         value = (
             reader.varint()
@@ -170,7 +170,7 @@ def write_container(container: Container) -> bytes:
     )
 
 
-def _sections(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _sections(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """(letter, payload) of every section, CRC checked; ends after Y, which must be the last."""
     reader = _Reader(data, "the file")
     if reader.take(min(len(SIGNATURE), len(data))) != SIGNATURE:
@@ -181,9 +181,9 @@ def _sections(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     letter = b""
     while letter != b"Y":
         start = reader.at
-        letter = reader.take(1)
+        letter = bytes(reader.take(1))
         payload = reader.take(reader.varint())
-        body = data[start : reader.at]
+        body = reader.data[start : reader.at]
         if int.from_bytes(reader.take(4), "little") != zlib.crc32(body):
             raise FileFormatError(f"section {letter.decode('latin-1')!r} fails its CRC-32; the file is damaged")
         yield letter, payload
@@ -206,7 +206,7 @@ def read_container(data: bytes) -> Container:
         FileFormatError: anything but a whole, undamaged file of this version. Unknown sections with a lower-case
             letter are skipped, with an upper-case letter refused.
     """
-    known: dict[bytes, bytes] = {}
+    known: dict[bytes, memoryview] = {}
     for letter, payload in _sections(data):
         if letter in (b"H", b"Z", b"Y"):
             if letter in known or (letter != b"H" and b"H" not in known):
@@ -216,7 +216,7 @@ def read_container(data: bytes) -> Container:
             raise FileFormatError(f"unknown critical section {letter.decode('latin-1')!r}; it needs a newer dcae")
     if b"Z" not in known or b"H" not in known:
         raise FileFormatError("the header or the section of z is missing; the file is damaged")
-    return Container(_unpack_header(known[b"H"]), known[b"Z"], known[b"Y"])
+    return Container(_unpack_header(known[b"H"]), bytes(known[b"Z"]), bytes(known[b"Y"]))
 
 
 def read_file_header(data: bytes) -> Header:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -15,18 +13,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from dcae.errors import PictureError
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow's readers raise on damaged files."""
+_PROGRAMS = ("EPS", "WMF", "EMF")
+"""Formats that Pillow has another program run or draw."""
 _SRGB_NAMES = {
     "sRGB IEC61966-2.1",
     "sRGB",
@@ -45,13 +33,19 @@ def open_picture(source: str | Path | BinaryIO | bytes) -> Image.Image:
     name = str(source) if isinstance(source, str | Path) else "the picture"
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        if image.format in _PROGRAMS:
+            raise PictureError(f"{name}: {image.format} is not read, since it would have to be run; convert it to PNG")
         _refuse_deep(image)
         image.load()
+    except PictureError:
+        raise
     except FileNotFoundError as error:
         raise PictureError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that Pillow can read") from error
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can make Pillow's readers raise almost anything
         raise PictureError(f"{name}: unreadable ({error})") from error
     return image
 
@@ -72,11 +66,15 @@ def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
         PictureError: transparency, CMYK, more than 8 bits per channel, several frames.
     """
     # The further frames of MPO, what some cameras call JPEG, are previews and depth maps of the first.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise PictureError(f"the picture has {image.n_frames} frames; only single pictures are coded, extract one")  # type: ignore[attr-defined]
+    try:
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception as error:  # as in `open_picture`: counting frames reads on in the file
+        raise PictureError(f"unreadable ({error})") from error
+    if frames > 1:
+        raise PictureError(f"the picture has {frames} frames; only single pictures are coded, extract one")
     _refuse_deep(image)
     profile = image.info.get("icc_profile")
-    with suppress(*_UNREADABLE):  # a damaged EXIF block says nothing of the pixels
+    with suppress(Exception):  # a damaged EXIF block says nothing of the pixels
         image = ImageOps.exif_transpose(image)
     if min(image.size) < 1:
         raise PictureError(f"the picture has no pixels ({image.width}x{image.height})")
@@ -105,7 +103,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, mode: str) -> Image.Imag
         if mode == "RGB" and ImageCms.getProfileDescription(source).strip() in _SRGB_NAMES:
             return image
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+    except Exception as error:  # as in `open_picture`
         raise PictureError(f"the picture's ICC profile cannot be used ({error}); convert it to sRGB first") from error
     assert converted is not None  # only with inPlace
     return converted.getchannel("G") if mode == "L" else converted

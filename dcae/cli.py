@@ -21,6 +21,13 @@ _ELSEWHERE = {"train": "dcae.cli_train:train", "export": "dcae.cli_train:export"
 """Commands imported when they are asked for, so that coding a picture imports nothing of training."""
 
 
+def _line(message: str) -> str:
+    """A message as one line that does nothing to a terminal: parts of it may come from a file."""
+    message = " ".join(message.split())
+    message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return message if len(message) <= 1000 else f"{message[:1000]}..."
+
+
 class _Group(click.Group):
     """Errors of our family end in one line on stderr and exit code 1, mistyped command lines likewise and in 2."""
 
@@ -38,7 +45,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except DCAEError as error:
-            click.echo(f"dcae: {' '.join(str(error).split())}", err=True)
+            click.echo(f"dcae: {_line(str(error))}", err=True)
         except click.UsageError as error:
             click.echo(f"dcae: {error.format_message()} (see dcae --help)", err=True)
             ctx.exit(2)
@@ -115,7 +122,7 @@ def encode(
 @_model
 @_device
 @_force
-@click.option("--max-pixels", type=int, help="Refuse larger pictures.  [default: 178956970]")
+@click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger pictures.  [default: 178956970]")
 def decode(file: str, output: str | None, model: str | None, device: str, force: bool, max_pixels: int | None) -> None:
     """Decompress a .dcae FILE (- for stdin) to a picture of the output's type."""
     output = output or _derived(file, ".png")
@@ -133,7 +140,9 @@ def decode(file: str, output: str | None, model: str | None, device: str, force:
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **({"compress_level": 1} if kind == "PNG" else {}))
-    except (OSError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a picture too large for the format makes Pillow's writers raise almost anything
         raise OptionError(f"{output}: Pillow cannot write this picture as {kind} ({error})") from error
     write_bytes(output, buffer.getvalue())
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)

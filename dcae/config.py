@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +10,13 @@ from dcae.errors import OptionError
 
 QUALITY_STEPS = 256
 """A file stores its quality in units of 1/256."""
-MAX_ANCHORS = 64
-"""What the quality field of a `.dcae` file can tell apart."""
-
+MAX_CHANNELS = 4096
+"""Of every size in a configuration; configurations come from files of strangers."""
+MAX_PARTS = 64
+"""Of λ (the quality field of a `.dcae` file tells no more apart), of slices, of layers in a stage."""
+MAX_WINDOW = 16
+MAX_NUMBERS_PER_PIXEL = 64
+"""Widest layer of a network, as numbers that it holds at once per pixel of the picture. `lite` has 8."""
 
 METRICS = {"mse": 1.0, "ms-ssim": 1280.0}
 """Metric of training -> how much larger its λ is than that of MSE training at about the same rate. MS-SSIM's is
@@ -49,18 +52,24 @@ class DCAEConfig:
     """Entries of the dictionary that every slice's query attends to."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
         object.__setattr__(self, "lambdas", tuple(float(v) for v in self.lambdas))
-        object.__setattr__(self, "slices", tuple(int(v) for v in self.slices))
-        if not self.lambdas or any(not 0 < v < math.inf for v in self.lambdas):
-            raise OptionError(f"lambdas must be positive numbers, got {self.lambdas}")
+        if not self.lambdas:
+            raise OptionError("lambdas must be positive numbers, got none")
         if any(a >= b for a, b in zip(self.lambdas, self.lambdas[1:], strict=False)):
             raise OptionError(f"lambdas must be strictly increasing, got {self.lambdas}")
-        if len(self.lambdas) > MAX_ANCHORS:
-            raise OptionError(f"at most {MAX_ANCHORS} lambdas, got {len(self.lambdas)}")
         if self.metric not in METRICS:
             raise OptionError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
         if min(self.slices, default=0) < 1 or sum(self.slices) != self.latent_channels:
             raise OptionError(f"slices {self.slices} do not add up to {self.latent_channels} latent channels")
+
+    def _check_widest(self, numbers_per_pixel: float) -> None:
+        if numbers_per_pixel > MAX_NUMBERS_PER_PIXEL:
+            raise OptionError(
+                f"a network whose widest layer holds {numbers_per_pixel:.0f} numbers per pixel, "
+                f"the limit is {MAX_NUMBERS_PER_PIXEL}"
+            )
 
     @property
     def mse_lambdas(self) -> tuple[float, ...]:
@@ -81,6 +90,7 @@ class DCAEConfig:
         """λ of a quality in [1, len(lambdas)], log-linear between the anchors."""
         low, high = self.qualities
         if not low <= quality <= high:
+            quality = max(min(quality, 1e300), -1e300)  # an integer can be larger than any float
             raise OptionError(f"quality {quality:g} is outside {low:g}..{high:g}, which this model covers")
         below = min(int(quality), max(len(self.lambdas) - 1, 1)) - 1
         above = min(below + 1, len(self.lambdas) - 1)
@@ -125,12 +135,24 @@ class LiteConfig(DCAEConfig):
         pairs = (self.widths, self.layers, self.expansions)
         if any(len(pair) != 2 for pair in pairs) or set("".join(self.layers)) - set("CS"):
             raise OptionError("widths, layers (of C and S) and expansions have two entries, for H/8 and H/16")
-        numbers = (*self.widths, *self.expansions, self.head_channels, self.window, self.hyper_width)
-        if min(*numbers, self.context_width, self.dictionary_width, self.residual_width) < 1:
-            raise OptionError("widths, expansions, heads and windows must be at least 1")
+        if max(*map(len, self.layers), *self.expansions) > MAX_PARTS or self.window > MAX_WINDOW:
+            raise OptionError(
+                f"at most {MAX_PARTS} layers of a stage, expansions of {MAX_PARTS}, windows of {MAX_WINDOW}"
+            )
         attending = [w for w, layers in zip(self.widths, self.layers, strict=True) if "S" in layers]
         if any(width % self.head_channels for width in (*attending, self.dictionary_width)):
             raise OptionError(f"widths with attention must be multiples of {self.head_channels} head channels")
+        self._check_widest(max(self._stage(0) / 8**2, max(self._stage(1), self._entropy_model()) / 16**2))
+
+    def _stage(self, level: int) -> int:
+        """Numbers in the widest layer of a stage of the transforms, per sample."""
+        attention = self.widths[level] // self.head_channels * self.window**2 if "S" in self.layers[level] else 0
+        return max(self.widths[level] * max(2 * self.expansions[level], 3), attention)
+
+    def _entropy_model(self) -> int:
+        """Likewise of the entropy model, per sample of H/16."""
+        attention = self.dictionary_width // self.head_channels * self.dictionary_entries
+        return max(attention, 4 * max(self.context_width, self.hyper_width), 2 * self.latent_channels)
 
 
 @dataclass(frozen=True)
@@ -143,6 +165,29 @@ class PaperConfig(DCAEConfig):
         super().__post_init__()
         if len(self.lambdas) != 1:
             raise OptionError(f"the paper preset is a single-rate network, got {len(self.lambdas)} lambdas")
+        # Its transforms are fixed; the context grows by every slice, and 20 heads attend to the dictionary.
+        self._check_widest(max(4 * self.latent_channels, 20 * self.dictionary_entries) / 16**2)
+
+
+def _check_type(name: str, value: Any, like: Any) -> None:
+    """Refuse a field whose value is of another type than its default, and sizes that no network has.
+
+    Raises:
+        OptionError: see above.
+    """
+    several = isinstance(like, tuple)
+    if several and not isinstance(value, tuple | list):
+        raise OptionError(f"{name} must be a list, got {value!r:.60}")
+    kind = type(like[0]) if several else type(like)
+    for item in value if several else (value,):
+        if not isinstance(item, (int, float) if kind is float else kind) or isinstance(item, bool):
+            raise OptionError(f"{name} must be of type {kind.__name__}, got {item!r:.60}")
+        if kind is int and not 1 <= item <= MAX_CHANNELS:
+            raise OptionError(f"{name} must be at least 1 and at most {MAX_CHANNELS}, got {item!r:.60}")
+        if kind is float and not 0 < item < 1e9:
+            raise OptionError(f"{name} must be positive numbers, got {item!r:.60}")
+    if several and len(value) > MAX_PARTS:
+        raise OptionError(f"at most {MAX_PARTS} {name}, got {len(value)}")
 
 
 _PRESETS: dict[str, type[DCAEConfig]] = {c.preset: c for c in (LiteConfig, PaperConfig)}
@@ -156,12 +201,12 @@ def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
     """
     fields = dict(values)
     preset = fields.pop("preset", None)
-    if preset not in _PRESETS:
-        raise OptionError(f"unknown preset {preset!r}; known: {', '.join(sorted(_PRESETS))}")
+    if not isinstance(preset, str) or preset not in _PRESETS:
+        raise OptionError(f"unknown preset {preset!r:.60}; known: {', '.join(sorted(_PRESETS))}")
     kind = _PRESETS[preset]
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := set(fields) - known:
-        raise OptionError(f"unknown fields for preset {preset}: {', '.join(sorted(unknown))}")
+        raise OptionError(f"unknown fields for preset {preset}: {', '.join(map(repr, sorted(unknown)[:3]))}")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return kind(**arguments)

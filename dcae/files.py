@@ -54,7 +54,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     target = path.absolute()
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        # Of a long name only the beginning: the temporary one must not be too long where the target's is not.
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:32]}.")
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 
 from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import DCAEError, ModelFileError
+from dcae.files import replacing
 from dcae.scales import SCALE_LEVELS
 from dcae.tables import Tables
 
@@ -40,6 +43,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 ID_BYTES = 8
 """Length of the id inside a `.dcae` file; the model file has the whole hash."""
+MAX_HEADER = 1 << 22
+"""Bytes of a model file's header, JSON and all tensors' names; `lite`'s are 40 thousand."""
+MAX_DEPTH = 32
+"""Levels of a record, its values included; Python's JSON reads deeper ones than it writes."""
+MAX_MEDIAN = 1 << 14
+"""Largest magnitude of a median of z."""
 _TRAINING_ONLY = ("network.entropy_bottleneck.", "network.gaussian_conditional.")
 _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 
@@ -81,12 +90,29 @@ def read_header(path: Path) -> ModelHeader:
     Raises:
         ModelFileError: no such file, not a model file of ours, or a newer format.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
+    with _opened(path, "numpy") as file:
+        metadata = file.metadata() or {}
     return _parse_header(path, metadata)
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
+    """A safetensors file.
+
+    Raises:
+        ModelFileError: it cannot be read, here or within the block.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("not a file")  # a pipe would block
+        with open(path, "rb") as start:
+            if (size := int.from_bytes(start.read(8), "little")) > MAX_HEADER:
+                raise OSError(f"its header has {size} bytes, the limit is {MAX_HEADER}")
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (OSError, SafetensorError, TypeError, AttributeError, NotImplementedError) as error:
+        # The last three: a type of number that NumPy or torch does not have.
+        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
 
 
 def _parse_header(path: Path, metadata: dict[str, str]) -> ModelHeader:
@@ -95,16 +121,24 @@ def _parse_header(path: Path, metadata: dict[str, str]) -> ModelHeader:
     try:
         header = json.loads(metadata["dcae"])
         if header["format"] != FORMAT:
-            raise ModelFileError(f"{path}: model format {header['format']}, this version reads {FORMAT}; update dcae")
+            found = f"{header['format']!s:.20}"
+            raise ModelFileError(f"{path}: model format {found}, this version reads {FORMAT}; update dcae")
         identity, record = header["id"], header["record"]
         config = config_from_dict(header["config"])
-        if len(bytes.fromhex(identity)) != 32 or not isinstance(record, dict):
+        if not re.fullmatch("[0-9a-f]{64}", identity) or not isinstance(record, dict) or _too_deep(record):
             raise ValueError("bad id or record")
     except ModelFileError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
         raise ModelFileError(f"{path}: damaged model header ({error})") from error
     return ModelHeader(path, identity, config, record)
+
+
+def _too_deep(record: dict[str, Any]) -> bool:
+    level: list[Any] = [record]
+    for _ in range(MAX_DEPTH):
+        level = [v for c in level if isinstance(c, dict | list) for v in (c.values() if isinstance(c, dict) else c)]
+    return bool(level)
 
 
 def load_model(path: Path, device: str = "cpu") -> CodingModel:
@@ -116,17 +150,14 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
     import torch
 
     tensors: dict[str, Tensor] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            header = _parse_header(path, metadata)
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                if not name.startswith(_TRAINING_ONLY):
-                    tensors[name] = file.get_tensor(name)
+    with _opened(path, "pt") as file:
+        metadata = file.metadata() or {}
+        header = _parse_header(path, metadata)
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            if not name.startswith(_TRAINING_ONLY):
+                tensors[name] = file.get_tensor(name)
         # Of the configuration as stored: a field that a later version adds must not change the id.
         identity = _identity(json.loads(metadata["dcae"])["config"], tensors)
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type that NumPy does not have
-        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
     if identity != header.id:
         raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
 
@@ -139,9 +170,11 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
             if len(table.lengths) != rows:
                 raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
         z_median = tensors.pop("z_median").to(torch.float32).reshape(1, header.config.hyper_channels, 1, 1)
+        if not bool((z_median.abs() <= MAX_MEDIAN).all()):  # nor NaN
+            raise ModelFileError(f"{path}: medians of z out of range")
         names = [name for name in tensors if name.startswith("exact.")]
         exact = {name.removeprefix("exact."): tensors.pop(name) for name in names}
-        network = _empty_network(header.config)
+        network = _empty_network(header.config, sum(value.numel() for value in tensors.values()))
         weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
         network.load_state_dict(weights, assign=True)
     except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
@@ -189,13 +222,38 @@ def coding_model(
     return CodingModel(header, network, prior, *tables, z_median.to(device))
 
 
-def _empty_network(config: DCAEConfig) -> DCAE:
+def _empty_network(config: DCAEConfig, numbers: int) -> DCAE:
+    """A network whose weights are to be loaded.
+
+    Raises:
+        ValueError: the configuration asks for much more than the `numbers` that are there to fill it.
+    """
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from dcae.presets import network_of
 
-    # Not on the meta device, whose first use imports half of torch (1.5 s); the caller's random state is kept.
-    with torch.random.fork_rng(devices=[]):
+    factories = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn)
+
+    # Not on the meta device, whose first use imports half of torch (1.5 s).
+    class Sparing(TorchFunctionMode):
+        """Counts what is allocated before it is, and draws nothing at random."""
+
+        left = 2 * numbers + 4096  # a few temporary tensors
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in factories:
+                size = args[0] if isinstance(args[0], tuple | list | torch.Size) else [*args]
+                self.left -= math.prod(n for n in size if isinstance(n, int))
+                if self.left < 0:
+                    raise ValueError(f"more weights than the {numbers} numbers in the file")
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+            if func is torch.randn:
+                func = torch.empty
+            return func(*args, **(kwargs or {}))
+
+    with Sparing():
         return network_of(config)
 
 
@@ -226,7 +284,7 @@ def write_model(
         z_median: (N,).
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
     tensors |= {f"exact.{name}": value for name, value in exact.items()}
@@ -238,17 +296,10 @@ def write_model(
     tensors = {name: value.clone() for name, value in tensors.items()}
     identity = _identity(config.to_dict(), tensors)
     header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
+    data = save(tensors, metadata={"dcae": json.dumps(header, sort_keys=True)})
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be written ({error.strerror})") from error
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata={"dcae": json.dumps(header, sort_keys=True)})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise ModelFileError(f"{path}: cannot be written ({error})") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        with replacing(path) as file:
+            file.write(data)
+    except DCAEError as error:
+        raise ModelFileError(str(error)) from error
     return ModelHeader(path, identity, config, record)

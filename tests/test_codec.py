@@ -326,20 +326,23 @@ def test_other_streams_with_a_right_crc(codec: Codec, small: bytes, section: str
     container = read_container(small)
     original = codec.decode_latents(small)
     payload = getattr(container, section)
-    mismatches = 0
+    refused = mismatches = 0
     for mutated in _mutations(payload, 80):
         streams = {"z": container.z, "y": container.y} | {section: mutated}
         data = write_container(Container(container.header, **streams))
         try:
             latents = codec.decode_latents(data)
         except FileFormatError as error:
+            refused += 1
             mismatches += isinstance(error, SymbolMismatchError)
             continue
         np.testing.assert_array_equal(latents.z, original.z)
         for found, expected in zip(latents.y, original.y, strict=True):
             np.testing.assert_array_equal(found, expected)
         assert torch.equal(latents.y_hat, original.y_hat)
-    assert mismatches > 50
+    assert refused > 50
+    if section == "y":  # no arithmetic has a say in z, whose damage is therefore damage
+        assert mismatches > 50
 
 
 @pytest.mark.parametrize("section", ["z", "y"])

@@ -1,0 +1,464 @@
+"""Fuzz targets: one function per part that meets hostile bytes.
+
+Each takes any bytes, calls the package as its users do, and returns None. Errors of the family `DCAEError` are the
+right answer to most inputs; everything else that comes out is a finding, as is an assertion here that fails.
+`run.py` feeds them with atheris, `tests/test_fuzz.py` with the corpus and random bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import reference_decoder as reference
+import torch
+from fuzz.structure import KINDS, START, Choices, ModelParts, array_of, fix_crcs, mutated, section, varint
+from helpers import synthetic_picture
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from dcae.codec import codec as codec_module
+from dcae.codec.codec import Codec
+from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
+from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
+from dcae.codec.picture import open_picture, to_pixels
+from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
+from dcae.modelfile import load_model, read_header
+from dcae.tables import MAX_ROW, Tables, gaussian_tables
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MAX_PIXELS = 192 * 128
+
+
+@functools.cache
+def _codec() -> Codec:
+    return Codec(GOLDEN / "tiny.safetensors", max_pixels=MAX_PIXELS)
+
+
+@functools.cache
+def _golden_files() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted(GOLDEN.glob("*.dcae")))
+
+
+# -- files ----------------------------------------------------------------------------------------------------
+
+
+def reader(data: bytes) -> None:
+    """`read_container`: as it is, and with CRCs that fit; what it accepts, the reference reads alike."""
+    for candidate in (data, fix_crcs(data)):
+        with suppress(DCAEError):
+            container = read_container(candidate)
+            sections = dict(reference.read_sections(candidate))
+            assert (sections["Z"], sections["Y"]) == (container.z, container.y)
+            assert reference.read_header(sections["H"]) == vars(container.header)
+            assert read_container(write_container(container)) == container
+
+
+class _Checks(codec_module._Check):
+    """Remembers the check value of the latest decoding."""
+
+    latest = 0
+
+    def add(self, symbols: NDArray[np.int32]) -> None:
+        super().add(symbols)
+        _Checks.latest = self.value
+
+
+def _decode(data: bytes, right_check: bool) -> None:
+    """Decode; if asked, and if nothing else was wrong, once more with the check value that fits."""
+    codec = _codec()
+    codec_module._Check = _Checks  # type: ignore[misc]
+    try:
+        codec.decode(data)
+    except SymbolMismatchError:
+        if right_check:
+            container = read_container(data)
+            header = Header(**(vars(container.header) | {"check": _Checks.latest}))
+            with suppress(DCAEError):
+                codec.decode(write_container(Container(header, container.z, container.y)))
+    except DCAEError:
+        pass
+
+
+def container(data: bytes) -> None:
+    """Header fields and payloads from the bytes, lengths and CRCs right, decoded."""
+    choices, codec = Choices(data), _codec()
+    numbers = [1 + choices.below(160), 1 + choices.below(130)]
+    if choices.odds(8):
+        numbers[choices.below(2)] = choices.number()
+    colour, quality = choices.below(2), 256 + choices.below(1793)
+    numerics = NUMERICS.index(codec.prior.numerics)
+    model = codec.model.header.short_id
+    if choices.odds(16):
+        colour, numerics, quality = choices.below(256), choices.below(256), choices.number()
+    if choices.odds(32):
+        model = choices.bytes(8)
+    check = choices.bytes(4)
+    header = b"".join([*map(varint, numbers), bytes([colour, numerics]), varint(quality), model, check])
+    if choices.odds(16):
+        header = mutated(header, choices)
+    sections = [section(b"H", header)]
+    if choices.odds(8):
+        sections.insert(choices.below(2), section(choices.bytes(1), choices.bytes(choices.below(20))))
+    if choices.odds(4):  # all zeros decode to something, and at no cost to the fuzzer
+        z, y = bytes(4 * choices.below(64)), bytes(4 * choices.below(256))
+    else:
+        rest = choices.rest()
+        cut = 4 * (len(rest) // 12)
+        z, y = rest[:cut], rest[cut : cut + 4 * ((len(rest) - cut) // 4)]
+    _decode(b"".join([START, *sections, section(b"Z", z), section(b"Y", y)]), right_check=True)
+
+
+def golden(data: bytes) -> None:
+    """A real file with damage, its CRCs and on demand its check value made right."""
+    choices = Choices(data)
+    original = read_container(choices.pick(_golden_files()))
+    header, z, y = dict(vars(original.header)), original.z, original.y
+    right_check = not choices.odds(4)
+    for _ in range(1 + choices.below(3)):
+        what = choices.below(6)
+        if what == 0:
+            z = mutated(z, choices)
+        elif what == 1:
+            y = mutated(y, choices)
+        elif what == 2:
+            header[choices.pick(("width", "height"))] = 1 + choices.below(200)
+        elif what == 3:
+            header["quality"] = 256 + choices.below(2048)
+        elif what == 4:
+            z, y = (z, original.z) if choices.odds(2) else (original.y, y)
+        else:
+            _decode(fix_crcs(mutated(write_container(original), choices)), right_check)
+            return
+    _decode(write_container(Container(Header(**header), z, y)), right_check)
+
+
+# -- symbols --------------------------------------------------------------------------------------------------
+
+
+def _some_tables(choices: Choices) -> Tables:
+    if choices.odds(4):
+        return gaussian_tables()
+    pmfs, offsets = [], []
+    for _ in range(1 + choices.below(4)):
+        length = MAX_ROW if choices.odds(32) else 3 + choices.below(30)
+        kind = choices.below(3)
+        if kind == 0:
+            pmf = np.ones(length)
+        elif kind == 1:  # all that can be on one symbol
+            pmf = np.zeros(length)
+            pmf[choices.below(length)] = 1
+        else:
+            pmf = choices.generator().exponential(size=length) ** choices.below(6)
+        pmfs.append(pmf)
+        offsets.append(choices.pick((0, -1, -length // 2, MAX_ROW, -MAX_ROW)))
+    return Tables.from_pmfs(pmfs, offsets)
+
+
+def symbols(data: bytes) -> None:
+    """`SymbolDecoder` on any stream under any tables: it and the reference agree, or both refuse."""
+    choices = Choices(data)
+    tables = _some_tables(choices)
+    prepared = SymbolTables(tables)
+    generator = choices.generator()
+    arrays = [
+        generator.integers(0, len(tables.lengths), choices.below(50)).astype(np.uint8)
+        for _ in range(1 + choices.below(3))
+    ]
+    if choices.odds(2):
+        encoder = SymbolEncoder(prepared)
+        reach = choices.pick((2, 100, 1 << 17))
+        for rows in arrays:
+            encoder.encode(prepared.clamp(generator.integers(-reach, reach, len(rows), np.int32), rows), rows)
+        stream = encoder.finish()
+        if choices.left:
+            stream = mutated(stream, choices)
+    else:
+        stream = choices.rest()
+    if len(stream) % 4:
+        try:
+            SymbolDecoder(prepared, stream, "fuzz")
+        except FileFormatError:
+            return
+        raise AssertionError("part of a word was accepted")
+    split = [row.tolist() for row in np.split(tables.frequencies, tables.starts[1:-1])]
+    second = reference.SymbolReader(stream, split, tables.offsets.tolist())
+    first = SymbolDecoder(prepared, stream, "fuzz")
+    for rows in arrays:
+        try:
+            expected = second.read(rows.tolist())
+        except AssertionError:
+            expected = None
+        try:
+            found = first.decode(rows).tolist()
+        except FileFormatError:
+            found = None
+        assert found == expected, (found, expected)
+        if found is None:
+            return
+    try:
+        first.finish()
+        ended = True
+    except FileFormatError:
+        ended = False
+    assert ended == second.coder.at_end
+
+
+def _any_symbols(tables: SymbolTables, rows: NDArray[Any], choices: Choices) -> NDArray[np.int32]:
+    generator = choices.generator()
+    reach = choices.pick((0, 1, 5, 1000, 1 << 17, 1 << 30))
+    low = tables.tables.offsets[rows] - MAX_EXCESS
+    high = tables.tables.offsets[rows] + tables.tables.lengths[rows] - 1 + MAX_EXCESS
+    drawn = generator.integers(-reach, reach, len(rows), endpoint=True)
+    if choices.odds(3):
+        drawn = np.where(generator.integers(0, 2, len(rows)), low, high)
+    if choices.odds(4):
+        drawn[generator.integers(0, 2, len(rows)) == 1] = 0
+    return np.clip(drawn, low, high).astype(np.int32)
+
+
+@torch.inference_mode()
+def latents(data: bytes) -> None:
+    """An encoder that writes any symbols, not those of a picture: the file decodes, to the same symbols."""
+    choices, codec = Choices(data), _codec()
+    width, height, quality = 1 + choices.below(140), 1 + choices.below(140), 256 + choices.below(1793)
+    shape = torch.Size((1, codec.network.config.hyper_channels, -(-height // 64), -(-width // 64)))
+    rows_z = codec_module._channel_rows(shape)
+    z = _any_symbols(codec._tables_z, rows_z, choices)
+    z_encoder, y_encoder = SymbolEncoder(codec._tables_z), SymbolEncoder(codec._tables_y)
+    z_encoder.encode(z, rows_z)
+    y = []
+
+    def code(k: int, mean: torch.Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+        assert bool(torch.isfinite(mean).all())
+        y.append(_any_symbols(codec._tables_y, rows, choices))
+        y_encoder.encode(y[-1], rows)
+        return y[-1]
+
+    check = codec_module._Check()
+    check.add(z)
+    codec._walk(codec.prior, z, shape, quality / 256, code, check)
+    numerics = NUMERICS.index(codec.prior.numerics)
+    header = Header(width, height, choices.below(2), numerics, quality, codec.model.header.short_id, check.value)
+    data = write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
+    found = codec.decode_latents(data)
+    np.testing.assert_array_equal(found.z, z)
+    for found_slice, expected in zip(found.y, y, strict=True):
+        np.testing.assert_array_equal(found_slice, expected)
+    assert codec.decode(data).size == (width, height)
+
+
+# -- model files ----------------------------------------------------------------------------------------------
+
+_ODD: tuple[Any, ...] = (
+    0, 1, -1, 2, 7, 16, 33, 64, 255, 4096, 65536, 10**9, 2**31, 2**63, 10**30, -(10**9), 0.5, 16.0, 1e308, -0.0,
+    float("nan"), float("inf"), True, None, "", "C", "CS" * 40, "paper", "\ud800\x1b[2J", [], [1], [0], [8, 24],
+    [10**9, 10**9],
+    [1] * 32, [1] * 5000, ["C", "S"], ["S", "S"], ["C" * 10**6, "C"], [[]], {}, {"a": [1]}, [0.1, 0.2], [1e-9, 1e9],
+)  # fmt: skip
+_FLOATS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 3e4, -6e4, 1e30, 3e38, 0.5, 2047.0, 1 / 3)
+
+
+@functools.cache
+def _tiny() -> bytes:
+    return (GOLDEN / "tiny.safetensors").read_bytes()
+
+
+def _odd(choices: Choices) -> Any:
+    # A copy: what one input changes must not be there for the next.
+    return copy.deepcopy(choices.pick(_ODD))
+
+
+def _nested(depth: int) -> Any:
+    value: Any = {}
+    for k in range(depth):
+        value = [value] if k % 2 else {"a": value}
+    return value
+
+
+def _mutate_config(parts: ModelParts, choices: Choices) -> None:
+    config = parts.header["config"]
+    if not isinstance(config, dict):
+        return
+    name = choices.pick(sorted(config) or ["preset"])
+    kind = choices.below(6)
+    if kind == 0:
+        config.pop(name, None)
+    elif kind == 1:
+        config[choices.pick(("more", "\x1b[2J\ud800", name.upper()))] = _odd(choices)
+    elif kind == 2 and isinstance(config.get(name), list) and config[name]:
+        config[name][choices.below(len(config[name]))] = _odd(choices)
+    elif kind == 3 and isinstance(config.get(name), int):
+        config[name] += choices.below(5) - 2
+    else:
+        config[name] = _odd(choices)
+
+
+def _mutate_header(parts: ModelParts, choices: Choices) -> None:
+    kind = choices.below(4)
+    if kind == 0:
+        parts.header[choices.pick(("format", "id", "record", "config"))] = _odd(choices)
+    elif kind == 1:
+        parts.header.pop(choices.pick(("format", "id", "record", "config")), None)
+        parts.header.setdefault("config", {})
+    elif kind == 2:
+        parts.header["record"] = {"a": _nested(choices.pick((3, 31, 33, 300, 900)))}
+    else:
+        parts.header["id"] = choices.pick(("ab " * 32, "AB" * 32, "00" * 31, "0" * 63 + "g", "00" * 33))
+
+
+def _mutate_tensor(parts: ModelParts, choices: Choices) -> None:
+    # The entropy model's integers and the tables deserve as much attention as all the weights.
+    names = sorted(parts.tensors)
+    special = [name for name in names if not name.startswith("network.")]
+    name = choices.pick((special or names) if choices.odds(2) else names) if names else "more"
+    kind, shape, data = parts.tensors.get(name, ["F32", [0], b""])
+    what = choices.below(10)
+    array = array_of(kind, data)
+    if what == 0:
+        parts.tensors.pop(name, None)
+    elif what == 1:
+        parts.tensors[choices.pick(("more", "exact.more", "tables.y.lengths", name + "."))] = [kind, shape, data]
+    elif what == 2:
+        parts.tensors[name][0] = choices.pick(KINDS)
+    elif what == 3 and array is not None:  # the same numbers as another type
+        other = choices.pick(("F16", "F32", "F64", "I8", "I32", "I64", "U8", "BOOL"))
+        wanted = array_of(other, b"")
+        assert wanted is not None
+        with np.errstate(all="ignore"):
+            parts.tensors[name] = [other, shape, array.astype(wanted.dtype).tobytes()]
+    elif what == 4:
+        parts.tensors[name][1] = choices.pick(
+            ([], [0], [len(data)], [1, *shape], shape[::-1], [*shape, 0], [2**62, 4, 0], [10**9] * 3, [-1])
+        )
+    elif what == 5:  # of any length, and a shape that fits
+        length = choices.pick((0, 1, 3, 64, 1000))
+        if array is not None:
+            parts.tensors[name] = [kind, [length], np.resize(array, length).tobytes()]
+    elif array is not None and array.size:
+        if array.dtype.kind == "f":
+            value: Any = choices.pick(_FLOATS)
+        elif array.dtype.kind in "iu":
+            bounds = np.iinfo(array.dtype)
+            value = choices.pick((0, 1, -1, 7, bounds.min, bounds.max, bounds.max // 2, 1 << 20, 1 << 24))
+            value = int(min(max(value, int(bounds.min)), int(bounds.max)))
+        else:
+            value = choices.below(2)
+        with np.errstate(all="ignore"):
+            value = array.dtype.type(value)
+        if what == 6:
+            array[:] = value
+        elif what == 7:
+            with np.errstate(all="ignore"):
+                array = (array * choices.pick((-1, 2, 0.5, 1000))).astype(array.dtype)
+        else:
+            array[choices.below(array.size)] = value
+        parts.tensors[name] = [kind, shape, array.tobytes()]
+
+
+def model(data: bytes) -> None:
+    """A model file with nonsense in it and an id that fits. If it loads, it codes a picture, and decodes it alike."""
+    choices = Choices(data)
+    parts = ModelParts(_tiny())
+    for _ in range(1 + choices.below(3)):
+        choices.pick((_mutate_config, _mutate_tensor, _mutate_tensor, _mutate_header))(parts, choices)
+    if not choices.odds(16) and isinstance(parts.header.get("id"), str) and len(parts.header["id"]) == 64:
+        parts.set_id()
+    text = choices.pick(("", "[" * 100_000, '{"format": ' + "9" * 5000 + "}")) if choices.odds(64) else None
+    file = parts.write(text)
+    if choices.odds(16):
+        file = mutated(file[: 1 << 14], choices) + file[1 << 14 :]
+    _use_model(file)
+
+
+def model_bytes(data: bytes) -> None:
+    """Any bytes as a model file."""
+    _use_model(data)
+
+
+def small_models() -> list[bytes]:
+    """Files with the header of a model and few of its tensors, short enough for a fuzzer."""
+    found = []
+    for count in (0, 2):
+        parts = ModelParts(_tiny())
+        parts.tensors = dict(sorted(parts.tensors.items(), key=lambda item: len(item[1][2]))[:count])
+        parts.set_id()
+        found.append(parts.write())
+    return found
+
+
+def _use_model(data: bytes) -> None:
+    handle, name = tempfile.mkstemp(".safetensors", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        header = None
+        with suppress(DCAEError):
+            header = read_header(Path(name))
+            assert len(header.short_id) == 8
+        try:
+            loaded = load_model(Path(name))
+        except DCAEError:
+            return
+        assert header == loaded.header
+        codec = Codec(loaded, max_pixels=MAX_PIXELS)
+        file_ = codec.encode(synthetic_picture(20, 70), codec.network.config.default_quality)
+        assert codec.decode(file_).size == (20, 70)
+    finally:
+        os.unlink(name)
+
+
+# -- pictures -------------------------------------------------------------------------------------------------
+
+
+def picture(data: bytes) -> None:
+    """What `encode` is given: a picture file, or something like it."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, 1 << 18
+    try:
+        with suppress(DCAEError):
+            pixels, mode = to_pixels(open_picture(data))
+            assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
+            assert mode in ("RGB", "L")
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def pictures() -> list[bytes]:
+    """Small picture files of many kinds, to start from."""
+    found = []
+    image = synthetic_picture(24, 17)
+    variants: list[tuple[str, str, dict[str, Any]]] = [
+        ("PNG", "RGB", {}), ("PNG", "P", {}), ("PNG", "1", {}), ("PNG", "LA", {}), ("PNG", "RGBA", {}),
+        ("JPEG", "RGB", {"quality": 60}), ("JPEG", "L", {"progressive": True}), ("JPEG", "CMYK", {}),
+        ("GIF", "P", {}), ("BMP", "RGB", {}), ("BMP", "P", {}), ("TIFF", "RGB", {}), ("WEBP", "RGB", {}),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}), ("TIFF", "L", {"compression": "packbits"}), ("PPM", "RGB", {}),
+        ("TGA", "RGB", {"compression": "tga_rle"}), ("PCX", "RGB", {}), ("ICO", "RGB", {}), ("SGI", "RGB", {}),
+        ("DDS", "RGB", {}), ("MPO", "RGB", {}), ("IM", "RGB", {}), ("MSP", "1", {}), ("XBM", "1", {}),
+        ("QOI", "RGB", {}),
+        ("JPEG2000", "RGB", {}), ("ICNS", "RGB", {}), ("EPS", "RGB", {}), ("AVIF", "RGB", {}),
+    ]  # fmt: skip
+    for kind, mode, options in variants:
+        file = io.BytesIO()
+        with suppress(KeyError, OSError, ValueError):  # not in this build of Pillow
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+            extra = {"exif": exif} if kind in ("PNG", "JPEG", "WEBP", "TIFF") else {}
+            extra |= {"icc_profile": profile} if kind in ("WEBP", "JPEG2000") else {}
+            image.convert(mode).save(file, kind, **options, **extra)
+            found.append(file.getvalue())
+    return found
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    function.__name__: function
+    for function in (reader, container, golden, symbols, latents, model, model_bytes, picture)
+}
