@@ -1,6 +1,6 @@
 """What exact arithmetic costs: bytes and time of `lite` against the same network in float32, side by side in one run.
 
-    python docs/exact_cost.py PICTURES [--checkpoint RUN] [--threads N]
+    python docs/exact_cost.py PICTURES [--checkpoint RUN] [--threads N] [-o docs/exact_cost.json]
 
 Every picture is encoded and decoded at all whole qualities with the entropy model in exact arithmetic and in float32;
 printed are the BD-rate of exact over float32 (means over the pictures, Akima) and the ratio of the times spent in the
@@ -12,6 +12,7 @@ file, which are already rounded to the grids of exact arithmetic.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from dcae.codec.picture import from_pixels
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import find_pictures, load_pixels
+from dcae.files import write_bytes
 from dcae.installed import find_model
 from dcae.modelfile import CodingModel, load_model
 from dcae.network import EntropyModel, pad_to_multiple
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="of the run that the model was exported from")
     parser.add_argument("--model", default="lite")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("-o", "--output", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
@@ -64,6 +67,17 @@ def main() -> None:
         f"time in the entropy model, {options.threads} threads: exact {times['exact'] / len(paths):.4f} s per picture, "
         f"{times['exact'] / times['float32']:.2f} times float32"
     )
+    if options.output:
+        facts = {
+            "model": exact.model.header.short_id.hex(),
+            "pictures": len(paths),
+            "threads": options.threads,
+            "float32_weights": "as trained" if options.checkpoint else "rounded to the grids",
+            "bd_rate_percent": result.percent,
+            "seconds_per_picture": times["exact"] / len(paths),
+            "time_ratio": times["exact"] / times["float32"],
+        }
+        write_bytes(str(options.output), (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def _in_float32(model: str, checkpoint: Path | None) -> CodingModel:

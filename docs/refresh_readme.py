@@ -1,4 +1,4 @@
-"""Write README's results from what `dcae eval rd` and `dcae eval speed` left in this folder.
+"""Write README's results from what `dcae eval rd`, `dcae eval speed` and `exact_cost.py` left in this folder.
 
     python docs/refresh_readme.py
 
@@ -30,7 +30,8 @@ def refreshed(text: str) -> str:
         raise SystemExit(f"{README}: the markers {begin.strip()} and {end} are missing")
     rate = json.loads((DOCS / "rd" / "summary.json").read_text(encoding="utf-8"))
     speed = json.loads((DOCS / "speed" / "speed.json").read_text(encoding="utf-8"))
-    return head + begin + _rate_distortion(rate) + _speed(speed) + end + tail
+    cost = json.loads((DOCS / "exact_cost.json").read_text(encoding="utf-8"))
+    return head + begin + _rate_distortion(rate) + _speed(speed) + _exact(cost) + end + tail
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -126,6 +127,15 @@ Time and memory from one run of `dcae eval speed` on {environment["processor"]},
 A whole process `dcae decode` takes {beyond:.1f} s beyond `python -c "import torch"`. By stage, size and number of
 threads: [docs/speed/speed.md](docs/speed/speed.md).
 
+"""
+
+
+def _exact(cost: dict[str, Any]) -> str:
+    return f"""\
+Exact arithmetic costs {cost["bd_rate_percent"]:+.2f} % BD-rate against the same network in float32, weights \
+{cost["float32_weights"]}, and
+{cost["time_ratio"]:.2f} times its time in the entropy model ({cost["pictures"]} pictures, {cost["threads"]} threads, \
+`docs/exact_cost.py`).
 """
 
 
