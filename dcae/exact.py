@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 
 from dcae.blocks import ConvLayer, Depthwise, DictionaryAttention, GatedUnit, depth_to_space
 from dcae.config import QUALITY_STEPS
-from dcae.errors import OptionError
 from dcae.exact_tensors import (
+    EXACT,
     GATE,
     LIMIT,
     LOGIT,
@@ -52,6 +53,20 @@ def _enter(state: Tensor, fraction: int) -> Tensor:
     return torch.mul(state, 2.0 ** (fraction - STATE)).round_().clamp_(-LIMIT, LIMIT)
 
 
+_CARRIER: ContextVar[torch.dtype] = ContextVar("carrier", default=torch.float32)
+"""In which type matrices are multiplied; the integers are the same in both."""
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    carrier = _CARRIER.get()
+    return F.linear(x.to(carrier), weight.to(carrier), None if bias is None else bias.to(carrier)).float()
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    carrier = _CARRIER.get()
+    return torch.matmul(a.to(carrier), b.to(carrier)).float()
+
+
 class _Map:
     """A linear map of integers; its result, not yet rounded, is exact."""
 
@@ -62,7 +77,7 @@ class _Map:
         self.bias = None if bias is None else bias * power(out).to(bias).reshape(-1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return _linear(x, self.weight, self.bias)
 
 
 class _Parts:
@@ -151,12 +166,12 @@ class _Attention:
     def __call__(self, state: Tensor) -> Tensor:
         b, h, w, _ = state.shape
         query = self.query(_enter(state, self.fraction)).round_().clamp_(-self.limit, self.limit)
-        logits = (query.reshape(b * h * w, self.heads, -1).transpose(0, 1) @ self.keys).round_()
+        logits = _product(query.reshape(b * h * w, self.heads, -1).transpose(0, 1), self.keys).round_()
         below = torch.sub(logits.amax(-1, keepdim=True), logits, out=logits).clamp_(max=LOGITS - 1)
         weights = self.exponentials.index_select(0, below.to(torch.int32).reshape(-1)).reshape(below.shape)
         # A division by itself: torch would make a reciprocal, which need not be rounded correctly, of a quotient.
         weights.mul_(torch.div(self.one, weights.sum(-1, keepdim=True))).round_()
-        x = (weights @ self.values).round_().clamp_(-LIMIT, LIMIT).transpose(0, 1).reshape(b, h, w, -1)
+        x = _product(weights, self.values).round_().clamp_(-LIMIT, LIMIT).transpose(0, 1).reshape(b, h, w, -1)
         return state.add_(self.out(x).round_()).clamp_(-STATE_LIMIT, STATE_LIMIT)
 
 
@@ -286,28 +301,26 @@ class ExactEntropyModel:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Float32 as IEEE has it: no TF32, no bfloat16, no autocast, whatever the caller has set.
-
-        Raises:
-            OptionError: this machine multiplies matrices of float32 in something less.
-        """
-        before = torch.get_float32_matmul_precision()
+        """Whatever the caller has set: without autocast, and in float64 where matrices of float32 are multiplied with
+        TF32 or bfloat16. Nothing global is changed, so that threads do not disturb each other."""
         device = self._gains.device
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with torch.autocast(device.type, enabled=False):
-                _check_arithmetic(device)
+        with torch.autocast(device.type, enabled=False):
+            token = _CARRIER.set(torch.float32 if _is_ieee(device) else torch.float64)
+            try:
                 yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+            finally:
+                _CARRIER.reset(token)
 
 
-def _check_arithmetic(device: torch.device) -> None:
-    """A product whose exact sums need all 24 bits; environment variables can put bfloat16 in the place of float32."""
-    x = torch.full((64, 128), float(LIMIT), device=device)
-    w = torch.full((64, 128), 64.0, device=device) + torch.eye(64, 128, device=device)
-    if not bool((F.linear(x, w) == LIMIT * (64 * 128 + 1)).all()):
-        raise OptionError(
-            f"matrices of float32 are multiplied with reduced precision on {device} (perhaps DNNL_DEFAULT_FPMATH_MODE "
-            "or a build with fast math); unset it, exact decoding needs IEEE float32"
-        )
+def _is_ieee(device: torch.device) -> bool:
+    """Whether products of float32 keep all 24 bits of their operands and sums; settings of torch, environment variables
+    and builds may put TF32 or bfloat16 in their place."""
+    x, w = torch.zeros(64, 128, device=device), torch.ones(64, 128, device=device)
+    x[:, 5] = EXACT - 1
+    sums = torch.full((64, 128), float(LIMIT), device=device), torch.full((64, 128), 64.0, device=device)
+    sums[1].fill_diagonal_(65.0)
+    pairs = ((x, w, EXACT - 1), (w, x, EXACT - 1), (*sums, LIMIT * (64 * 128 + 1)))
+    return all(
+        bool((F.linear(a, b) == value).all()) and bool((torch.matmul(a[None], b.mT[None]) == value).all())
+        for a, b, value in pairs
+    )

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import NUMERICS, read_container, write_container
-from dcae.errors import FileFormatError, ModelFileError, OptionError
+from dcae.errors import FileFormatError, ModelFileError, SymbolMismatchError
 from dcae.exact import ExactEntropyModel
 from dcae.exact_tensors import LIMIT, ExactTensors, check, maps
 from dcae.lite import LiteDCAE
@@ -126,7 +126,7 @@ def test_settings_of_the_caller_do_not_matter(tiny_path: Path) -> None:
         torch.set_float32_matmul_precision("medium")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert codec.decode_latents(data).header.numerics == NUMERICS.index("integer")
-        assert torch.get_float32_matmul_precision() == "medium", "the caller's setting is put back"
+        assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -147,13 +147,33 @@ def test_processes_of_all_kinds_come_to_the_same_parameters(tiny_path: Path, tmp
     assert all(len(line.split()[-1]) == 64 for line in variants)
 
 
-def test_reduced_precision_is_noticed(tiny_model: CodingModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    linear = torch.nn.functional.linear
-    monkeypatch.setattr(
-        "dcae.exact.F.linear", lambda x, w, b=None: linear(x.bfloat16(), w.bfloat16()).float() + (0 if b is None else b)
-    )
-    with pytest.raises(OptionError, match="reduced precision"), tiny_model.prior.arithmetic():
-        pass
+def _reduced(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """As tensor cores take float32: 8 significant bits with bfloat16, 11 with TF32."""
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp((mantissa * 2**bits).round() / 2**bits, exponent)
+
+
+@pytest.mark.parametrize(("where", "bits"), [("linear", 8), ("matmul", 8), ("matmul", 11)])
+def test_reduced_precision_of_the_machine_is_noticed_and_avoided(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, bits: int
+) -> None:
+    codec = Codec(tiny_path)
+    data = codec.encode(synthetic_picture(100, 70), 6)
+    linear, matmul = torch.nn.functional.linear, torch.matmul
+
+    def reduced(a: torch.Tensor, b: torch.Tensor, *bias: Any) -> torch.Tensor:
+        if a.dtype == torch.float32:
+            a, b = _reduced(a, bits), _reduced(b, bits)
+        return linear(a, b, *bias) if where == "linear" else matmul(a, b)
+
+    monkeypatch.setattr("dcae.exact.F.linear" if where == "linear" else "dcae.exact.torch.matmul", reduced)
+    expected = codec.decode_latents(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dcae.exact._is_ieee", lambda device: True)
+        with pytest.raises(SymbolMismatchError):
+            codec.decode_latents(data)  # what would happen: the test's own arithmetic does change symbols
+    monkeypatch.undo()
+    assert torch.equal(codec.decode_latents(data).y_hat, expected.y_hat)
 
 
 def test_bounds_are_computed_from_the_weights(tiny_path: Path) -> None:
