@@ -54,6 +54,8 @@ class Codec:
         self, model: str | Path | CodingModel = "lite", device: str = "cpu", max_pixels: int = MAX_PIXELS
     ) -> None:
         check_device(device)
+        if device.startswith("mps"):
+            raise OptionError("device mps has no float64, which the entropy model needs; use the cpu")
         self.device = device
         self.max_pixels = max_pixels
         self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
@@ -141,11 +143,11 @@ class Codec:
         container = read_container(data)
         header = container.header
         self._check_header(header)
-        prior = self._prior(NUMERICS[header.numerics])
         stride = self.network.config.stride
         rows, columns = -(-header.height // stride), -(-header.width // stride)
         shape = torch.Size((1, self.network.config.hyper_channels, rows, columns))
         self._check_lengths(container, rows * columns)
+        prior = self._prior(NUMERICS[header.numerics])
 
         check = _Check()
         z_decoder = SymbolDecoder(self._tables_z, container.z, "z")

@@ -46,7 +46,7 @@ def compare(a: Path, b: Path, metrics: str) -> None:
 )  # fmt: skip
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")
 @click.option("--metrics", default="psnr,ms-ssim", show_default=True, help="Those to measure.")
-@click.option("--anchor", default="avif-psnr", show_default=True, help="Codec that BD-rates are over.")
+@click.option("--anchor", help="Codec that BD-rates are over.  [default: avif-psnr, if it is measured]")
 @click.option(
     "--published", "published_curves", multiple=True, metavar="kodak|FILE",
     help="Draw published curves beside: those on Kodak that the package brings, or CompressAI's JSON. Repeatable.",
@@ -58,7 +58,7 @@ def rd(
     codecs: str,
     qualities: str,
     metrics: str,
-    anchor: str,
+    anchor: str | None,
     published_curves: tuple[str, ...],
     jobs: int,
 ) -> None:
@@ -102,6 +102,10 @@ def rd(
             contestants.append(named)
     if not contestants:
         raise OptionError("no codec left to measure")
+    labels = [c.label for c in contestants]
+    over = anchor if anchor in labels else _label(anchor or "avif-psnr")
+    if anchor and over not in labels:
+        raise OptionError(f"--anchor {anchor} is not among the codecs to measure: {', '.join(labels)}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,7 +115,6 @@ def rd(
     others = [curve for name in published_curves for curve in published(name, (p.name for p in found))]
     measure(found, contestants, table, jobs, _progress(say), chosen, skip)
 
-    labels = [c.label for c in contestants]
     names = {p.name for p in found}
     rows = [row for row in table.rows if row.codec in labels and row.picture in names]
     if not rows:
@@ -119,15 +122,25 @@ def rd(
     rows.sort(key=lambda row: (labels.index(row.codec), row.picture, row.quality))
     if left_out := {row.picture for row in rows} - common_pictures(rows):
         say(f"averages are without {len(left_out)} pictures that a codec has no row of: {', '.join(sorted(left_out))}")
-    report = make_report(rows, contestants, anchor, [metric.name for metric in chosen], others)
+    report = make_report(rows, contestants, over, [metric.name for metric in chosen], others)
     write_report(report, output, found, say)
     if report.comparisons:
-        click.echo(to_text(report.comparisons, anchor))
+        click.echo(to_text(report.comparisons, over))
     else:
-        say(f"no BD-rates: the anchor {anchor} was not measured")
+        say(f"no BD-rates: the anchor {over} was not measured")
     say(f"the report is {output / 'index.html'}")
     if skipped:
         say(f"{len(skipped)} skipped, as said above")
+
+
+def _label(spec: str) -> str:
+    """As rows name the codec; of one that is not there as it is written."""
+    from dcae.eval.rd import contestant
+
+    try:
+        return contestant(spec).label
+    except DCAEError:
+        return spec
 
 
 def _progress(say: Callable[[str], None]) -> Callable[[int, int, str], None]:

@@ -46,7 +46,8 @@ def make_exact(network: LiteDCAE, tables_z: Tables, medians: Tensor) -> ExactTen
     fractions = {site: _fraction(largest) for site, largest in _ranges(network, tables_z, medians).items()}
     shifts = []
     for name, module in maps(network).items():
-        shifts.append(_round_map(module, fractions[name], streams(name)))
+        most = 24 - fractions[name] if name.endswith(".head") else _MOST_SHIFT
+        shifts.append(_round_map(module, fractions[name], streams(name), most))
     keys, key_shifts = zip(*(_keys(network, k) for k in range(len(network.config.slices))), strict=True)
     largest = float(network.dictionary.abs().max())
     most = min(EXACT / (WEIGHT_ONE + len(network.dictionary) / 2), _HALF)
@@ -117,11 +118,11 @@ def _walk(network: LiteDCAE, tables_z: Tables, medians: Tensor, anchor: int) -> 
             context = network.extend_context(k, context, prior.support, y_hat, q)
 
 
-def _round_map(module: nn.Linear | Depthwise, fraction: int, to_stream: bool) -> Tensor:
+def _round_map(module: nn.Linear | Depthwise, fraction: int, to_stream: bool, most: int) -> Tensor:
     """Put weights and bias on the finest grids on which sums stay exact; (rows,) shifts."""
     weight = module.weight.double().flatten(1)
     bias = torch.zeros(len(weight)).to(weight) if module.bias is None else module.bias.double()
-    shifts = torch.full((len(weight),), _MOST_SHIFT, device=weight.device)
+    shifts = torch.full((len(weight),), min(_MOST_SHIFT, most), device=weight.device)
     while True:
         scale = torch.ldexp(torch.ones_like(bias), shifts)
         rounded = (weight * scale[:, None]).round()
@@ -165,5 +166,6 @@ def _gain_tables(network: LiteDCAE) -> tuple[Tensor, Tensor]:
         modulation.shift.double(),
     ]
     shifts = [min(TABLE_BITS - 1 - math.frexp(max(float(t.abs().max()), 2.0**-8))[1], 24) for t in tables]
+    shifts[4] = shifts[5] = min(shifts[4:])  # they are added up
     rows = [(t * 2.0**s).round() for t, s in zip(tables, shifts, strict=True)]
     return torch.cat(rows, 1).to(torch.int32).cpu(), torch.tensor(shifts, dtype=torch.int8)

@@ -127,6 +127,12 @@ def check(network: LiteDCAE, exact: ExactTensors) -> None:
             raise ModelFileError(f"the weights of {name} are too large for exact sums")
         if streams(name) and int(shifts.min()) + fractions[name] < STATE + 1:
             raise ModelFileError(f"the weights of {name} are too coarse")
+        # So that the predicted scale and its offset add up below 2**53.
+        apart = (shifts.int() + fractions[name] - int(exact.gain_shifts[3])).abs()
+        if name.endswith(".head") and int(apart.max()) > 16:
+            raise ModelFileError(f"the weights of {name} do not fit the scale offsets")
+    if int(exact.gain_shifts[4]) != int(exact.gain_shifts[5]):
+        raise ModelFileError("scale and shift of the modulation are not on one grid")
     keys = exact.keys.double().abs().reshape(slices, entries, heads, width // heads).sum(-1)
     if float(keys.max()) * DictionaryAttention.CLAMP * 2**QUERY > EXACT:
         raise ModelFileError("the dictionary's keys are too large for exact sums")

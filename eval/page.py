@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dcae.eval.crops import Strip
 from dcae.eval.metrics import METRICS
 from dcae.eval.summary import Comparison
+from dcae.eval.table import common_pictures
 
 if TYPE_CHECKING:
     from dcae.eval.rd_report import Report
@@ -77,13 +78,16 @@ def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) ->
 
 
 def _head(report: Report, title: str) -> str:
-    names = report.pictures
-    which = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    names = sorted(common_pictures(report.rows))
+    left_out = sorted(set(report.pictures) - set(names))
+    without = f" Left out, since a codec has no row of them: {escape(', '.join(left_out))}." if left_out else ""
+    which = "none" if not names else names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     return (
         f"<h1>{escape(title)}</h1><p>Bytes are those of whole files, written and read back by each codec's real "
         f"implementation; distortion is measured on the decoded 8-bit RGB pixels. Averages are means over the pictures "
-        f"({escape(which)}) at each quality. BD-rate: Akima interpolation of the logarithm of the rate over the whole "
-        "range that both averaged curves cover (package <code>bjontegaard</code>); negative is fewer bytes.</p>"
+        f"({escape(which)}) at each quality.{without} BD-rate: Akima interpolation of the logarithm of the rate over "
+        "the whole range that both averaged curves cover (package <code>bjontegaard</code>); negative is fewer bytes. A "
+        "picture by itself has no BD-rate where one of its two curves does not rise.</p>"
     )
 
 
@@ -118,7 +122,7 @@ def _percent(c: Comparison | None) -> str:
 def _spread(c: Comparison | None) -> str:
     if c is None or c.spread is None:
         return "<td>–</td>"
-    return f'<td data-v="{c.spread[0]:.4f}">{c.spread[0]:+.1f} ± {c.spread[1]:.1f} %</td>'
+    return f'<td data-v="{c.spread[0]:.4f}">{c.spread[0]:+.1f} ± {c.spread[1]:.1f} % ({len(c.per_picture or ())})</td>'
 
 
 def _range(c: Comparison | None) -> str:
@@ -166,7 +170,7 @@ def _anchored(report: Report) -> str:
     header = ["codec"]
     for metric in report.metrics:
         name = METRICS[metric].label
-        header += [f"BD-rate, {name}", "mean ± deviation over pictures", "measured over"]
+        header += [f"BD-rate, {name}", "mean ± deviation over pictures (their number)", "measured over"]
     rows = []
     for codec in dict.fromkeys(c.codec for c in report.comparisons):
         label = report.labels.get(codec, f"{codec} — published, not measured here")
@@ -270,4 +274,5 @@ def _rows(report: Report) -> str:
 def _made_with(report: Report) -> str:
     text = ", ".join(f"{escape(k)} {escape(v)}" for k, v in report.environment.items())
     settings = "".join(f"<li>{escape(c.title)}: {escape(c.settings)}</li>" for c in report.contestants if c.settings)
-    return f'<h2>Made with</h2><ul>{settings}</ul><p class="note">{text}. Written by <code>dcae eval rd</code>.</p>'
+    by = "Written by <code>dcae eval rd</code>; rows may be from earlier runs."
+    return f'<h2>Made with</h2><ul>{settings}</ul><p class="note">{text}. {by}</p>'

@@ -46,7 +46,11 @@ def find_pictures(folder: Path, limit: int | None, progress: Callable[[str], Non
         if limit is not None and len(found) >= limit:
             break
         try:
+            path.name.encode()
             load_pixels(path)
+        except UnicodeEncodeError:
+            progress(f"{path.name!a}: skipped, rename it: its name is no valid text")
+            continue
         except PictureError as error:
             progress(f"{path.name}: skipped, {error}")
             continue

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcae.errors import OptionError
+from dcae.eval.metrics import METRICS
 
+_ALIASES = {"psnr-rgb": "psnr", "ms-ssim-rgb": "ms-ssim"}
+"""What CompressAI's own tools call metrics."""
 _FOLDER = Path(__file__).parent / "published"
 
 
@@ -70,10 +73,12 @@ def _curve(entry: dict[str, object]) -> PublishedCurve:
     }
     order = sorted(range(len(columns["bpp"])), key=columns["bpp"].__getitem__)
     values = {
-        name: tuple(column[k] for k in order)
+        _ALIASES.get(name, name): tuple(column[k] for k in order)
         for name, column in columns.items()
         if name != "bpp" and len(column) == len(order)
     }
+    if not values.keys() & METRICS.keys():
+        raise ValueError(f"no metric of {', '.join(METRICS)}")
     return PublishedCurve(
         str(entry["name"]), str(entry.get("description", "")), tuple(columns["bpp"][k] for k in order), values
     )

@@ -20,7 +20,7 @@ from dcae.eval.summary import Comparison, Curve, bpp_at
 _OURS = ("#0b57d0", "#7b3fc4", "#0a8f8f", "#b01060")
 _RIVALS = ("#d9480f", "#f59f00", "#2b8a3e", "#862e9c", "#5c940d", "#495057", "#a61e4d", "#087f5b", "#845ef7", "#c2255c")
 _PUBLISHED = "#868e96"
-_MOST_BPP, _LEAST_BPP = 2.0, 0.05
+_MOST_BPP = 2.0
 _PERCENT = (-50.0, 100.0)
 """What is visible of bytes relative to the anchor."""
 
@@ -69,7 +69,7 @@ def rate_distortion(lines: Sequence[Line], anchor: str | None, metric: str) -> F
     ours = [p for line in lines if line.ours for p in line.curve] or [p for line in lines for p in line.curve]
     for line, style in zip(lines, _styles(lines), strict=True):
         name = None if line.published else line.label
-        left.plot([p[0] for p in line.curve], [p[1] for p in line.curve], label=name, **style)
+        left.plot([p[0] for p in line.curve], [p[1] for p in line.curve], label=name and _plain(name), **style)
     if any(line.published for line in lines):
         left.plot([], [], color=_PUBLISHED, linestyle=(0, (4, 3)), linewidth=0.8, label="published by others")
     if ours:
@@ -86,11 +86,14 @@ def _relative(
     low, high = span
     values = np.linspace(low, high, 120)
     names: list[tuple[float, float, str]] = []
+    hidden = ""
     for line, style in zip(lines, _styles(lines), strict=True):
         if line.label != anchor and line.curve:
             needed = [(v, bpp_at(line.curve, v), bpp_at(over, v)) for v in values]
             percent = [(v, 100 * (a / b - 1)) for v, a, b in needed if a is not None and b is not None]
             style = {k: v for k, v in style.items() if not k.startswith("marker")}
+            if any(p[1] > _PERCENT[1] for p in percent):
+                hidden = f" (more than {_PERCENT[1]:+.0f} % not shown)"
             axes.plot([p[0] for p in percent], [p[1] for p in percent], **style)
             if line.published and percent:
                 names.append((percent[-1][1], percent[-1][0], line.label))
@@ -99,8 +102,8 @@ def _relative(
     axes.set_xlim(low, high + 0.28 * (high - low) * bool(names))
     _name_ends(axes, names)
     axes.set_xlabel(label)
-    axes.set_ylabel(f"bytes relative to {anchor} (%)")
-    axes.set_title("Bytes at equal quality: below the line is better", fontsize=10, loc="left")
+    axes.set_ylabel(f"bytes relative to {_plain(anchor)} (%)")
+    axes.set_title(f"Bytes at equal quality: below the line is better{hidden}", fontsize=10, loc="left")
     axes.grid(color="#e9ecef")
 
 
@@ -114,17 +117,17 @@ def _name_ends(axes: Axes, ends: Iterable[tuple[float, float, str]]) -> None:
         place = max(y, place + gap)
         short = label.split(",")[0].split(" (")[0]
         axes.annotate(
-            short, (x, y), (axes.get_xlim()[1], place), ha="right", va="center", fontsize=7, color=_PUBLISHED,
+            _plain(short), (x, y), (axes.get_xlim()[1], place), ha="right", va="center", fontsize=7, color=_PUBLISHED,
             arrowprops={"arrowstyle": "-", "color": "#ced4da", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
 
 
 def _curve_axes(axes: Axes, label: str, ours: Curve, lines: Sequence[Line]) -> None:
     axes.set_xscale("log")
-    low = max(_LEAST_BPP, min(p[0] for p in ours) * 0.7)
-    high = min(max(_MOST_BPP, low * 2), max(p[0] for p in ours) * 1.25)
+    low = min(p[0] for p in ours) * 0.7
+    high = max(min(_MOST_BPP, max(p[0] for p in ours) * 1.25), low * 2)
     axes.set_xlim(low, high)
-    inside = [p[1] for line in lines for p in line.curve if low <= p[0] <= high]
+    inside = [p[1] for line in lines for p in line.curve if low <= p[0] <= high] or [p[1] for p in ours]
     least = min(p[1] for p in ours) - 0.15 * (max(p[1] for p in ours) - min(p[1] for p in ours))
     axes.set_ylim(max(min(inside), least), max(inside) + 0.02 * (max(inside) - min(inside)))
     ticks = [t for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2) if low <= t <= high]
@@ -147,24 +150,33 @@ def per_picture(comparisons: Mapping[str, Comparison], ours: Container[str], anc
     shown = {label: c for label, c in comparisons.items() if c.per_picture}
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     axes = figure.subplots()
-    first = next(iter(shown.values())).per_picture if shown else {}
-    names = sorted(first or {}, key=(first or {}).__getitem__)
+    first = (next(iter(shown.values())).per_picture if shown else None) or {}
+    names = sorted({n for c in shown.values() for n in c.per_picture or ()}, key=lambda n: (first.get(n, math.inf), n))
     colours = _colours(list(shown), ours)
     for label, c in shown.items():
         points = [(k, v) for k, name in enumerate(names) if (v := (c.per_picture or {}).get(name)) is not None]
-        x, y = [p[0] for p in points], [p[1] for p in points]
         size, front = (7, 3) if label in ours else (4, 2)
-        axes.plot(x, y, "o", markersize=size, color=colours[label], label=label, zorder=front)
+        style = {"markersize": size, "color": colours[label], "zorder": front, "linestyle": ""}
+        inside = [p for p in points if p[1] <= _PERCENT[1]]
+        above = [p[0] for p in points if p[1] > _PERCENT[1]]
+        axes.plot([p[0] for p in inside], [p[1] for p in inside], marker="o", label=_plain(label), **style)
+        axes.plot(above, [_PERCENT[1]] * len(above), marker="^", clip_on=False, **style)
     axes.axhline(0, color="#212529", linewidth=1)
-    axes.set_xticks(range(len(names)), [n.rsplit(".", 1)[0] for n in names], rotation=60, fontsize=7, ha="right")
-    axes.set_ylabel(f"BD-rate over {anchor} (%)")
-    axes.set_title(
-        f"Each picture by itself, {METRICS[metric].label}: below the line is better", fontsize=10, loc="left"
+    axes.set_xticks(
+        range(len(names)), [_plain(n.rsplit(".", 1)[0]) for n in names], rotation=60, fontsize=7, ha="right"
     )
+    axes.set_ylabel(f"BD-rate over {_plain(anchor)} (%)")
+    title = f"Each picture by itself, {METRICS[metric].label}: below the line is better (triangles: beyond the top)"
+    axes.set_title(title, fontsize=10, loc="left")
     axes.grid(color="#e9ecef")
     axes.set_ylim(max(axes.get_ylim()[0], -100), min(axes.get_ylim()[1], _PERCENT[1]))
     figure.legend(loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     return figure
+
+
+def _plain(text: str) -> str:
+    """Names are not mathematics."""
+    return text.replace("$", r"\$")
 
 
 def to_svg(figure: Figure) -> bytes:

@@ -172,11 +172,11 @@ def _strips(report: Report, pictures: Sequence[Path], progress: Callable[[str], 
         return []
     paths = {path.name: path for path in pictures}
     ranked = sorted((n for n in own.per_picture if n in paths), key=own.per_picture.__getitem__)
-    places = {ranked[-1]: "worst", ranked[len(ranked) // 2]: "middle", ranked[0]: "best"} if ranked else {}
+    places = {ranked[len(ranked) // 2]: "middle", ranked[-1]: "worst", ranked[0]: "best"} if ranked else {}
     order = [report.ours, report.anchor, *(c.label for c in report.contestants)]
     codecs = {c.label: c for c in sorted(report.contestants, key=lambda c: order.index(c.label))}
     strips = []
-    for name, place in reversed(places.items()):
+    for name, place in sorted(places.items(), key=lambda p: ("best", "middle", "worst").index(p[1])):
         rows = [row for row in report.rows if row.picture == name]
         mine = [(row.bpp, row.quality) for row in rows if row.codec == report.ours]
         qualities = {min((abs(math.log(bpp / target)), quality) for bpp, quality in mine)[1] for target in _CROP_BPP}

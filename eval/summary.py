@@ -143,7 +143,7 @@ def to_text(comparisons: Sequence[Comparison], anchor: str) -> str:
             continue
         line = f"{c.metric:8} {name:42} {c.percent:+7.2f} %  over {c.low:.2f} to {c.high:.2f} dB"
         if c.spread:
-            line += f"; pictures by themselves {c.spread[0]:+.2f} ± {c.spread[1]:.2f} %"
+            line += f"; {len(c.per_picture or ())} pictures by themselves {c.spread[0]:+.2f} ± {c.spread[1]:.2f} %"
         lines.append(line)
     return "\n".join(lines)
 

@@ -161,6 +161,12 @@ def common_pictures(rows: Iterable[Row]) -> set[str]:
     return set.intersection(*by_codec.values()) if by_codec else set()
 
 
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are there: a metric has no value for pictures that are too small for it, with no codec."""
+    there = [v for v in values if not math.isnan(v)]
+    return math.fsum(there) / len(there) if there else math.nan
+
+
 def mean_curves(rows: Iterable[Row]) -> dict[str, list[dict[str, float]]]:
     """Per codec the mean over pictures at each quality, in the order of rising rate.
 
@@ -179,7 +185,7 @@ def mean_curves(rows: Iterable[Row]) -> dict[str, list[dict[str, float]]]:
         points = []
         for quality, found in qualities.items():
             if len(found) == len(pictures):
-                means = {name: math.fsum(getattr(r, name) for r in found) / len(found) for name in fields}
+                means = {name: _mean([getattr(r, name) for r in found]) for name in fields}
                 points.append({"quality": quality} | means)
         curves[codec] = sorted(points, key=lambda p: p["bpp"])
     return curves

@@ -89,6 +89,7 @@ def test_nothing_to_measure_is_an_error(folder: Path, tmp_path: Path) -> None:
         (("--metrics", "nonsense"), "unknown metric"),
         (("--qualities", "a"), "numbers separated by commas"),
         (("--codecs", "dcae", "--qualities", "9"), "no codec left"),
+        (("--codecs", "jpeg", "--anchor", "webp"), "--anchor webp is not among"),
     ):
         result = _rd(folder, tmp_path / "out", *options)
         assert result.exit_code == 1

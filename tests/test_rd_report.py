@@ -86,7 +86,15 @@ def test_published_curves_stand_beside_their_own_pictures_only(tmp_path: Path) -
     path.write_text('{"name": "own", "results": {"bpp": [0.4, 0.1], "psnr": [34, null], "note": "x"}}')
     (own,) = published(str(path), ["a.png"])
     assert own.bpp == (0.1, 0.4) and math.isnan(own.values["psnr"][0]) and own.values["psnr"][1] == 34
-    for content in ('{"name": "x"}', "[1]", '{"name": "x", "results": {"bpp": ["a"]}}', "{"):
+    path.write_text('{"name": "new", "results": {"bpp": [0.1], "psnr-rgb": [30], "ms-ssim-rgb": [0.9]}}')
+    assert published(str(path), [])[0].values == {"psnr": (30,), "ms-ssim": (0.9,)}
+    for content in (
+        '{"name": "x", "results": {"bpp": [1], "vif": [1]}}',
+        '{"name": "x"}',
+        "[1]",
+        '{"name": "x", "results": {"bpp": ["a"]}}',
+        "{",
+    ):
         path.write_text(content)
         with pytest.raises(OptionError, match=re.escape(str(path))):
             published(str(path), [])
@@ -177,6 +185,32 @@ def test_the_written_report(tmp_path: Path) -> None:
     text = first["index.html"].decode()
     assert "-20.0 %" in text and "1 of 2" in text
     assert Image.open(tmp_path / "0" / "rd-psnr.png").size > (800, 300)
+
+
+def test_odd_pictures_and_names_do_not_break_the_report(tmp_path: Path) -> None:
+    """A nearly empty picture, one too small for MS-SSIM, a name that mathematics would choke on."""
+    rows = []
+    for picture, scale, small in (("$\\frac$.png", 0.001, False), ("<b>.png", 0.002, True)):
+        for codec, factor in (("jpeg", 1.0), ("dcae m 0123456789abcdef", 0.5)):
+            found = [replace(r, bpp=r.bpp * scale) for r in _rows(picture, codec, factor)]
+            rows += [replace(r, ms_ssim=math.nan) if small else r for r in found]
+    contestants = [Contestant("dcae m 0123456789abcdef", "dcae", (1.0,)), Contestant("jpeg", "jpeg", (10.0,))]
+    report = make_report(rows, contestants, "jpeg", ["psnr", "ms-ssim"])
+    assert [c.percent for c in report.versus] == [pytest.approx(-50)] * 2, "MS-SSIM of the pictures that have it"
+    write_report(report, tmp_path, [], lambda line: None)
+    text = (tmp_path / "index.html").read_text()
+    assert "&lt;b&gt;.png" in text and "<b>.png" not in text
+
+
+def test_a_report_without_a_model_of_ours(tmp_path: Path) -> None:
+    rows = []
+    for picture, factor in (("a.png", 0.5), ("b.png", 1.1)):
+        rows += _rows(picture, "jpeg", 1.0) + _rows(picture, "webp", factor)
+    contestants = [Contestant("webp", "webp", (10.0,)), Contestant("jpeg", "jpeg", (10.0,))]
+    report = make_report(rows, contestants, "jpeg", ["psnr"])
+    assert report.ours is None and report.versus == []
+    write_report(report, tmp_path, [], lambda line: None)
+    assert "-20.0 %" in (tmp_path / "index.html").read_text()
 
 
 def _refresh_readme():  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
+from dcae.errors import ModelFileError
 from dcae.export import coding_model
 from dcae.network import DCAE
 from dcae.train.config import TrainConfig
@@ -71,7 +72,11 @@ def _files(
     network: DCAE, crops: list[np.ndarray], estimates: dict[float, list[float]], qualities: list[float]
 ) -> list[list[float]]:
     """Encode the crops for real; warn where the estimate is off, since then the model learns a wrong rate."""
-    codec = Codec(coding_model(network), str(next(network.parameters()).device))
+    try:
+        codec = Codec(coding_model(network), str(next(network.parameters()).device))
+    except ModelFileError as error:  # the run goes on: later weights may do
+        log.warning("no files in this validation: %s", error)
+        return []
     pixels = sum(crop.shape[0] * crop.shape[1] for crop in crops)
     rows = []
     for quality in qualities:
