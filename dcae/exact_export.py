@@ -50,8 +50,8 @@ def make_exact(network: LiteDCAE, tables_z: Tables, medians: Tensor) -> ExactTen
         shifts.append(_round_map(module, fractions[name], streams(name), most))
     keys, key_shifts = zip(*(_keys(network, k) for k in range(len(network.config.slices))), strict=True)
     largest = float(network.dictionary.abs().max())
-    most = min(EXACT / (WEIGHT_ONE + len(network.dictionary) / 2), _HALF)
-    value_shift = min(math.floor(math.log2(most / max(largest, 2.0**-20))), _MOST_SHIFT)
+    value_limit = min(EXACT / (WEIGHT_ONE + len(network.dictionary) / 2), _HALF)
+    value_shift = min(math.floor(math.log2(value_limit / max(largest, 2.0**-20))), _MOST_SHIFT)
     network.dictionary.copy_((network.dictionary * 2.0**value_shift).round() / 2.0**value_shift)
     gains, gain_shifts = _gain_tables(network)
     return ExactTensors(

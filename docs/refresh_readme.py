@@ -8,8 +8,11 @@ Nothing in those sections is written by hand; a test compares them.
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
+
+from dcae.eval.rivals import RIVALS
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
@@ -44,7 +47,7 @@ def _percent(value: float | None) -> str:
 
 
 def _short(label: str) -> str:
-    return label.split(",")[0]
+    return label.split(",")[0].split(" (")[0]
 
 
 def _rate_distortion(summary: dict[str, Any]) -> str:
@@ -63,34 +66,65 @@ def _rate_distortion(summary: dict[str, Any]) -> str:
     header = ["over"]
     for metric in metrics:
         header += [_NAMES.get(metric, metric), "better on"]
-    anchored = [c for c in summary["bd_rate_over_anchor"] if c["metric"] == "psnr" and c["percent"] is not None]
-    ranking = sorted([*((c["percent"], c["codec"]) for c in anchored), (0.0, anchor)])
-    listed = ", ".join(
-        f"{_short(labels.get(codec, codec))}{'' if codec in labels else ' (published)'} {_percent(percent)}"
-        for percent, codec in ranking
-    )
+    anchored = {(c["codec"], c["metric"]): c["percent"] for c in summary["bd_rate_over_anchor"]}
+    anchored |= {(anchor, metric): 0.0 for metric in metrics}
+    ranking = sorted({codec for codec, _ in anchored}, key=lambda codec: anchored.get((codec, "psnr")) or 0.0)
+    ranked = [
+        [
+            labels.get(codec, f"{_short(codec)}, published"),
+            *(_percent(anchored.get((codec, metric))) for metric in metrics),
+        ]
+        for codec in ranking
+    ]
+    ranked = [[f"**{cell}**" for cell in row] if row[0] == own else row for row in ranked]
+    verdict = []
+    for metric in metrics:
+        found = [(c["percent"], labels[c["codec"]]) for c in over.values() if c["metric"] == metric]
+        wins = [f"{label} ({_percent(p)})" for p, label in sorted(found) if round(p) < 0]
+        losses = [f"{label} ({_percent(p)})" for p, label in sorted(found) if round(p) > 0]
+        level = [label for p, label in found if round(p) == 0]
+        text = f"By {_NAMES.get(metric, metric)}: fewer bytes than {_list(wins)}"
+        text += f"; level with {_list(level)}" if level else ""
+        verdict.append(text + (f"; more than {_list(losses)}." if losses else "."))
     first, last = summary["pictures"][0], summary["pictures"][-1]
     environment = summary["environment"]
     equal = []
     for point in summary["bytes_saved_at_equal_psnr"]:
         saved = [point["saved"].get(name) for name in _RIVALS_AT_EQUAL_PSNR]
         equal.append([f"{point['quality']:g}", f"{point['bpp']:.3f}", f"{point['psnr']:.2f}", *map(_percent, saved)])
+    text = (
+        f"{own} on {len(summary['pictures'])} pictures ({first} to {last}), real files, {environment['date']}. BD-rate "
+        "of ours over the others: bytes more (+) or fewer (-) at equal quality on the averaged curves, and the number of "
+        "pictures on which ours needs fewer by itself:"
+    )
     return f"""\
 ![Rate and distortion of DCAE and of other codecs](docs/rd/rd-psnr.svg)
 
-{own} on {len(summary["pictures"])} pictures ({first} to {last}), whole files, {environment["date"]}. BD-rate of \
-{own} over the others: bytes more or fewer (-) at equal quality on the averaged curves, and the number of pictures on
-which it needs fewer by itself:
+{_wrapped(" ".join(verdict))}
+
+{_wrapped(text)}
 
 {_table(header, rows)}
 
-All by PSNR over {labels[anchor]}, published curves as their authors printed them: {listed}.
+{_wrapped("Settings: " + "; ".join(f"{RIVALS[n].label}: {RIVALS[n].settings}" for n in labels if n in RIVALS) + ".")}
+
+All over {labels[anchor]}; published points as their authors printed them:
+
+{_table(["codec", *(_NAMES.get(m, m) for m in metrics)], ranked)}
 
 Bytes saved at equal PSNR, by quality:
 
 {_table(["quality", "bpp", "PSNR (dB)", *(labels[n] for n in _RIVALS_AT_EQUAL_PSNR)], equal)}
 
 """
+
+
+def _list(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "none"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _speed(results: dict[str, Any]) -> str:
@@ -105,7 +139,7 @@ def _speed(results: dict[str, Any]) -> str:
         ours = times["dcae"]
         lines.append(
             f"{verb} {ours:.2f} s, 1/{times['paper'] / ours:.0f} of the time of `paper` and "
-            f"{ours / times['avif-psnr']:.0f} times that of AVIF"
+            f"{ours / times['avif-psnr']:.2g} times that of AVIF"
         )
     large = []
     for size in sizes:
@@ -119,24 +153,22 @@ def _speed(results: dict[str, Any]) -> str:
     process = results["process"]
     beyond = process["decode"] - process["import_torch"]
     environment = results["environment"]
-    return f"""\
-![Time, memory and stages by picture size](docs/speed/speed.svg)
-
-Time and memory from one run of `dcae eval speed` on {environment["processor"]}, {threads} threads: {lines[0]};
-{lines[1]} ({small / 1e6:.2g} megapixels). Encoding and decoding, and the larger peak of memory: {"; ".join(large)}.
-A whole process `dcae decode` takes {beyond:.1f} s beyond `python -c "import torch"`. By stage, size and number of
-threads: [docs/speed/speed.md](docs/speed/speed.md).
-
-"""
+    text = (
+        f"One run of `dcae eval speed` on {environment['processor']}, {threads} threads, {small / 1e6:.2g} megapixels: "
+        f"{lines[0]}; {lines[1]}. Encoding and decoding, and the larger peak of memory: {'; '.join(large)}. A whole "
+        f'process `dcae decode` takes {beyond:.1f} s beyond `python -c "import torch"`. By stage, size and number of '
+        "threads: [docs/speed/speed.md](docs/speed/speed.md)."
+    )
+    return f"![Time, memory and stages by picture size](docs/speed/speed.svg)\n\n{_wrapped(text)}\n\n"
 
 
 def _exact(cost: dict[str, Any]) -> str:
-    return f"""\
-Exact arithmetic costs {cost["bd_rate_percent"]:+.2f} % BD-rate against the same network in float32, weights \
-{cost["float32_weights"]}, and
-{cost["time_ratio"]:.2f} times its time in the entropy model ({cost["pictures"]} pictures, {cost["threads"]} threads, \
-`docs/exact_cost.py`).
-"""
+    text = (
+        f"Exact arithmetic costs {cost['bd_rate_percent']:+.2f} % BD-rate against the same network in float32 (weights "
+        f"{cost['float32_weights']}) and {cost['time_ratio']:.2f} times its time in the entropy model "
+        f"({cost['pictures']} pictures, {cost['threads']} threads, `docs/exact_cost.py`)."
+    )
+    return _wrapped(text) + "\n"
 
 
 def _size(m: dict[str, Any]) -> int:

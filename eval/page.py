@@ -86,8 +86,8 @@ def _head(report: Report, title: str) -> str:
         f"<h1>{escape(title)}</h1><p>Bytes are those of whole files, written and read back by each codec's real "
         f"implementation; distortion is measured on the decoded 8-bit RGB pixels. Averages are means over the pictures "
         f"({escape(which)}) at each quality.{without} BD-rate: Akima interpolation of the logarithm of the rate over "
-        "the whole range that both averaged curves cover (package <code>bjontegaard</code>); negative is fewer bytes. A "
-        "picture by itself has no BD-rate where one of its two curves does not rise.</p>"
+        "the whole range that both averaged curves cover (package <code>bjontegaard</code>); negative is fewer bytes. "
+        "A picture by itself has no BD-rate where one of its two curves does not rise.</p>"
     )
 
 

@@ -140,11 +140,14 @@ def _curve_axes(axes: Axes, label: str, ours: Curve, lines: Sequence[Line]) -> N
     axes.grid(color="#e9ecef")
 
 
-def per_picture(comparisons: Mapping[str, Comparison], ours: Container[str], anchor: str, metric: str) -> Figure:
+def per_picture(
+    comparisons: Mapping[str, Comparison], labels: Sequence[str], ours: Container[str], anchor: str, metric: str
+) -> Figure:
     """BD-rate of every picture by itself, a column of points per codec, sorted by the first codec's.
 
     Args:
         comparisons: by label, of one metric; those without pictures are left out.
+        labels: of all codecs, as in the curves' plot, for the same colours.
         ours: labels of our own models.
     """
     shown = {label: c for label, c in comparisons.items() if c.per_picture}
@@ -152,11 +155,11 @@ def per_picture(comparisons: Mapping[str, Comparison], ours: Container[str], anc
     axes = figure.subplots()
     first = (next(iter(shown.values())).per_picture if shown else None) or {}
     names = sorted({n for c in shown.values() for n in c.per_picture or ()}, key=lambda n: (first.get(n, math.inf), n))
-    colours = _colours(list(shown), ours)
+    colours = _colours(labels, ours)
     for label, c in shown.items():
         points = [(k, v) for k, name in enumerate(names) if (v := (c.per_picture or {}).get(name)) is not None]
         size, front = (7, 3) if label in ours else (4, 2)
-        style = {"markersize": size, "color": colours[label], "zorder": front, "linestyle": ""}
+        style: dict[str, Any] = {"markersize": size, "color": colours[label], "zorder": front, "linestyle": ""}
         inside = [p for p in points if p[1] <= _PERCENT[1]]
         above = [p[0] for p in points if p[1] > _PERCENT[1]]
         axes.plot([p[0] for p in inside], [p[1] for p in inside], marker="o", label=_plain(label), **style)

@@ -159,9 +159,9 @@ def _figures(report: Report) -> list[tuple[str, Any]]:
             shown = {
                 report.labels[c.codec]: c for c in report.comparisons if c.metric == metric and c.codec in report.labels
             }
-            found.append(
-                (f"pictures-{metric}", per_picture(shown, report.our_titles, report.labels[report.anchor], metric))
-            )
+            titles, over = list(averaged(report.rows, metric)), report.labels[report.anchor]
+            titles = [report.labels[codec] for codec in titles]
+            found.append((f"pictures-{metric}", per_picture(shown, titles, report.our_titles, over, metric)))
     return found
 
 

@@ -240,3 +240,13 @@ def test_a_file_with_another_arithmetic_than_its_model_has(tiny_path: Path) -> N
         header = dataclasses.replace(container.header, numerics=NUMERICS.index(other))
         with pytest.raises(FileFormatError, match=f"numerics are {other}"):
             codec.decode(write_container(dataclasses.replace(container, header=header)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_comes_to_the_same_latents(tiny_path: Path) -> None:
+    on_cpu, on_gpu = Codec(tiny_path), Codec(tiny_path, device="cuda")
+    for size in ((64, 64), (200, 136)):
+        for encoder in (on_cpu, on_gpu):
+            data = encoder.encode(synthetic_picture(*size), 5.5)
+            expected, found = on_cpu.decode_latents(data), on_gpu.decode_latents(data)
+            assert torch.equal(expected.y_hat, found.y_hat.cpu())
