@@ -94,8 +94,8 @@ def _rate_distortion(summary: dict[str, Any]) -> str:
         equal.append([f"{point['quality']:g}", f"{point['bpp']:.3f}", f"{point['psnr']:.2f}", *map(_percent, saved)])
     text = (
         f"{own} on {len(summary['pictures'])} pictures ({first} to {last}), real files, {environment['date']}. BD-rate "
-        "of ours over the others: bytes more (+) or fewer (-) at equal quality on the averaged curves, and the number of "
-        "pictures on which ours needs fewer by itself:"
+        "of ours over the others: bytes more (+) or fewer (-) at equal quality on the averaged curves, and the number "
+        "of pictures on which ours needs fewer by itself:"
     )
     return f"""\
 ![Rate and distortion of DCAE and of other codecs](docs/rd/rd-psnr.svg)
