@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from dcae.eval.report import table
 from dcae.eval.rivals import RIVALS
 
 DOCS = Path(__file__).parent
@@ -35,11 +36,6 @@ def refreshed(text: str) -> str:
     speed = json.loads((DOCS / "speed" / "speed.json").read_text(encoding="utf-8"))
     cost = json.loads((DOCS / "exact_cost.json").read_text(encoding="utf-8"))
     return head + begin + _rate_distortion(rate) + _speed(speed) + _exact(cost) + end + tail
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
 
 
 def _percent(value: float | None) -> str:
@@ -104,17 +100,17 @@ def _rate_distortion(summary: dict[str, Any]) -> str:
 
 {_wrapped(text)}
 
-{_table(header, rows)}
+{table(header, rows)}
 
 {_wrapped("Settings: " + "; ".join(f"{RIVALS[n].label}: {RIVALS[n].settings}" for n in labels if n in RIVALS) + ".")}
 
 All over {labels[anchor]}; published points as their authors printed them:
 
-{_table(["codec", *(_NAMES.get(m, m) for m in metrics)], ranked)}
+{table(["codec", *(_NAMES.get(m, m) for m in metrics)], ranked)}
 
 Bytes saved at equal PSNR, by quality:
 
-{_table(["quality", "bpp", "PSNR (dB)", *(labels[n] for n in _RIVALS_AT_EQUAL_PSNR)], equal)}
+{table(["quality", "bpp", "PSNR (dB)", *(labels[n] for n in _RIVALS_AT_EQUAL_PSNR)], equal)}
 
 """
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 from dcae import __version__
 
 
-def environment() -> dict[str, str]:
-    """Processor, cores and versions, by name, for reports."""
+def environment(others: Iterable[str] = ()) -> dict[str, str]:
+    """Processor, cores and versions, by name, for reports; of `others`, packages, those that are installed."""
     values = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
     versions = {name: metadata.version(name) for name in ("torch", "pillow", "constriction")}
+    for name in others:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return values | {"dcae": __version__} | versions
 
 

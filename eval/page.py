@@ -95,7 +95,8 @@ def _table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kin
     """`rows` are (class of the row, cells as HTML, each with its <td>)."""
     head = "".join(f"<th>{escape(h)}</th>" for h in header)
     body = "".join(f'<tr class="{c}">{"".join(cells)}</tr>' if c else f"<tr>{''.join(cells)}</tr>" for c, cells in rows)
-    return f'<table class="{kind}" id="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    attributes = "".join(f' {k}="{v}"' for k, v in (("class", kind), ("id", name)) if v)
+    return f"<table{attributes}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _text(value: str) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from dcae.errors import DCAEError
 from dcae.eval.crops import Strip, strip
+from dcae.eval.environment import environment
 from dcae.eval.published import PublishedCurve
 from dcae.eval.rd import Contestant, open_codec
 from dcae.eval.rd_plots import Line, per_picture, rate_distortion, to_png, to_svg
@@ -32,7 +30,7 @@ from dcae.files import write_bytes
 
 _CROP_BPP = (0.15, 0.4)
 """About what rate our files have that are shown side by side: a small and a middle one."""
-_PACKAGES = ("torch", "numpy", "pillow", "imagecodecs", "pillow-heif", "imageio-ffmpeg", "bjontegaard")
+_PACKAGES = ("numpy", "imagecodecs", "pillow-heif", "imageio-ffmpeg", "bjontegaard")
 
 
 @dataclass
@@ -86,7 +84,8 @@ def make_report(
     """
     measured = {row.codec for row in rows}
     shown = [c for c in contestants if c.label in measured]
-    report = Report(list(rows), shown, anchor, list(metrics), list(published), environment=_environment())
+    made_with = {"date": datetime.now(timezone.utc).date().isoformat()} | environment(_PACKAGES)
+    report = Report(list(rows), shown, anchor, list(metrics), list(published), environment=made_with)
     if anchor in measured:
         report.comparisons = compare(rows, anchor, metrics, published)
     if (ours := report.ours) is not None:
@@ -95,13 +94,9 @@ def make_report(
                 if c.label != ours:
                     pair = [row for row in rows if row.codec in (c.label, ours)]
                     (found,) = (x for x in compare(pair, c.label, [metric]) if x.codec == ours)
-                    report.versus.append(_named(found, c.label))
+                    report.versus.append(replace(found, codec=c.label))
         report.equal = _equal_psnr(rows, ours, [c.label for c in shown if c.label != ours])
     return report
-
-
-def _named(c: Comparison, codec: str) -> Comparison:
-    return Comparison(codec, c.metric, c.percent, c.low, c.high, c.reason, c.per_picture)
 
 
 def _equal_psnr(rows: Sequence[Row], ours: str, others: Sequence[str]) -> list[dict[str, Any]]:
@@ -214,16 +209,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _environment() -> dict[str, str]:
-    found = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
