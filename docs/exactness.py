@@ -5,7 +5,8 @@
 Encodes every picture of a folder at qualities 1, 4.5 and 8. Then processes of their own, with one and two threads, with
 and without oneDNN, with the instruction sets that ATen, oneDNN and MKL can be held to, decode these files up to the
 latents and hash (SHA-256) the table row and the mean of every latent and every decoded latent. Prints the hashes and
-fails unless all are equal. To compare machines, devices or versions of torch, keep the files and hash them there:
+fails unless all are equal; instruction sets that this processor lacks are named and left out. To compare machines,
+devices or versions of torch, keep the files and hash them there:
 
     python docs/exactness.py --files FOLDER [--model NAME|PATH] [--device cuda]
 """
@@ -31,6 +32,27 @@ VARIANTS: dict[str, dict[str, str]] = {
     "SSE": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
 }
 QUALITIES = (1.0, 4.5, 8.0)
+LEVELS = ("default", "avx2", "avx512")
+"""What ATen can be held to on x86-64, each containing the ones before."""
+
+
+def missing(settings: dict[str, str], capability: str) -> bool:
+    """Whether settings ask for more than the processor has: code for an instruction set that it lacks kills a process.
+
+    Args:
+        capability: the processor's, as `torch.backends.cpu.get_cpu_capability` names it.
+    """
+    wanted = settings.get("ATEN_CPU_CAPABILITY")
+    has = capability.lower()
+    return wanted is not None and LEVELS.index(wanted) > (LEVELS.index(has) if has in LEVELS else 0)
+
+
+def processor() -> str:
+    """The instruction set that ATen chooses by itself, in a process that nothing holds to another."""
+    unset = {k: v for k, v in os.environ.items() if k != "ATEN_CPU_CAPABILITY"}
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    run = subprocess.run([sys.executable, "-c", code], env=unset, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
 
 
 def encode(pictures: Path, folder: Path, model: str) -> int:
@@ -94,12 +116,17 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         print(f"{encode(options.pictures, folder, options.model)} files")
         found = set()
+        capability = processor()
         command = [sys.executable, __file__, "--files", str(folder.resolve()), "--model", options.model]
         for name, settings in VARIANTS.items():
+            if missing(settings, capability):
+                print(f"{name:18} left out: the processor has {capability}", flush=True)
+                continue
             run = subprocess.run(
                 [*command, "--device", options.device], env=os.environ | settings, capture_output=True, text=True
             )
-            last = (run.stdout if run.returncode == 0 else run.stderr).strip().splitlines()[-1]
+            printed = (run.stdout if run.returncode == 0 else run.stderr).strip().splitlines()
+            last = printed[-1] if printed else f"the process died (exit code {run.returncode})"
             found.add(last if run.returncode == 0 else None)
             print(f"{name:18} {last}", flush=True)
     if len(found) > 1 or None in found:
