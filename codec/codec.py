@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import (
     COLOURS,
     MAX_SIDE,
@@ -24,12 +19,18 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
+from dcae.codec.latents import LatentCoder, Symbols
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
-from dcae.entropy.portable import PortableEntropyModel
-from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
-from dcae.models.installed import find_model
-from dcae.models.modelfile import CodingModel, load_model
-from dcae.networks.base import EntropyModel, check_device, pad_to_multiple
+from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
+from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError
+from dcae.models.installed import DEFAULT_MODEL
+from dcae.models.modelfile import ModelHeader
+from dcae.networks.config import DCAEConfig
+from dcae.runtime.engines import open_engine
+
+if TYPE_CHECKING:
+    from dcae.models.modelfile import CodingModel
+    from dcae.runtime.protocol import Engine
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
@@ -51,20 +52,31 @@ class Codec:
     """
 
     def __init__(
-        self, model: str | Path | CodingModel = "lite", device: str = "cpu", max_pixels: int = MAX_PIXELS
+        self, model: str | Path | CodingModel = DEFAULT_MODEL, device: str = "cpu", max_pixels: int = MAX_PIXELS
     ) -> None:
-        check_device(device)
-        if device.startswith("mps"):
-            raise OptionError("device mps has no float64, which the entropy model needs; use the cpu")
-        self.device = device
         self.max_pixels = max_pixels
-        self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
-        self.network, self.prior = self.model.network, self.model.prior
-        self._priors: dict[str, EntropyModel] = {self.prior.numerics: self.prior}
-        self._tables_y = SymbolTables(self.model.tables_y)
-        self._tables_z = SymbolTables(self.model.tables_z)
+        self.engine: Engine = open_engine(model, device)
+        self._coder = LatentCoder(self.engine)
 
-    @torch.inference_mode()
+    @property
+    def header(self) -> ModelHeader:
+        """What the model file says of itself."""
+        return self.engine.header
+
+    @property
+    def config(self) -> DCAEConfig:
+        """The network's configuration."""
+        return self.engine.header.config
+
+    @property
+    def observe(self) -> Observer:
+        """Who is told of the stages of encoding and decoding; nobody unless it is set."""
+        return self._coder.observe
+
+    @observe.setter
+    def observe(self, observer: Observer) -> None:
+        self._coder.observe = observer
+
     def encode(
         self, image: Image.Image | str | Path | bytes, quality: float | None = None, portable: bool = False
     ) -> bytes:
@@ -81,47 +93,34 @@ class Codec:
             PictureError: unreadable, or of a kind that is not coded.
             OptionError: a quality that the model does not cover.
         """
-        picture = image if isinstance(image, Image.Image) else open_picture(image)
-        self._check_size(picture.width, picture.height, PictureError)
-        pixels, mode = to_pixels(picture)
+        with self.observe(LOAD):
+            picture = image if isinstance(image, Image.Image) else open_picture(image)
+            self._check_size(picture.width, picture.height, PictureError)
+            pixels, mode = to_pixels(picture)
         if quality is None:
-            quality = self.network.config.default_quality
-        self.network.config.lambda_of(quality)
+            quality = self.config.default_quality
+        self.config.lambda_of(quality)
         steps = round(quality * QUALITY_STEPS)
-        q = self.network.conditioning(steps / QUALITY_STEPS)
+        quality = steps / QUALITY_STEPS
+        numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
-        y = self.network.analysis(pad_to_multiple(x, self.network.config.stride), q).float()
-        z = self.network.hyper_analysis(y, q).float()
-        check = _Check()
-        z_rows = _channel_rows(z.shape)
-        z_symbols = self._tables_z.clamp(_symbols(z - self.model.z_median), z_rows)
-        z_encoder = SymbolEncoder(self._tables_z)
-        z_encoder.encode(z_symbols, z_rows)
-        check.add(z_symbols)
-
-        y_encoder = SymbolEncoder(self._tables_y)
-        slices = y.split(self.network.config.slices, 1)
-
-        def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-            symbols = self._tables_y.clamp(_symbols(slices[k] - mean), rows)
-            y_encoder.encode(symbols, rows)
-            return symbols
-
-        prior = self._prior("float64") if portable and self.prior.numerics == "float32" else self.prior
-        self._walk(prior, z_symbols, z.shape, steps / QUALITY_STEPS, code, check)
+        with self.observe(TRANSFORM):
+            y = self.engine.analysis(_padded(pixels, self.config.stride), quality)
+        with self.observe(ENTROPY):
+            z = self.engine.hyper_analysis(y, quality)
+        coded = self._coder.encode(y, z, quality, numerics)
         header = Header(
             width=pixels.shape[1],
             height=pixels.shape[0],
             colour=COLOURS.index(mode),
-            numerics=NUMERICS.index(prior.numerics),
+            numerics=NUMERICS.index(numerics),
             quality=steps,
-            model=self.model.header.short_id,
-            check=check.value,
+            model=self.header.short_id,
+            check=coded.check,
         )
-        return write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
+        with self.observe(WRITE):
+            return write_container(Container(header, coded.z, coded.y))
 
-    @torch.inference_mode()
     def decode(self, data: bytes) -> Image.Image:
         """The picture of a `.dcae` file, mode "RGB" or "L".
 
@@ -132,115 +131,46 @@ class Codec:
         """
         latents = self.decode_latents(data)
         header = latents.header
-        q = self.network.conditioning(header.quality / QUALITY_STEPS)
-        x_hat = self.network.synthesis(latents.y_hat, q)[0, :, : header.height, : header.width]
-        pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        with self.observe(TRANSFORM):
+            x_hat = self.engine.synthesis(latents.y_hat, header.quality / QUALITY_STEPS)
+        x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
+        pixels = np.rint(x_hat.clip(0, 1) * np.float32(255)).astype(np.uint8)
         return from_pixels(pixels, COLOURS[header.colour])
 
-    @torch.inference_mode()
     def decode_latents(self, data: bytes) -> Latents:
         """What a `.dcae` file holds, verified, before the synthesis makes a picture of it; raises as `decode`."""
-        container = read_container(data)
+        with self.observe(LOAD):
+            container = read_container(data)
         header = container.header
         self._check_header(header)
-        stride = self.network.config.stride
+        stride = self.config.stride
         rows, columns = -(-header.height // stride), -(-header.width // stride)
-        shape = torch.Size((1, self.network.config.hyper_channels, rows, columns))
         self._check_lengths(container, rows * columns)
-        prior = self._prior(NUMERICS[header.numerics])
-
-        check = _Check()
-        z_decoder = SymbolDecoder(self._tables_z, container.z, "z")
-        z_symbols = z_decoder.decode(_channel_rows(shape))
-        z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
-        check.add(z_symbols)
-        y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
-        y_symbols = []
-
-        def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-            y_symbols.append(y_decoder.decode(rows))
-            return y_symbols[-1]
-
-        try:
-            y_hat = self._walk(prior, z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
-            y_decoder.finish()
-            if check.value != header.check:
-                raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
-        except FileFormatError as error:
-            # The sections passed their CRC, so that the usual cause is arithmetic, not damage.
-            if prior.numerics == "integer":
-                raise SymbolMismatchError(
-                    f"the sections are intact, but do not belong together ({error}); the file was put together or "
-                    "altered by a program, encode the picture again"
-                ) from error
-            cure = "decode it on the kind of machine and device that wrote it"
-            if prior.numerics == "float32":
-                cure += ", or encode the picture again with --portable"
-            raise SymbolMismatchError(
-                f"the file is intact, but this machine's floating-point arithmetic ({prior.numerics}, {self.device}) "
-                f"does not reproduce the encoder's symbols ({error}); {cure}"
-            ) from error
-        return Latents(header, z_symbols, y_symbols, y_hat)
-
-    def _prior(self, numerics: str) -> EntropyModel:
-        """The entropy model in an arithmetic that files name.
-
-        Raises:
-            FileFormatError: the preset does not have it.
-        """
-        if numerics not in self._priors:
-            if numerics != "float64" or self.prior.numerics != "float32":
-                raise FileFormatError(
-                    f"the file's numerics are {numerics}, which models of {self.network.config.preset} do not have; "
-                    "the file is damaged"
-                )
-            self._priors[numerics] = PortableEntropyModel(self.network)
-        return self._priors[numerics]
-
-    def _walk(
-        self,
-        prior: EntropyModel,
-        z_symbols: NDArray[np.int32],
-        z_shape: torch.Size,
-        quality: float,
-        code: Callable[[int, Tensor, NDArray[np.uint8]], NDArray[np.int32]],
-        check: _Check,
-    ) -> Tensor:
-        """ŷ, slice by slice; `code` writes or reads the symbols of slice k given its means and table rows."""
-        grid = self.network.latent_grid
-        y_hats = []
-        with prior.arithmetic():
-            q = prior.conditioning(quality)
-            z_hat = torch.from_numpy(z_symbols.reshape(tuple(z_shape))).to(self.device).float() + self.model.z_median
-            context = prior.hyper_synthesis(z_hat, q)
-            for k in range(len(self.network.config.slices)):
-                mean, scale, support = prior.slice_prior(k, context, q)
-                rows = prior.scale_index(scale).to(torch.uint8).cpu().contiguous().numpy().reshape(-1)
-                symbols = code(k, mean, rows)
-                y_hat = torch.from_numpy(symbols.reshape(tuple(mean.shape))).to(self.device).float() + mean
-                y_hat = prior.latent_residual(k, support, y_hat, q)
-                check.add(symbols)
-                if grid:
-                    check.add(_symbols(y_hat * grid))
-                y_hats.append(y_hat)
-                if k + 1 < len(self.network.config.slices):
-                    context = prior.extend_context(k, context, support, y_hat, q)
-        return torch.cat(y_hats, 1).float()
+        numerics = NUMERICS[header.numerics]
+        if numerics not in self.engine.numerics:
+            raise FileFormatError(
+                f"the file's numerics are {numerics}, which models of {self.config.preset} do not have; "
+                "the file is damaged"
+            )
+        shape = (1, self.config.hyper_channels, rows, columns)
+        quality = header.quality / QUALITY_STEPS
+        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics)
+        return Latents(header, *decoded)
 
     def _check_header(self, header: Header) -> None:
-        if header.model != self.model.header.short_id:
+        if header.model != self.header.short_id:
             raise ModelNotFoundError(
                 f"the file was written with model {header.model.hex()}, loaded is "
-                f"{self.model.header.short_id.hex()}; pass the right one with --model"
+                f"{self.header.short_id.hex()}; pass the right one with --model"
             )
         self._check_size(header.width, header.height, FileFormatError)
         try:
-            self.network.config.lambda_of(header.quality / QUALITY_STEPS)
+            self.config.lambda_of(header.quality / QUALITY_STEPS)
         except OptionError as error:
             raise FileFormatError(f"the file's {error}") from error
 
     def _check_size(self, width: int, height: int, error: type[DCAEError]) -> None:
-        stride = self.network.config.stride
+        stride = self.config.stride
         # What the networks see, and memory follows, is the padded picture: of one row of pixels, 64 times as much.
         padded = -(-width // stride) * -(-height // stride) * stride**2
         if width * height > self.max_pixels or padded > max(2 * self.max_pixels, SMALL_PIXELS):
@@ -255,9 +185,10 @@ class Codec:
     def _check_lengths(self, container: Container, samples: int) -> None:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap
         its symbols: a file of a few bytes shall not make the networks run on a picture of gigabytes."""
-        config = self.network.config
+        config = self.config
         y_samples = samples * config.latent_channels * (config.stride // 16) ** 2
-        least_z, least_y = samples * self._tables_z.least_bits().sum(), y_samples * self._tables_y.least_bits().min()
+        least_z = samples * self._coder.tables_z.least_bits().sum()
+        least_y = y_samples * self._coder.tables_y.least_bits().min()
         for name, stream, least in (("z", container.z, least_z), ("y", container.y, least_y)):
             if 8 * len(stream) < least * (1 - 1e-9):
                 raise FileFormatError(
@@ -270,28 +201,17 @@ class Latents(NamedTuple):
     """What a file holds."""
 
     header: Header
-    z: NDArray[np.int32]
+    z: Symbols
     """Symbols of z, (N * H/64 * W/64,), channel by channel."""
-    y: list[NDArray[np.int32]]
+    y: list[Symbols]
     """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise."""
-    y_hat: Tensor
+    y_hat: NDArray[np.float32]
     """(1, M, H/16, W/16), for the synthesis."""
 
 
-class _Check:
-    """CRC-32 over everything that was decoded, int32 little endian, in coding order."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self, symbols: NDArray[np.int32]) -> None:
-        self.value = zlib.crc32(symbols.astype("<i4").tobytes(), self.value)
-
-
-def _symbols(values: Tensor) -> NDArray[np.int32]:
-    return values.round().clamp(-(2**30), 2**30).to(torch.int32).cpu().contiguous().numpy().reshape(-1)
-
-
-def _channel_rows(shape: torch.Size) -> NDArray[np.uint16]:
-    """The table row of every z symbol: its channel."""
-    return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
+def _padded(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.float32]:
+    """Pixels (H, W, 3) as x (1, 3, ...), the right column and bottom row repeated until both sides are multiples."""
+    height, width = pixels.shape[:2]
+    x = pixels.astype(np.float32) / np.float32(255)
+    x = np.pad(x, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    return x.transpose(2, 0, 1)[None]

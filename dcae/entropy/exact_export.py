@@ -23,9 +23,11 @@ from dcae.entropy.exact_tensors import (
 )
 from dcae.entropy.tables import Tables
 from dcae.errors import ModelFileError
+from dcae.networks.base import SlicePrior
 from dcae.networks.lite.blocks import Depthwise, DictionaryAttention
 from dcae.networks.lite.wiring import LiteDCAE
 from dcae.networks.scales import scale_table
+from dcae.networks.walk import walk_slices
 
 _MARGIN = 2.0
 """How much larger than in the sample an input may be before it is clamped; real pictures have rarer extremes."""
@@ -108,14 +110,13 @@ def _walk(network: LiteDCAE, tables_z: Tables, medians: Tensor, anchor: int) -> 
     z = torch.from_numpy(np.stack(channels)).to(device, torch.float32) + medians.to(device).reshape(-1, 1, 1)
     sigma = torch.tensor(scale_table(), device=device)
     q = network.conditioning(float(anchor + 1))
-    context = network.hyper_synthesis(z[None], q)
-    for k in range(len(network.config.slices)):
-        prior = network.slice_prior(k, context, q)
+
+    def drawn(k: int, prior: SlicePrior) -> Tensor:
         spread = sigma[network.scale_index(prior.scale)]
         noise = torch.from_numpy(draw.standard_normal(tuple(spread.shape))).to(device, torch.float32)
-        y_hat = network.latent_residual(k, prior.support, (noise * spread).round() + prior.mean, q)
-        if k + 1 < len(network.config.slices):
-            context = network.extend_context(k, context, prior.support, y_hat, q)
+        return (noise * spread).round() + prior.mean
+
+    walk_slices(network, len(network.config.slices), network.hyper_synthesis(z[None], q), q, drawn)
 
 
 def _round_map(module: nn.Linear | Depthwise, fraction: int, to_stream: bool, most: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dcae.errors import MissingDependencyError, OptionError
 from dcae.networks.config import DCAEConfig
+from dcae.networks.walk import walk_slices
 
 
 class SlicePrior(NamedTuple):
@@ -198,14 +199,12 @@ class DCAE(nn.Module):
             medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1).detach()
             z_hat = round_ste(z - medians) + medians
 
-            context = self.hyper_synthesis(z_hat, q)
-            y_hats, y_likelihoods = [], []
-            for k, y_k in enumerate(y.split(self.config.slices, 1)):
-                prior = self.slice_prior(k, context, q)
-                y_likelihoods.append(self.gaussian_conditional(y_k, self.sigma(prior.scale), prior.mean)[1])
-                y_hat = self.latent_residual(k, prior.support, self.quantise_slice(y_k, prior), q)
-                y_hats.append(y_hat)
-                if k + 1 < len(self.config.slices):
-                    context = self.extend_context(k, context, prior.support, y_hat, q)
+            slices, y_likelihoods = y.split(self.config.slices, 1), []
+
+            def quantised(k: int, prior: SlicePrior) -> Tensor:
+                y_likelihoods.append(self.gaussian_conditional(slices[k], self.sigma(prior.scale), prior.mean)[1])
+                return self.quantise_slice(slices[k], prior)
+
+            y_hats = walk_slices(self, len(slices), self.hyper_synthesis(z_hat, q), q, quantised)
         x_hat = self.synthesis(torch.cat(y_hats, 1), q)[..., :height, :width]
         return {"x_hat": x_hat, "likelihoods": {"y": torch.cat(y_likelihoods, 1), "z": z_likelihoods}}

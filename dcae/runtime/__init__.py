@@ -1,0 +1,1 @@
+"""What runs a model: one protocol, arrays in and arrays out, and one file per engine."""

@@ -1,0 +1,106 @@
+"""The protocol of what runs a model: arrays in, arrays out. Nothing here imports torch, nor do its users.
+
+An engine carries a loaded model and evaluates its networks; `torch_engine.py` is the first. Arrays are NumPy's, with
+one picture each, (1, channels, rows, columns); H and W are the sides of the padded picture in pixels, multiples of
+`header.config.stride`. What is called *opaque* belongs to the engine, which may keep it on a device: callers only hand
+it on.
+
+=============  =========================  =======  ===================================================================
+name           shape                      type     unit and range
+=============  =========================  =======  ===================================================================
+x              (1, 3, H, W)               float32  sRGB / 255: 0 is black, 1 is white
+y              (1, M, H/16, W/16)         float32  quantisation steps, any number
+z              (1, N, H/64, W/64)         float32  quantisation steps, any number
+ẑ              (1, N, H/64, W/64)         float32  `z_median` + a whole number
+mean           (1, C_k, H/16, W/16)       float    quantisation steps; ŷ before its refinement is mean + a whole number
+rows           (1, C_k, H/16, W/16)       uint8    row of `tables_y`, 0 to 63
+ŷ_k            (1, C_k, H/16, W/16)       float    as mean; ŷ is all of them, (1, M, H/16, W/16) float32
+x̂              (1, 3, H, W)               float32  as x, not clamped
+=============  =========================  =======  ===================================================================
+
+M, N and C_k are `latent_channels`, `hyper_channels` and `slices[k]` of `header.config`. "float" is float32, or
+float64 where the entropy model's numerics are "float64". Every method raises MemoryError, or a RuntimeError that says
+so, where memory runs out; sizes and qualities are the caller's to check.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcae.entropy.tables import Tables
+from dcae.models.modelfile import ModelHeader
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+
+class SlicePrior(NamedTuple):
+    """What is known of one slice before it is decoded; shapes and units as in the module's table."""
+
+    mean: Floats
+    rows: NDArray[np.uint8]
+    support: Any
+    """Opaque; `latent_residual` and `extend_context` of the same slice take it."""
+
+
+class EntropyModel(Protocol):
+    """The steps from ẑ to the last ŷ, which decide every probability; `dcae.networks.walk` goes through them.
+
+    The steps of one picture are called within one `arithmetic()`, in the order of the walk. Contexts and supports may
+    be changed in place by the steps that take them: nothing is used twice but by one slice's own steps.
+    """
+
+    numerics: str
+    """Name of the arithmetic as files have it, one of `dcae.codec.container.NUMERICS`."""
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """The settings that the steps are evaluated with, whatever the caller's are."""
+
+    def conditioning(self, quality: float, /) -> Any:
+        """Everything that depends on the quality alone, opaque; the other steps take it as `q`."""
+
+    def hyper_synthesis(self, z_hat: NDArray[np.float32], q: Any, /) -> Any:
+        """ẑ -> the context of slice 0, opaque."""
+
+    def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior:
+        """Means and table rows of slice k, given its context."""
+
+    def latent_residual(self, k: int, support: Any, y_hat: Floats, q: Any, /) -> Floats:
+        """ŷ_k = mean + symbols -> the refined ŷ_k (latent residual prediction)."""
+
+    def extend_context(self, k: int, context: Any, support: Any, y_hat: Floats, q: Any, /) -> Any:
+        """The context of slice k + 1, once the refined ŷ_k is known."""
+
+
+class Engine(Protocol):
+    """A loaded model, ready to run. Qualities are numbers in `header.config.qualities`, in steps of 1/256."""
+
+    header: ModelHeader
+    """What the model file says of itself, with the configuration."""
+    device: str
+    """Where it computes, for messages."""
+    numerics: tuple[str, ...]
+    """Arithmetics that the entropy model can be evaluated in, the one that encoding takes by default first."""
+    latent_grid: int
+    """ŷ lies on multiples of 1/`latent_grid`; 0 where it is any number."""
+    tables_y: Tables
+    """Probabilities of a symbol of y, a row per scale."""
+    tables_z: Tables
+    """Probabilities of a symbol of z, a row per channel."""
+    z_median: NDArray[np.float32]
+    """(1, N, 1, 1), what ẑ is rounded relative to."""
+
+    def analysis(self, x: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+        """x -> y."""
+
+    def hyper_analysis(self, y: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+        """y -> z."""
+
+    def entropy_model(self, numerics: str) -> EntropyModel:
+        """The entropy model in one of the arithmetics of `numerics`."""
+
+    def synthesis(self, y_hat: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+        """ŷ -> x̂."""

@@ -1,0 +1,106 @@
+"""The first engine: a loaded model run by torch, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dcae.entropy.portable import PortableEntropyModel
+from dcae.errors import OptionError
+from dcae.models.modelfile import CodingModel
+from dcae.networks import base
+from dcae.networks.base import check_device
+from dcae.runtime.protocol import Floats, SlicePrior
+
+
+class TorchEngine:
+    """An :class:`dcae.runtime.protocol.Engine` over the networks themselves.
+
+    Args:
+        model: loaded on `device`.
+        device: torch device.
+
+    Raises:
+        OptionError: a device that is not there, or cannot do what the entropy model needs.
+    """
+
+    def __init__(self, model: CodingModel, device: str = "cpu") -> None:
+        check_device(device)
+        if device.startswith("mps"):
+            raise OptionError("device mps has no float64, which the entropy model needs; use the cpu")
+        self.model = model
+        self.device = device
+        self.header = model.header
+        self.numerics = (model.prior.numerics, *(("float64",) if model.prior.numerics == "float32" else ()))
+        self.latent_grid = model.network.latent_grid
+        self.tables_y, self.tables_z = model.tables_y, model.tables_z
+        self.z_median = _array(model.z_median)
+        self._entropy_models = {model.prior.numerics: TorchEntropyModel(model.prior, device)}
+
+    @torch.inference_mode()
+    def analysis(self, x: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+        network = self.model.network
+        return _array(network.analysis(_tensor(x, self.device), network.conditioning(quality)).float())
+
+    @torch.inference_mode()
+    def hyper_analysis(self, y: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+        network = self.model.network
+        return _array(network.hyper_analysis(_tensor(y, self.device), network.conditioning(quality)).float())
+
+    def entropy_model(self, numerics: str) -> TorchEntropyModel:
+        if numerics not in self._entropy_models:
+            assert numerics in self.numerics, numerics
+            self._entropy_models[numerics] = TorchEntropyModel(PortableEntropyModel(self.model.network), self.device)
+        return self._entropy_models[numerics]
+
+    @torch.inference_mode()
+    def synthesis(self, y_hat: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+        network = self.model.network
+        return _array(network.synthesis(_tensor(y_hat, self.device), network.conditioning(quality)).float())
+
+
+class TorchEntropyModel:
+    """An :class:`dcae.runtime.protocol.EntropyModel` over one on tensors; contexts and supports stay on the device."""
+
+    def __init__(self, model: base.EntropyModel, device: str) -> None:
+        self.numerics = model.numerics
+        self._model = model
+        self._device = device
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        return self._model.arithmetic()
+
+    @torch.inference_mode()
+    def conditioning(self, quality: float, /) -> Any:
+        return self._model.conditioning(quality)
+
+    @torch.inference_mode()
+    def hyper_synthesis(self, z_hat: NDArray[np.float32], q: Any, /) -> Any:
+        return self._model.hyper_synthesis(_tensor(z_hat, self._device), q)
+
+    @torch.inference_mode()
+    def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior:
+        mean, scale, support = self._model.slice_prior(k, context, q)
+        return SlicePrior(_array(mean), _array(self._model.scale_index(scale).to(torch.uint8)), support)
+
+    @torch.inference_mode()
+    def latent_residual(self, k: int, support: Any, y_hat: Floats, q: Any, /) -> Floats:
+        return _array(self._model.latent_residual(k, support, _tensor(y_hat, self._device), q))
+
+    @torch.inference_mode()
+    def extend_context(self, k: int, context: Any, support: Any, y_hat: Floats, q: Any, /) -> Any:
+        return self._model.extend_context(k, context, support, _tensor(y_hat, self._device), q)
+
+
+def _tensor(array: NDArray[Any], device: str) -> Tensor:
+    return torch.from_numpy(array).to(device)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """The same numbers; on the CPU the same memory."""
+    return tensor.cpu().numpy()
