@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dcae.codec import feedback
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import (
     COLOURS,
@@ -25,6 +26,7 @@ from dcae.codec.container import (
     write_container,
 )
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
+from dcae.config import METRICS
 from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
 from dcae.installed import find_model
 from dcae.modelfile import CodingModel, load_model
@@ -66,7 +68,11 @@ class Codec:
 
     @torch.inference_mode()
     def encode(
-        self, image: Image.Image | str | Path | bytes, quality: float | None = None, portable: bool = False
+        self,
+        image: Image.Image | str | Path | bytes,
+        quality: float | None = None,
+        portable: bool = False,
+        correct_means: bool | None = None,
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file.
 
@@ -76,6 +82,8 @@ class Codec:
                 By default 4, or the highest that the model has.
             portable: evaluate the entropy model in float64 unless it is exact, which `lite`'s always is; decoding
                 takes longer, and is less likely to fail on other machines.
+            correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
+                the better of the two by λ·D + R is kept. By default where the network gains by it.
 
         Raises:
             PictureError: unreadable, or of a kind that is not coded.
@@ -88,10 +96,27 @@ class Codec:
             quality = self.network.config.default_quality
         self.network.config.lambda_of(quality)
         steps = round(quality * QUALITY_STEPS)
-        q = self.network.conditioning(steps / QUALITY_STEPS)
-
+        quality = steps / QUALITY_STEPS
+        prior = self._prior("float64") if portable and self.prior.numerics == "float32" else self.prior
         x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
-        y = self.network.analysis(pad_to_multiple(x, self.network.config.stride), q).float()
+        coded = self._coded(pad_to_multiple(x, self.network.config.stride), quality, prior)
+        if self.network.corrects_means if correct_means is None else correct_means:
+            coded = self._fed_back(x, coded, quality, prior)
+        header = Header(
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            colour=COLOURS.index(mode),
+            numerics=NUMERICS.index(prior.numerics),
+            quality=steps,
+            model=self.model.header.short_id,
+            check=coded.check,
+        )
+        return write_container(Container(header, coded.z, coded.y))
+
+    def _coded(self, x: Tensor, quality: float, prior: EntropyModel) -> _Coded:
+        """A padded picture (1, 3, H, W) as coded sections."""
+        q = self.network.conditioning(quality)
+        y = self.network.analysis(x, q).float()
         z = self.network.hyper_analysis(y, q).float()
         check = _Check()
         z_rows = _channel_rows(z.shape)
@@ -108,18 +133,30 @@ class Codec:
             y_encoder.encode(symbols, rows)
             return symbols
 
-        prior = self._prior("float64") if portable and self.prior.numerics == "float32" else self.prior
-        self._walk(prior, z_symbols, z.shape, steps / QUALITY_STEPS, code, check)
-        header = Header(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            colour=COLOURS.index(mode),
-            numerics=NUMERICS.index(prior.numerics),
-            quality=steps,
-            model=self.model.header.short_id,
-            check=check.value,
-        )
-        return write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
+        y_hat = self._walk(prior, z_symbols, z.shape, quality, code, check)
+        return _Coded(z_encoder.finish(), y_encoder.finish(), check.value, y_hat)
+
+    def _fed_back(self, x: Tensor, coded: _Coded, quality: float, prior: EntropyModel) -> _Coded:
+        """`coded`, or the picture coded anew with its block means corrected, whichever has the lower λ·D + R."""
+        config = self.network.config
+        weight = config.lambda_of(quality) / METRICS[config.metric]
+        q = self.network.conditioning(quality)
+        height, width = x.shape[-2:]
+
+        def shown(coded: _Coded) -> Tensor:
+            return feedback.rounded(self.network.synthesis(coded.y_hat, q))
+
+        def cost(coded: _Coded, x_hat: Tensor) -> float:
+            return feedback.cost(x, x_hat[..., :height, :width], weight, len(coded.z) + len(coded.y))
+
+        padded = pad_to_multiple(x, config.stride)
+        x_hat = shown(coded)
+        error = feedback.block_error(padded, x_hat)
+        plain = cost(coded, x_hat)
+        if feedback.possible_gain(error, weight) < feedback.WORTH * plain:
+            return coded
+        second = self._coded(feedback.corrected(padded, error), quality, prior)
+        return second if cost(second, shown(second)) < plain else coded
 
     @torch.inference_mode()
     def decode(self, data: bytes) -> Image.Image:
@@ -264,6 +301,16 @@ class Codec:
                     f"section {name} has {len(stream)} bytes, too few for the declared "
                     f"{container.header.width}x{container.header.height} pixels; the file is damaged"
                 )
+
+
+class _Coded(NamedTuple):
+    """A picture as the sections of a file, and what they decode to."""
+
+    z: bytes
+    y: bytes
+    check: int
+    """Check value over all symbols, see :class:`_Check`."""
+    y_hat: Tensor
 
 
 class Latents(NamedTuple):

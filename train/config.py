@@ -131,6 +131,11 @@ class TrainConfig:
     balance: float = _setting(
         0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
+    smooth: float = _setting(
+        0.0,
+        _number,
+        "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches in plain areas.",
+    )
     low_rate_weight: float = _setting(
         1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u uniform."
     )
@@ -161,7 +166,15 @@ class TrainConfig:
         for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
-        limits = {"ema": 1.0, "downscale": 1.0, "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32}
+        limits = {
+            "ema": 1.0,
+            "downscale": 1.0,
+            "final_fraction": 1.0,
+            "balance": 2.0,
+            "smooth": 100.0,
+            "warmup": 1e9,
+            "seed": 2.0**32,
+        }
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")

@@ -81,8 +81,11 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     patches = Patches(pictures, config.downscale, config.seed, device)
     loader = Loader(patches, rank)
     crops = validation_crops(held_out, config.validation_pictures)
-    if not (saved or config.init):
-        network.calibrate(to_float(patches.batch(0, config.patch[0], 0, 64).pixels))
+    if not saved:
+        sample = to_float(patches.batch(0, config.patch[0], 0, 64).pixels)
+        if not config.init:
+            network.calibrate(sample)
+        network.calibrate_skip(sample)
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -161,7 +164,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             x = to_float(batch.pixels)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
                 output = model(x, quality)
-            terms = rate_distortion(x, output, lambdas, config.metric)
+            terms = rate_distortion(x, output, lambdas, config.metric, config.smooth)
             loss = balanced(terms.loss, lambdas, config.metric, config.balance).mean()
             auxiliary = network.entropy_bottleneck.loss()
             for optimizer in optimizers:
