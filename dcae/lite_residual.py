@@ -48,8 +48,7 @@ class ResidualPath(nn.Module):
         lambdas = torch.tensor(config.mse_lambdas)
         self.register_buffer("mean_step", (_STEP / lambdas.sqrt()).clamp(max=_FINEST) / 255)
         """(anchors,) Δ in [0, 1]."""
-        # Half a step of deviation to start from.
-        self.mean_scale = nn.Parameter(torch.full((len(lambdas), 3), math.log(0.5 / SCALE_MIN) / SCALE_STEP))
+        self.mean_scale = nn.Parameter(torch.full((len(lambdas), 3), math.log(1.5 / SCALE_MIN) / SCALE_STEP))
         """(anchors, 3): row of the scale table of each colour's means."""
 
     def step(self, weights: Tensor) -> Tensor:

@@ -167,14 +167,9 @@ class TrainConfig:
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
         limits = {
-            "ema": 1.0,
-            "downscale": 1.0,
-            "final_fraction": 1.0,
-            "balance": 2.0,
-            "smooth": 100.0,
-            "warmup": 1e9,
+            "ema": 1.0, "downscale": 1.0, "final_fraction": 1.0, "balance": 2.0, "smooth": 100.0, "warmup": 1e9,
             "seed": 2.0**32,
-        }
+        }  # fmt: skip
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")

@@ -18,8 +18,8 @@ _MIDDLE = 0.01
 
 
 class RateDistortion(NamedTuple):
-    """Each (B,): the loss, bits per pixel of y (and of block means, where they are coded) and of z, and the mean squared
-    error of pictures in [0, 1]."""
+    """Each (B,): the loss, bits per pixel of y (with the block means, where they are coded) and of z, and the mean
+    squared error of pictures in [0, 1]."""
 
     loss: Tensor
     bpp_y: Tensor
