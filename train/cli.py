@@ -1,4 +1,4 @@
-"""The commands `dcae train` and `dcae export`. Heavy imports happen inside."""
+"""Command line of training: `dcae train` and `dcae export`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
