@@ -438,7 +438,7 @@ def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None
 
 def test_learning_rate_and_qualities_follow_their_settings() -> None:
     from dcae.config import LiteConfig
-    from dcae.train.loop import _qualities
+    from dcae.train.qualities import qualities_of
 
     def factor(config: TrainConfig, step: int, progress: float) -> float:
         return schedule.rate_factor(config, schedule.new_state() | {"step": step}, progress)
@@ -452,10 +452,54 @@ def test_learning_rate_and_qualities_follow_their_settings() -> None:
     assert [factor(constant, step, p) for step, p in ((4, 0.0), (99, 0.5), (99, 1.0))] == [0.5, 1.0, 1.0]
 
     draws = np.linspace(0, 1, 1000, endpoint=False)
-    quality, lambdas = _qualities(LiteConfig(), TrainConfig(), draws, "cpu")
+    quality, lambdas = qualities_of(LiteConfig(), draws, 1.0, "cpu")
     assert quality.mean() == pytest.approx(4.5, abs=0.01)
     assert lambdas[0] == pytest.approx(0.0009) and lambdas.log().mean() == pytest.approx(np.log(0.0102), abs=0.01)
-    assert _qualities(LiteConfig(), TrainConfig(low_rate_weight=2.0), draws, "cpu")[0].mean() < 3.5
+    assert qualities_of(LiteConfig(), draws, 2.0, "cpu")[0].mean() < 3.5
+
+
+def test_every_step_has_a_quality_in_every_part_of_the_range(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    honest = loop.qualities_of
+
+    def remember(network: Any, draws: np.ndarray, *others: Any) -> Any:
+        seen.append(draws)
+        return honest(network, draws, *others)
+
+    monkeypatch.setattr(loop, "qualities_of", remember)
+    train(_settings(pictures, steps=6, batch=5), tmp_path)
+    assert [sorted((5 * draws).astype(int)) for draws in seen] == [[0, 1, 2, 3, 4]] * 6
+    assert len({tuple((5 * draws).astype(int)) for draws in seen}) > 3
+    assert len({draw % 0.2 for draws in seen for draw in draws}) == 30
+
+
+def test_strata_do_not_depend_on_the_split_and_leave_each_draw_uniform() -> None:
+    from dcae.train.qualities import in_strata
+
+    draws = np.random.default_rng(0).random(6)
+    whole = in_strata(draws, 3, 7, 0, 6)
+    assert np.array_equal(whole, np.concatenate([in_strata(draws[k : k + 2], 3, 7, k, 6) for k in (0, 2, 4)]))
+    assert not np.array_equal(whole, in_strata(draws, 4, 7, 0, 6))
+    first = [in_strata(draws, 3, step, 0, 6)[0] for step in range(3000)]
+    assert np.histogram(first, 6, (0, 1))[0] == pytest.approx(500, abs=100)  # five standard deviations
+
+
+def test_gradients_are_clipped_at_ten_unless_told_otherwise(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    honest = torch.nn.utils.clip_grad_norm_
+
+    def remember(parameters: Any, limit: float) -> Any:
+        limits.append(limit)
+        return honest(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", remember)
+    train(_settings(pictures, steps=1), tmp_path / "default")
+    train(_settings(pictures, steps=1, clip=0.5), tmp_path / "told")
+    assert limits == [10.0, 0.5]
 
 
 @pytest.mark.parametrize("recipe", recipes())

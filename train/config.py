@@ -129,7 +129,7 @@ class TrainConfig:
     )  # fmt: skip
     warmup: int = _setting(100, _whole, "Steps of linear warm-up.")
     final_fraction: float = _setting(0.02, _number, "Learning rate at the cosine's end, as a fraction of the first.")
-    clip: float = _setting(1.0, _number, "Gradients are scaled down to this norm.")
+    clip: float = _setting(10.0, _number, "Gradients are scaled down to this norm; usual norms are 2 to 3.")
     ema: float = _setting(
         0.999, _number, "Decay per step of the averaged weights, which are validated and exported; 0 for none."
     )
@@ -137,7 +137,7 @@ class TrainConfig:
         0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
     low_rate_weight: float = _setting(
-        1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u uniform."
+        1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
     )
     downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
     bf16: bool = _setting(True, _flag, "bf16 autocast for the networks; likelihoods are always float32.")

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.config import DCAEConfig, config_from_dict
+from dcae.config import config_from_dict
 from dcae.errors import DCAEError, OptionError
 from dcae.network import DCAE, check_device
 from dcae.presets import build_model
@@ -33,6 +33,7 @@ from dcae.train.init import initial_network
 from dcae.train.loss import balanced, rate_distortion
 from dcae.train.monitor import Monitor
 from dcae.train.optimizers import build_optimizers, gathered_states
+from dcae.train.qualities import in_strata, qualities_of
 from dcae.train.schedule import new_state
 from dcae.train.start import open_run
 from dcae.train.validation import reconstructions, validate, validation_crops
@@ -143,7 +144,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             waiting = time.monotonic()
             batch = loader.batch(step, patch, count)
             state["waited"] += time.monotonic() - waiting
-            quality, lambdas = _qualities(network.config, config, batch.draws, device)
+            draws = in_strata(batch.draws, config.seed, step, rank * count, world * count)
+            quality, lambdas = qualities_of(network.config, draws, config.low_rate_weight, device)
             # The noise of the rate estimate.
             torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
 
@@ -284,17 +286,6 @@ def _content(config: TrainConfig, network: DCAE, average: dict[str, Tensor], sta
         "average": average,
         "state": state,
     }
-
-
-def _qualities(network: DCAEConfig, config: TrainConfig, draws: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
-    """Random qualities over the model's range and their λ, each (B,), from uniform draws in [0, 1)."""
-    low, high = network.qualities
-    qualities = low + (high - low) * draws**config.low_rate_weight
-    lambdas = [network.lambda_of(float(v)) for v in qualities]
-    return (
-        torch.tensor(qualities, dtype=torch.float32, device=device),
-        torch.tensor(lambdas, dtype=torch.float32, device=device),
-    )
 
 
 @torch.no_grad()
