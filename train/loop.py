@@ -78,9 +78,9 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     torch.manual_seed(config.seed)
     network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
     pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
-    patches = Patches(pictures, config.downscale, config.seed, device)
+    patches = Patches(pictures, config.downscale, config.seed, device, smooth=config.smooth)
     loader = Loader(patches, rank)
-    crops = validation_crops(held_out, config.validation_pictures)
+    crops = validation_crops([p.pixels for p in held_out], config.validation_pictures)
     if not (saved or config.init):
         network.calibrate(to_float(patches.batch(0, config.patch[0], 0, 64).pixels))
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
