@@ -136,15 +136,18 @@ class TrainConfig:
     balance: float = _setting(
         0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
-    smooth: float = _setting(
-        0.0,
-        _number,
-        "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches in plain areas.",
+    block_means: float = _setting(
+        0.0, _number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
     )
     low_rate_weight: float = _setting(
         1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
     )
     downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
+    smooth: float = _setting(
+        0.33,
+        _number,
+        "Share of patches as smooth as cameras' pictures: of large pictures, enlarged, before plain walls.",
+    )
     bf16: bool = _setting(True, _flag, "bf16 autocast for the networks; likelihoods are always float32.")
     compile: bool = _setting(False, _flag, "torch.compile the network; needs a C++ compiler.")
     validate_every: float = _setting(10.0, _number, "Minutes between validations, each with a checkpoint.")
@@ -174,9 +177,15 @@ class TrainConfig:
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
         limits = {
-            "ema": 1.0, "downscale": 1.0, "final_fraction": 1.0, "balance": 2.0, "smooth": 100.0, "warmup": 1e9,
+            "ema": 1.0,
+            "downscale": 1.0,
+            "smooth": 1.0,
+            "block_means": 100.0,
+            "final_fraction": 1.0,
+            "balance": 2.0,
+            "warmup": 1e9,
             "seed": 2.0**32,
-        }  # fmt: skip
+        }
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")

@@ -74,9 +74,9 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     torch.manual_seed(config.seed)
     network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
     pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
-    patches = Patches(pictures, config.downscale, config.seed, device)
+    patches = Patches(pictures, config.downscale, config.seed, device, smooth=config.smooth)
     loader = Loader(patches, rank)
-    crops = validation_crops(held_out, config.validation_pictures)
+    crops = validation_crops([p.pixels for p in held_out], config.validation_pictures)
     if not saved:
         sample = to_float(patches.batch(0, config.patch[0], 0, 64).pixels)
         if not config.init:
@@ -155,7 +155,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             x = to_float(batch.pixels)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
                 output = model(x, quality)
-            terms = rate_distortion(x, output, lambdas, config.metric, config.smooth)
+            terms = rate_distortion(x, output, lambdas, config.metric, config.block_means)
             loss = balanced(terms.loss, lambdas, config.metric, config.balance).mean()
             auxiliary = network.entropy_bottleneck.loss()
             for optimizer in optimizers:

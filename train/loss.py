@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dcae.config import METRICS
 
-SMOOTH_SIDES = (8, 16, 64)
+MEAN_SIDES = (8, 16, 64)
 """Sides of the blocks, in pixels, whose mean errors are counted again: the eye is strict where nothing else is."""
 
 _MIDDLE = 0.01
@@ -28,7 +28,7 @@ class RateDistortion(NamedTuple):
 
 
 def rate_distortion(
-    x: Tensor, output: dict[str, Any], lambdas: Tensor, metric: str = "mse", smooth: float = 0.0
+    x: Tensor, output: dict[str, Any], lambdas: Tensor, metric: str = "mse", block_means: float = 0.0
 ) -> RateDistortion:
     """λ·255²·MSE + bpp per sample (Minnen et al. 2018), or λ·(1 - MS-SSIM) + bpp, as in CompressAI.
 
@@ -37,7 +37,7 @@ def rate_distortion(
         output: what `DCAE.forward` returned for it.
         lambdas: (B,) or (1,).
         metric: "mse" or "ms-ssim".
-        smooth: weight of the squared errors of block means (see :data:`SMOOTH_SIDES`) beside that of the pixels, of
+        block_means: weight of the squared errors of block means (see :data:`MEAN_SIDES`) beside that of the pixels, of
             which they are a part already; sides of pictures must then be multiples of 64. For "mse" alone.
     """
     pixels = x.shape[-1] * x.shape[-2]
@@ -45,9 +45,9 @@ def rate_distortion(
     x_hat = output["x_hat"].float()
     mse = (x_hat - x).square().mean((1, 2, 3))
     distortion = 255**2 * mse
-    if smooth:
-        for side in SMOOTH_SIDES:
-            distortion = distortion + smooth * 255**2 * F.avg_pool2d(x_hat - x, side).square().mean((1, 2, 3))
+    if block_means:
+        for side in MEAN_SIDES:
+            distortion = distortion + block_means * 255**2 * F.avg_pool2d(x_hat - x, side).square().mean((1, 2, 3))
     if metric == "ms-ssim":
         from pytorch_msssim import ms_ssim
 
