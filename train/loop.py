@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.config import config_from_dict
 from dcae.errors import DCAEError, OptionError
-from dcae.network import DCAE, check_device
-from dcae.presets import build_model
+from dcae.networks.base import DCAE, check_device
+from dcae.networks.config import config_from_dict
+from dcae.networks.registry import build_model
 from dcae.train import schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
 from dcae.train.config import TrainConfig

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcae.config import METRICS
+from dcae.networks.config import METRICS
 
 MEAN_SIDES = (8, 16, 64)
 """Sides of the blocks, in pixels, whose mean errors are counted again: the eye is strict where nothing else is."""

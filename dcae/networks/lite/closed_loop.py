@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.blocks import LappedDown, LappedUp
-from dcae.config import LiteConfig
-from dcae.lite_init import patch_basis, set_lapped_pair
-from dcae.scales import SCALE_MIN, SCALE_STEP
+from dcae.networks.config import LiteConfig
+from dcae.networks.lite.blocks import LappedDown, LappedUp
+from dcae.networks.lite.starting_values import patch_basis, set_lapped_pair
+from dcae.networks.scales import SCALE_MIN, SCALE_STEP
 
 PATCH = 16
 """Stride of the skip latents' patches in pixels, that of y."""

@@ -104,7 +104,7 @@ class DCAEConfig:
 
 @dataclass(frozen=True)
 class LiteConfig(DCAEConfig):
-    """The small network: everything from H/8 on, one model for all qualities. See `dcae/lite.py`."""
+    """The small network: everything from H/8 on, one model for all qualities. See `dcae/networks/lite/wiring.py`."""
 
     preset: ClassVar[str] = "lite"
 
@@ -130,7 +130,7 @@ class LiteConfig(DCAEConfig):
     residual_width: int = 64
     """Hidden channels of the latent residual prediction."""
     skip_channels: int = 0
-    """Channels of the last slice that are skip latents (see `dcae/lite_residual.py`): all of it, or 0 for a network
+    """Channels of the last slice that are skip latents (see `dcae/networks/lite/closed_loop.py`): all of it, or 0 for a network
     without closed loop, as the first ones were."""
 
     def __post_init__(self) -> None:
@@ -167,7 +167,7 @@ class LiteConfig(DCAEConfig):
 
 @dataclass(frozen=True)
 class PaperConfig(DCAEConfig):
-    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/paper.py`."""
+    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/networks/paper/wiring.py`."""
 
     preset: ClassVar[str] = "paper"
 
