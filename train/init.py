@@ -48,7 +48,7 @@ def initial_network(config: TrainConfig) -> DCAE:
     network = _build(found, own, config.metric)
     weights = _for_lambdas(weights, network, found)
     if network.closed_loop and not getattr(found, "skip_channels", 0):
-        weights = _grown(weights, network)
+        weights = grown(weights, network)
     try:
         missing, unknown = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -99,7 +99,7 @@ def _for_lambdas(weights: dict[str, Tensor], network: DCAE, found: DCAEConfig) -
     return {k: (rows @ v.double()).float() if k in anchored else v for k, v in weights.items()}
 
 
-def _grown(weights: dict[str, Tensor], network: DCAE) -> dict[str, Tensor]:
+def grown(weights: dict[str, Tensor], network: DCAE) -> dict[str, Tensor]:
     """Weights of a network without closed loop as those of one with it: its tables begin with theirs, and what is new
     keeps its starting values, with which it changes nothing."""
     grown = {k: v.detach().clone() for k, v in network.state_dict().items()}

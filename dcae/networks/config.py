@@ -130,8 +130,8 @@ class LiteConfig(DCAEConfig):
     residual_width: int = 64
     """Hidden channels of the latent residual prediction."""
     skip_channels: int = 0
-    """Channels of the last slice that are skip latents (see `dcae/networks/lite/closed_loop.py`): all of it, or 0 for a network
-    without closed loop, as the first ones were."""
+    """Skip latents, which are all of the last slice (see `dcae/networks/lite/closed_loop.py`); 0 for a network without
+    closed loop, as the first ones were."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

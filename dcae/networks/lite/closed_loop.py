@@ -39,6 +39,9 @@ _STEP = 2.6 * 0.0009**0.5
 class ResidualPath(nn.Module):
     """T, U and the steps of the block means; see the module's docstring. Tensors are channels-last."""
 
+    mean_step: Tensor
+    """(anchors,) Δ, pictures being in [0, 1]."""
+
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         self.down = LappedDown(3, config.skip_channels, PATCH)
@@ -47,7 +50,6 @@ class ResidualPath(nn.Module):
             nn.init.zeros_(layer.weight)
         lambdas = torch.tensor(config.mse_lambdas)
         self.register_buffer("mean_step", (_STEP / lambdas.sqrt()).clamp(max=_FINEST) / 255)
-        """(anchors,) Δ in [0, 1]."""
         self.mean_scale = nn.Parameter(torch.full((len(lambdas), 3), math.log(1.5 / SCALE_MIN) / SCALE_STEP))
         """(anchors, 3): row of the scale table of each colour's means."""
 
@@ -72,11 +74,8 @@ class ResidualPath(nn.Module):
             step: of quantisation there; what is smaller than half of it is coded as zero and saves nothing.
         """
         basis, _ = patch_basis(PATCH, PATCH**2 * 3)
-        every, back = (
-            kind(3, len(basis), PATCH) if kind is LappedDown else kind(len(basis), 3, PATCH)
-            for kind in (LappedDown, LappedUp)
-        )
-        set_lapped_pair(every, back, basis)
+        every = LappedDown(3, len(basis), PATCH)
+        set_lapped_pair(every, LappedUp(len(basis), 3, PATCH), basis)
         found = every(left.cpu()).flatten(0, 2)
         saved = (found.square() - (step / 2) ** 2).clamp(min=0).mean(0)
         best = saved.argsort(descending=True)[: len(self.down.patch.weight)]

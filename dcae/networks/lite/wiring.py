@@ -41,6 +41,9 @@ from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapp
 from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 
 _PATCH = 8
+_MOST_UNITS = math.log(8.0)
+"""Logarithm of the most units of the entropy model that a quantisation step stands for at the start. Where a latent's
+deviation is far below its step, unit variance would make its few symbols too large for exact arithmetic."""
 
 
 def _nchw(x: Tensor) -> Tensor:
@@ -296,7 +299,7 @@ class LiteDCAE(DCAE):
         sigma = F.pad(y.std(1).clamp(min=0.02), (0, self.config.skip_channels), value=1.0)
         log_gain = self.gain_y.log_gain + sigma.log()
         self.mean_gain.log_gain.copy_(log_gain)
-        self.context_gain.log_gain.copy_(-log_gain)
+        self.context_gain.log_gain.copy_(-log_gain.clamp(min=-_MOST_UNITS))
         # Half the deviation: some of it is going to be predicted.
         self.scale_offset.copy_((log_gain + math.log(0.5 / SCALE_MIN)) / SCALE_STEP)
         self.calibrate_skip(x)
@@ -312,7 +315,7 @@ class LiteDCAE(DCAE):
         sigma = self.left_over.start(_nhwc(left), float(self._slice(-1, q.inverse_y).mean()))
         log_gain = self.gain_y.log_gain[:, first:] + sigma.clamp(min=1e-4).log()
         self.mean_gain.log_gain[:, first:] = log_gain
-        self.context_gain.log_gain[:, first:] = -log_gain
+        self.context_gain.log_gain[:, first:] = -log_gain.clamp(min=-_MOST_UNITS)
         self.scale_offset[:, first:] = (log_gain - math.log(SCALE_MIN)) / SCALE_STEP
 
     def conditioning(self, quality: float | Tensor) -> _Quality:
