@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from dcae.codec import feedback
 from dcae.codec.container import (
     COLOURS,
     MAX_SIDE,
@@ -19,18 +20,18 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
-from dcae.codec.latents import LatentCoder, Symbols
+from dcae.codec.latents import Coded, LatentCoder, Symbols
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.installed import DEFAULT_MODEL
 from dcae.models.modelfile import ModelHeader
-from dcae.networks.config import DCAEConfig
+from dcae.networks.config import METRICS, DCAEConfig
 from dcae.runtime.engines import open_engine
 
 if TYPE_CHECKING:
     from dcae.models.modelfile import CodingModel
-    from dcae.runtime.protocol import Engine
+    from dcae.runtime.protocol import Array, Engine, Floats
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
@@ -78,7 +79,11 @@ class Codec:
         self._coder.observe = observer
 
     def encode(
-        self, image: Image.Image | str | Path | bytes, quality: float | None = None, portable: bool = False
+        self,
+        image: Image.Image | str | Path | bytes,
+        quality: float | None = None,
+        portable: bool = False,
+        correct_means: bool | None = None,
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file.
 
@@ -88,6 +93,8 @@ class Codec:
                 By default 4, or the highest that the model has.
             portable: evaluate the entropy model in float64 unless it is exact, which `lite`'s always is; decoding
                 takes longer, and is less likely to fail on other machines.
+            correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
+                the better of the two by λ·D + R is kept. By default where the network gains by it.
 
         Raises:
             PictureError: unreadable, or of a kind that is not coded.
@@ -104,11 +111,10 @@ class Codec:
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        with self.observe(TRANSFORM):
-            y = self.engine.analysis(_padded(pixels, self.config.stride), quality)
-        with self.observe(ENTROPY):
-            z = self.engine.hyper_analysis(y, quality)
-        coded = self._coder.encode(y, z, quality, numerics)
+        x = (pixels.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
+        coded = self._coded(_padded(x, self.config.stride), quality, numerics)
+        if self.engine.corrects_means if correct_means is None else correct_means:
+            coded = self._fed_back(x, coded, quality, numerics)
         header = Header(
             width=pixels.shape[1],
             height=pixels.shape[0],
@@ -121,6 +127,59 @@ class Codec:
         with self.observe(WRITE):
             return write_container(Container(header, coded.z, coded.y))
 
+    def _coded(self, x: Array, quality: float, numerics: str) -> Coded:
+        """A padded picture (1, 3, H, W) as coded sections."""
+        with self.observe(TRANSFORM):
+            y = self.engine.analysis(x, quality)
+        with self.observe(ENTROPY):
+            z = self.engine.hyper_analysis(y, quality)
+        return self._coder.encode(z, self._latents(x, y, quality), quality, numerics)
+
+    def _latents(self, x: Array, y: Array, quality: float) -> Callable[[list[Floats]], Array]:
+        """What gives the encoder the latents to code next, by the slices ŷ that are coded already: those of a closed
+        loop are what the slices before leave over."""
+        engine, slices = self.engine, self.config.slices
+        last = len(slices) - engine.closed_loop
+        parts = np.split(y, np.cumsum(slices[:last])[:-1], 1)
+        base: list[Array] = []
+
+        def latents(y_hats: list[Floats]) -> Array:
+            if len(y_hats) < last:
+                return parts[len(y_hats)]
+            with self.observe(TRANSFORM):
+                if len(y_hats) < len(slices):
+                    base.append(engine.base_synthesis(np.concatenate(y_hats, 1, dtype=np.float32), quality))
+                    return engine.skip_latents(x, base[0], quality)
+                x_hat = engine.add_skip(base[0], y_hats[-1].astype(np.float32), quality)
+                return engine.block_means(x, x_hat, quality)
+
+        return latents
+
+    def _fed_back(self, x: Array, coded: Coded, quality: float, numerics: str) -> Coded:
+        """`coded`, or the picture coded anew with its block means corrected, whichever has the lower λ·D + R."""
+        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
+        height, width = x.shape[-2:]
+
+        def shown(coded: Coded) -> Array:
+            return feedback.rounded(self._synthesis(coded.y_hat, coded.means, quality))
+
+        def cost(coded: Coded, x_hat: Array) -> float:
+            return feedback.cost(x, x_hat[..., :height, :width], weight, len(coded.z) + len(coded.y))
+
+        padded = _padded(x, self.config.stride)
+        x_hat = shown(coded)
+        error = feedback.block_error(padded, x_hat)
+        plain = cost(coded, x_hat)
+        if feedback.possible_gain(error, weight) < feedback.WORTH * plain:
+            return coded
+        second = self._coded(feedback.corrected(padded, error), quality, numerics)
+        return second if cost(second, shown(second)) < plain else coded
+
+    def _synthesis(self, y_hat: Array, means: Array | None, quality: float) -> Array:
+        with self.observe(TRANSFORM):
+            x_hat = self.engine.synthesis(y_hat, quality)
+            return x_hat if means is None else self.engine.add_means(x_hat, means, quality)
+
     def decode(self, data: bytes) -> Image.Image:
         """The picture of a `.dcae` file, mode "RGB" or "L".
 
@@ -131,8 +190,7 @@ class Codec:
         """
         latents = self.decode_latents(data)
         header = latents.header
-        with self.observe(TRANSFORM):
-            x_hat = self.engine.synthesis(latents.y_hat, header.quality / QUALITY_STEPS)
+        x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
         x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
         pixels = np.rint(x_hat.clip(0, 1) * np.float32(255)).astype(np.uint8)
         return from_pixels(pixels, COLOURS[header.colour])
@@ -187,6 +245,7 @@ class Codec:
         its symbols: a file of a few bytes shall not make the networks run on a picture of gigabytes."""
         config = self.config
         y_samples = samples * config.latent_channels * (config.stride // 16) ** 2
+        y_samples += 3 * samples * self.engine.closed_loop
         least_z = samples * self._coder.tables_z.least_bits().sum()
         least_y = y_samples * self._coder.tables_y.least_bits().min()
         for name, stream, least in (("z", container.z, least_z), ("y", container.y, least_y)):
@@ -204,14 +263,17 @@ class Latents(NamedTuple):
     z: Symbols
     """Symbols of z, (N * H/64 * W/64,), channel by channel."""
     y: list[Symbols]
-    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise."""
-    y_hat: NDArray[np.float32]
+    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise, and of a closed loop's block means
+    (3 * H/64 * W/64,)."""
+    y_hat: Array
     """(1, M, H/16, W/16), for the synthesis."""
+    means: Array | None
+    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
 
 
-def _padded(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.float32]:
-    """Pixels (H, W, 3) as x (1, 3, ...), the right column and bottom row repeated until both sides are multiples."""
-    height, width = pixels.shape[:2]
-    x = pixels.astype(np.float32) / np.float32(255)
-    x = np.pad(x, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+def _padded(x: Array, multiple: int) -> Array:
+    """x (1, 3, H, W) with its right column and bottom row repeated until both sides are multiples."""
+    height, width = x.shape[-2:]
+    # In the order in which it lies in memory, colours innermost.
+    x = np.pad(x[0].transpose(1, 2, 0), ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
     return x.transpose(2, 0, 1)[None]

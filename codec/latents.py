@@ -13,7 +13,7 @@ from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
 from dcae.errors import FileFormatError, SymbolMismatchError
 from dcae.networks.walk import walk_slices
-from dcae.runtime.protocol import Engine, EntropyModel, Floats, SlicePrior
+from dcae.runtime.protocol import Array, Engine, EntropyModel, Floats, SlicePrior
 
 Symbols = NDArray[np.int32]
 
@@ -25,8 +25,10 @@ class Coded(NamedTuple):
     y: bytes
     check: int
     """Check value, see :class:`Check`."""
-    y_hat: NDArray[np.float32]
+    y_hat: Array
     """(1, M, H/16, W/16), for the synthesis."""
+    means: Array | None
+    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
 
 
 class Decoded(NamedTuple):
@@ -35,9 +37,12 @@ class Decoded(NamedTuple):
     z: Symbols
     """Symbols of z, (N * H/64 * W/64,), channel by channel."""
     y: list[Symbols]
-    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise."""
-    y_hat: NDArray[np.float32]
+    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise, and of a closed loop's block means
+    (3 * H/64 * W/64,)."""
+    y_hat: Array
     """(1, M, H/16, W/16), for the synthesis."""
+    means: Array | None
+    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
 
 
 class Check:
@@ -59,10 +64,12 @@ class LatentCoder:
         self.tables_y = SymbolTables(engine.tables_y)
         self.tables_z = SymbolTables(engine.tables_z)
 
-    def encode(self, y: NDArray[np.float32], z: NDArray[np.float32], quality: float, numerics: str) -> Coded:
-        """Code y and z, arrays as in `dcae.runtime.protocol`.
+    def encode(self, z: Array, latents: Callable[[list[Floats]], Floats], quality: float, numerics: str) -> Coded:
+        """Code z and y, arrays as in `dcae.runtime.protocol`.
 
         Args:
+            latents: gives the next slice of y, and of a closed loop then the block means, from the slices ŷ that are
+                coded already.
             quality: in the model's range, a multiple of 1/256.
             numerics: arithmetic of the entropy model, one of the engine's.
         """
@@ -72,16 +79,17 @@ class LatentCoder:
             rows = channel_rows(z.shape)
             z_symbols = self.tables_z.clamp(_symbols(z - self.engine.z_median), rows)
             z_encoder.encode(z_symbols, rows)
-        slices = np.split(y, np.cumsum(self.engine.header.config.slices)[:-1], 1)
 
-        def code(k: int, prior: SlicePrior, rows: NDArray[np.uint8]) -> Symbols:
-            symbols = self.tables_y.clamp(_symbols(slices[k] - prior.mean), rows)
-            y_encoder.encode(symbols, rows)
-            return symbols
+        def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
+            y = latents(y_hats)
+            with self.observe(CODING):
+                symbols = self.tables_y.clamp(_symbols(y - mean), rows)
+                y_encoder.encode(symbols, rows)
+                return symbols
 
-        y_hat = self.walk(self.engine.entropy_model(numerics), z_symbols, z.shape, quality, code, check)
+        y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, z.shape, quality, code, check)
         with self.observe(CODING):
-            return Coded(z_encoder.finish(), y_encoder.finish(), check.value, y_hat)
+            return Coded(z_encoder.finish(), y_encoder.finish(), check.value, y_hat, means)
 
     def decode(self, z: bytes, y: bytes, check: int, shape: tuple[int, ...], quality: float, numerics: str) -> Decoded:
         """Decode sections z and y, and compare with the check value.
@@ -102,18 +110,19 @@ class LatentCoder:
             y_decoder = SymbolDecoder(self.tables_y, y, "y")
         y_symbols: list[Symbols] = []
 
-        def code(k: int, prior: SlicePrior, rows: NDArray[np.uint8]) -> Symbols:
-            y_symbols.append(y_decoder.decode(rows))
-            return y_symbols[-1]
+        def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
+            with self.observe(CODING):
+                y_symbols.append(y_decoder.decode(rows))
+                return y_symbols[-1]
 
         try:
-            y_hat = self.walk(self.engine.entropy_model(numerics), z_symbols, shape, quality, code, found)
+            y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, shape, quality, code, found)
             y_decoder.finish()
             if found.value != check:
                 raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
         except FileFormatError as error:
             raise self._mismatch(error, numerics) from error
-        return Decoded(z_symbols, y_symbols, y_hat)
+        return Decoded(z_symbols, y_symbols, y_hat, means)
 
     def walk(
         self,
@@ -121,32 +130,43 @@ class LatentCoder:
         z_symbols: Symbols,
         shape: tuple[int, ...],
         quality: float,
-        code: Callable[[int, SlicePrior, NDArray[np.uint8]], Symbols],
+        code: Callable[[Floats, NDArray[np.uint8], list[Floats]], Symbols],
         check: Check,
-    ) -> NDArray[np.float32]:
-        """ŷ of z's symbols; `code` writes or reads those of slice k, given its prior and the table row of each."""
-        grid = self.engine.latent_grid
+    ) -> tuple[Array, Array | None]:
+        """ŷ of z's symbols, and the block means of a closed loop.
+
+        Args:
+            code: writes or reads the symbols of one array, given its means, the table row of each and the slices ŷ
+                before it.
+        """
+        engine = self.engine
         with self.observe(CODING):
             check.add(z_symbols)
 
-        def quantised(k: int, prior: SlicePrior) -> Floats:
+        def quantised(k: int, prior: SlicePrior, y_hats: list[Floats]) -> Floats:
+            symbols = code(prior.mean, prior.rows.reshape(-1), y_hats)
             with self.observe(CODING):
-                symbols = code(k, prior, prior.rows.reshape(-1))
                 check.add(symbols)
                 return symbols.reshape(prior.mean.shape).astype(np.float32) + prior.mean
 
         def refined(k: int, y_hat: Floats) -> None:
-            if grid:
+            if engine.latent_grid:
                 with self.observe(CODING):
-                    check.add(_symbols(y_hat * grid))
+                    check.add(_symbols(y_hat * engine.latent_grid))
 
         with self.observe(ENTROPY), model.arithmetic():
             q = model.conditioning(quality)
-            z_hat = z_symbols.reshape(shape).astype(np.float32) + self.engine.z_median
+            z_hat = z_symbols.reshape(shape).astype(np.float32) + engine.z_median
             context = model.hyper_synthesis(z_hat, q)
-            slices = len(self.engine.header.config.slices)
+            slices = len(engine.header.config.slices)
             y_hats: list[Floats] = walk_slices(model, slices, context, q, quantised, refined)
-            return np.concatenate(y_hats, 1, dtype=np.float32)
+            means: Array | None = None
+            if engine.closed_loop:
+                zero = np.zeros((1, 3, *shape[2:]), np.float32)
+                symbols = code(zero, np.broadcast_to(model.means_rows(q), zero.shape).reshape(-1), y_hats)
+                check.add(symbols)
+                means = symbols.reshape(zero.shape).astype(np.float32)
+            return np.concatenate(y_hats, 1, dtype=np.float32), means
 
     def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
         """What to say of sections that passed their CRC: the usual cause is arithmetic, not damage."""

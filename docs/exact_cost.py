@@ -117,7 +117,7 @@ def _walk(prior: EntropyModel, z_hat: torch.Tensor, slices: tuple[torch.Tensor, 
     with prior.arithmetic():
         q = prior.conditioning(4.0)
 
-        def quantised(k: int, found: SlicePrior) -> torch.Tensor:
+        def quantised(k: int, found: SlicePrior, _: list[torch.Tensor]) -> torch.Tensor:
             prior.scale_index(found.scale)
             return torch.round(slices[k] - found.mean) + found.mean
 

@@ -111,7 +111,7 @@ def _walk(network: LiteDCAE, tables_z: Tables, medians: Tensor, anchor: int) -> 
     sigma = torch.tensor(scale_table(), device=device)
     q = network.conditioning(float(anchor + 1))
 
-    def drawn(k: int, prior: SlicePrior) -> Tensor:
+    def drawn(k: int, prior: SlicePrior, _: list[Tensor]) -> Tensor:
         spread = sigma[network.scale_index(prior.scale)]
         noise = torch.from_numpy(draw.standard_normal(tuple(spread.shape))).to(device, torch.float32)
         return (noise * spread).round() + prior.mean
@@ -166,6 +166,8 @@ def _gain_tables(network: LiteDCAE) -> tuple[Tensor, Tensor]:
         modulation.scale.double(),
         modulation.shift.double(),
     ]
+    if network.closed_loop:
+        tables.append(network.left_over.mean_scale.double())
     shifts = [min(TABLE_BITS - 1 - math.frexp(max(float(t.abs().max()), 2.0**-8))[1], 24) for t in tables]
     shifts[4] = shifts[5] = min(shifts[4:])  # they are added up
     rows = [(t * 2.0**s).round() for t, s in zip(tables, shifts, strict=True)]

@@ -26,7 +26,7 @@ def walk_slices(
     slices: int,
     context: Any,
     q: Any,
-    quantised: Callable[[int, Any], Latents],
+    quantised: Callable[[int, Any, list[Latents]], Latents],
     refined: Callable[[int, Latents], None] | None = None,
 ) -> list[Latents]:
     """ŷ of every slice, in coding order.
@@ -35,14 +35,15 @@ def walk_slices(
         slices: number of slices.
         context: of slice 0, from `hyper_synthesis`.
         q: from `conditioning`.
-        quantised: visitor that, given k and the prior of slice k, says what the slice is: ŷ_k before its refinement,
-            a whole number of steps from the prior's mean. An encoder writes symbols here, a decoder reads them.
+        quantised: visitor that, given k, the prior of slice k and the slices ŷ before it, says what slice k is: ŷ_k
+            before its refinement, a whole number of steps from the prior's mean. An encoder writes symbols here, a
+            decoder reads them.
         refined: is shown every ŷ_k after its refinement.
     """
     y_hats: list[Latents] = []
     for k in range(slices):
         prior = model.slice_prior(k, context, q)
-        y_hat = model.latent_residual(k, prior.support, quantised(k, prior), q)
+        y_hat = model.latent_residual(k, prior.support, quantised(k, prior, y_hats), q)
         if refined is not None:
             refined(k, y_hat)
         y_hats.append(y_hat)

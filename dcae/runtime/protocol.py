@@ -15,7 +15,8 @@ z              (1, N, H/64, W/64)         float32  quantisation steps, any numbe
 mean           (1, C_k, H/16, W/16)       float    quantisation steps; ŷ before its refinement is mean + a whole number
 rows           (1, C_k, H/16, W/16)       uint8    row of `tables_y`, 0 to 63
 ŷ_k            (1, C_k, H/16, W/16)       float    as mean; ŷ is all of them, (1, M, H/16, W/16) float32
-x̂              (1, 3, H, W)               float32  as x, not clamped
+x̂              (1, 3, H, W)               float32  as x, not clamped; x̂0 of all slices but the last, x̂1 of all
+means          (1, 3, H/64, W/64)         float32  quantisation steps; in files they are whole numbers
 =============  =========================  =======  ===================================================================
 
 M, N and C_k are `latent_channels`, `hyper_channels` and `slices[k]` of `header.config`. "float" is float32, or
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from dcae.entropy.tables import Tables
 from dcae.models.modelfile import ModelHeader
 
+Array = NDArray[np.float32]
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 
@@ -62,11 +64,14 @@ class EntropyModel(Protocol):
     def conditioning(self, quality: float, /) -> Any:
         """Everything that depends on the quality alone, opaque; the other steps take it as `q`."""
 
-    def hyper_synthesis(self, z_hat: NDArray[np.float32], q: Any, /) -> Any:
+    def hyper_synthesis(self, z_hat: Array, q: Any, /) -> Any:
         """ẑ -> the context of slice 0, opaque."""
 
     def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior:
         """Means and table rows of slice k, given its context."""
+
+    def means_rows(self, q: Any, /) -> NDArray[np.uint8]:
+        """Table rows of a closed loop's block means, (1, 3, 1, 1), one for each colour."""
 
     def latent_residual(self, k: int, support: Any, y_hat: Floats, q: Any, /) -> Floats:
         """ŷ_k = mean + symbols -> the refined ŷ_k (latent residual prediction)."""
@@ -86,21 +91,42 @@ class Engine(Protocol):
     """Arithmetics that the entropy model can be evaluated in, the one that encoding takes by default first."""
     latent_grid: int
     """ŷ lies on multiples of 1/`latent_grid`; 0 where it is any number."""
+    closed_loop: bool
+    """Whether the last slice and the block means carry what the synthesis of the other slices leaves over."""
+    corrects_means: bool
+    """Whether encoding gains by looking at the decoded picture and correcting its brightness."""
     tables_y: Tables
     """Probabilities of a symbol of y, a row per scale."""
     tables_z: Tables
     """Probabilities of a symbol of z, a row per channel."""
-    z_median: NDArray[np.float32]
+    z_median: Array
     """(1, N, 1, 1), what ẑ is rounded relative to."""
 
-    def analysis(self, x: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+    def analysis(self, x: Array, quality: float) -> Array:
         """x -> y."""
 
-    def hyper_analysis(self, y: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
+    def hyper_analysis(self, y: Array, quality: float) -> Array:
         """y -> z."""
 
     def entropy_model(self, numerics: str) -> EntropyModel:
         """The entropy model in one of the arithmetics of `numerics`."""
 
-    def synthesis(self, y_hat: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
-        """ŷ -> x̂."""
+    def synthesis(self, y_hat: Array, quality: float) -> Array:
+        """ŷ -> x̂, or x̂1 where there is a closed loop."""
+
+    # What the closed loop has beside these; see `dcae/networks/lite/closed_loop.py`.
+
+    def base_synthesis(self, y_hat: Array, quality: float) -> Array:
+        """ŷ of all slices but the last -> x̂0."""
+
+    def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
+        """x and x̂0 -> the last slice of y."""
+
+    def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
+        """x̂0 and ŷ of the last slice -> x̂1."""
+
+    def block_means(self, x: Array, x_hat: Array, quality: float) -> Array:
+        """x and x̂1 -> the means that are left, not yet rounded."""
+
+    def add_means(self, x_hat: Array, means: Array, quality: float) -> Array:
+        """x̂1 and the rounded means -> x̂."""

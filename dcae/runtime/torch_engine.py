@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,7 +16,7 @@ from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
 from dcae.networks import base
 from dcae.networks.base import check_device
-from dcae.runtime.protocol import Floats, SlicePrior
+from dcae.runtime.protocol import Array, Floats, SlicePrior
 
 
 class TorchEngine:
@@ -38,19 +39,10 @@ class TorchEngine:
         self.header = model.header
         self.numerics = (model.prior.numerics, *(("float64",) if model.prior.numerics == "float32" else ()))
         self.latent_grid = model.network.latent_grid
+        self.closed_loop, self.corrects_means = model.network.closed_loop, model.network.corrects_means
         self.tables_y, self.tables_z = model.tables_y, model.tables_z
         self.z_median = _array(model.z_median)
         self._entropy_models = {model.prior.numerics: TorchEntropyModel(model.prior, device)}
-
-    @torch.inference_mode()
-    def analysis(self, x: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
-        network = self.model.network
-        return _array(network.analysis(_tensor(x, self.device), network.conditioning(quality)).float())
-
-    @torch.inference_mode()
-    def hyper_analysis(self, y: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
-        network = self.model.network
-        return _array(network.hyper_analysis(_tensor(y, self.device), network.conditioning(quality)).float())
 
     def entropy_model(self, numerics: str) -> TorchEntropyModel:
         if numerics not in self._entropy_models:
@@ -58,10 +50,34 @@ class TorchEngine:
             self._entropy_models[numerics] = TorchEntropyModel(PortableEntropyModel(self.model.network), self.device)
         return self._entropy_models[numerics]
 
+    def analysis(self, x: Array, quality: float) -> Array:
+        return self._run(self.model.network.analysis, quality, x)
+
+    def hyper_analysis(self, y: Array, quality: float) -> Array:
+        return self._run(self.model.network.hyper_analysis, quality, y)
+
+    def synthesis(self, y_hat: Array, quality: float) -> Array:
+        return self._run(self.model.network.synthesis, quality, y_hat)
+
+    def base_synthesis(self, y_hat: Array, quality: float) -> Array:
+        return self._run(self.model.network.base_synthesis, quality, y_hat)
+
+    def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
+        return self._run(self.model.network.skip_latents, quality, x, base)
+
+    def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
+        return self._run(self.model.network.add_skip, quality, base, y_hat)
+
+    def block_means(self, x: Array, x_hat: Array, quality: float) -> Array:
+        return self._run(self.model.network.block_means, quality, x, x_hat)
+
+    def add_means(self, x_hat: Array, means: Array, quality: float) -> Array:
+        return self._run(self.model.network.add_means, quality, x_hat, means)
+
     @torch.inference_mode()
-    def synthesis(self, y_hat: NDArray[np.float32], quality: float) -> NDArray[np.float32]:
-        network = self.model.network
-        return _array(network.synthesis(_tensor(y_hat, self.device), network.conditioning(quality)).float())
+    def _run(self, hook: Callable[..., Tensor], quality: float, *arrays: Array) -> Array:
+        q = self.model.network.conditioning(quality)
+        return _array(hook(*(_tensor(array, self.device) for array in arrays), q).float())
 
 
 class TorchEntropyModel:
@@ -80,13 +96,17 @@ class TorchEntropyModel:
         return self._model.conditioning(quality)
 
     @torch.inference_mode()
-    def hyper_synthesis(self, z_hat: NDArray[np.float32], q: Any, /) -> Any:
+    def hyper_synthesis(self, z_hat: Array, q: Any, /) -> Any:
         return self._model.hyper_synthesis(_tensor(z_hat, self._device), q)
 
     @torch.inference_mode()
     def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior:
         mean, scale, support = self._model.slice_prior(k, context, q)
         return SlicePrior(_array(mean), _array(self._model.scale_index(scale).to(torch.uint8)), support)
+
+    @torch.inference_mode()
+    def means_rows(self, q: Any, /) -> NDArray[np.uint8]:
+        return _array(self._model.scale_index(self._model.means_scale(q)).to(torch.uint8))
 
     @torch.inference_mode()
     def latent_residual(self, k: int, support: Any, y_hat: Floats, q: Any, /) -> Floats:

@@ -33,7 +33,7 @@ from dcae.codec.picture import open_picture, to_pixels
 from dcae.entropy.tables import MAX_ROW, Tables, gaussian_tables
 from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
 from dcae.models.modelfile import load_model, read_header
-from dcae.runtime.protocol import SlicePrior
+from dcae.runtime.protocol import Floats
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 192 * 128
@@ -238,8 +238,8 @@ def latents(data: bytes) -> None:
     z_encoder.encode(z, rows_z)
     y = []
 
-    def code(k: int, prior: SlicePrior, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-        assert np.isfinite(prior.mean).all()
+    def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> NDArray[np.int32]:
+        assert np.isfinite(mean).all()
         y.append(_any_symbols(coder.tables_y, rows, choices))
         y_encoder.encode(y[-1], rows)
         return y[-1]
