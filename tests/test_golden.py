@@ -1,17 +1,18 @@
 """Files written once that every later version decodes to the same symbols, and to the same pictures.
 
 `tests/golden` holds a tiny model, some `.dcae` files made with it, the pictures that they were decoded to (`.png`), and
-golden.json with what they contain: the header fields, the table row of every symbol of y, and the SHA-256 of the symbols
-(z, then the slices of y, int32 little endian). The model is not the shipped one, which may be replaced at any time. A change of the format, of a network or of the coder that leads elsewhere fails here, and then wants a new
-version number rather than new files.
+golden.json with what they contain: the header fields, the table row of every symbol of y, and the SHA-256 of the
+symbols (z, then the slices of y, int32 little endian). The model is not the shipped one, which may be replaced at any
+time. A change of the format, of a network or of the coder that leads elsewhere fails here, and then wants a new version
+number rather than new files.
 
 While version 1 is not released, or beside a new version's files, they are made anew with
 
     DCAE_REGENERATE_GOLDEN=1 pytest tests/test_golden.py
 
 The networks that decide rows and means are exact, so that all of it holds on every machine; only the last step, from ŷ
-to pixels, is float32 and compared with a tolerance: one level, and 0.05 levels on average. golden.json also names the machines that made the files, and those on which
-they were found to decode to the same (`made by`, `also seen on`).
+to pixels, is float32 and compared with a tolerance: one level, and 0.05 levels on average. golden.json also names the
+machines that made the files, and those on which they were found to decode to the same (`made by`, `also seen on`).
 """
 
 from __future__ import annotations
