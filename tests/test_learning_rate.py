@@ -19,7 +19,7 @@ STEPS, WARMUP, HIGHEST = 12, 4, 4e-4
 
 
 def _rates(folder: Path, **settings: Any) -> list[list[float]]:
-    """The rates of every group of parameters in a run of `STEPS`; without the quantiles, which have a rate of their own."""
+    """The rates of every group of parameters in a run of `STEPS`, but for the quantiles, whose rate is constant."""
     (folder / "pictures").mkdir()
     for k in range(3):
         synthetic_picture(96, 80, k).save(folder / "pictures" / f"{k}.png")
