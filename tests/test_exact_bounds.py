@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from dcae.entropy.exact_tensors import ExactTensors, check, maps, sites, streams
 from dcae.errors import ModelFileError
-from dcae.exact_tensors import ExactTensors, check, maps, sites, streams
-from dcae.lite import LiteDCAE
-from dcae.modelfile import CodingModel
+from dcae.models.modelfile import CodingModel
+from dcae.networks.lite.wiring import LiteDCAE
 
 
 class Subject:
