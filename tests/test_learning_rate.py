@@ -41,6 +41,7 @@ def _rates(folder: Path, **settings: Any) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(("schedule", "optimizer"), [("cosine", "adam"), ("step", "muon")])
+@pytest.mark.slow
 def test_follows_the_schedule(tmp_path: Path, schedule: str, optimizer: str) -> None:
     found = _rates(tmp_path, schedule=schedule, optimizer=optimizer)
     assert len(found) >= 2 and all(len(rates) == STEPS for rates in found)

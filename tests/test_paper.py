@@ -188,6 +188,7 @@ def test_cached_masks_survive_inference_mode() -> None:
     assert not [name for name in stage.state_dict() if "mask" in name or "index" in name]
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter() -> None:
     torch.manual_seed(3)
     network: DCAE = PaperDCAE(PaperConfig())
