@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from dcae.entropy.exact_export import _round_map
 from dcae.entropy.exact_tensors import ExactTensors, check, maps, sites, streams
 from dcae.errors import ModelFileError
 from dcae.models.modelfile import CodingModel
@@ -86,6 +87,17 @@ def test_grids_of_the_maps_that_make_the_state(tiny_model: CodingModel) -> None:
                 subject.refused(f"the weights of {name} are too coarse")
             else:
                 subject.check()
+
+
+@torch.no_grad()
+def test_export_refuses_what_loading_would() -> None:
+    """A weight of 1 becomes 1024 / 2**10, so that inputs of 3 fractional bits make 13 in all."""
+    layer = torch.nn.Linear(1, 1)
+    layer.weight.fill_(1.0)
+    assert _round_map(layer, 3, True, 16).tolist() == [10]
+    assert _round_map(layer, 2, False, 16).tolist() == [10]
+    with pytest.raises(ModelFileError, match="too large for exact arithmetic"):
+        _round_map(layer, 2, True, 16)
 
 
 def test_heads_and_the_scale_offsets(subject: Subject) -> None:
