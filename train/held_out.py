@@ -24,15 +24,19 @@ def validation_pictures(held_out: list[Picture], count: int) -> list[np.ndarray]
         held_out: what training never sees (:func:`dcae.train.data.split`).
         count: how many are wanted; there are fewer when fewer are held out.
     """
-    small = [centre(p.pixels, SMALL) for p in held_out if not p.large]
-    large = [centre(p.pixels, LARGE) for p in _one_of_each_source([p for p in held_out if p.large])]
+    large = _one_of_each_source([p for p in held_out if p.large])
+    sources = {p.source for p in large}
+    # A small picture of a photograph that is among the large ones adds little: only when there are no others.
+    small = sorted(_one_of_each_source([p for p in held_out if not p.large]), key=lambda p: p.source in sources)
     drawn = [
         drawn_picture(np.random.default_rng((_SEED, k)), SMALL, SMALL, kind=_DRAWN[k % len(_DRAWN)], installed=False)
         for k in range(count // 4)
     ]
     photographs = count - len(drawn)
     few = min(len(large), max(count // 4, photographs - len(small)))
-    return small[: photographs - few] + large[:few] + drawn
+    return [centre(p.pixels, SMALL) for p in small[: photographs - few]] + [
+        centre(p.pixels, LARGE) for p in large[:few]
+    ] + drawn
 
 
 def _one_of_each_source(pictures: list[Picture]) -> list[Picture]:
