@@ -25,11 +25,11 @@ from dcae.codec.container import (
     write_container,
 )
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
+from dcae.entropy.portable import PortableEntropyModel
 from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
-from dcae.installed import find_model
-from dcae.modelfile import CodingModel, load_model
-from dcae.network import EntropyModel, check_device, pad_to_multiple
-from dcae.portable import PortableEntropyModel
+from dcae.models.installed import find_model
+from dcae.models.modelfile import CodingModel, load_model
+from dcae.networks.base import EntropyModel, check_device, pad_to_multiple
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""

@@ -102,7 +102,7 @@ def split(pictures: list[Picture], every: int = 60) -> tuple[list[Picture], list
     held = {p.source for p in pictures[every - 1 :: every]} or {pictures[-1].source}
     large = list(dict.fromkeys(p.source for p in pictures if p.large))
     wanted = min(4, len(large) // 5) if len(pictures) >= every else 0
-    for source in large[4::5]:
+    for source in large[3::5]:
         if len(held.intersection(large)) < wanted:
             held.add(source)
     training = [p for p in pictures if p.source not in held]
