@@ -34,9 +34,11 @@ def validation_pictures(held_out: list[Picture], count: int) -> list[np.ndarray]
     ]
     photographs = count - len(drawn)
     few = min(len(large), max(count // 4, photographs - len(small)))
-    return [centre(p.pixels, SMALL) for p in small[: photographs - few]] + [
-        centre(p.pixels, LARGE) for p in large[:few]
-    ] + drawn
+    return (
+        [centre(p.pixels, SMALL) for p in small[: photographs - few]]
+        + [centre(p.pixels, LARGE) for p in large[:few]]
+        + drawn
+    )
 
 
 def _one_of_each_source(pictures: list[Picture]) -> list[Picture]:
