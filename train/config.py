@@ -181,8 +181,8 @@ class TrainConfig:
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
         limits = {
-            "ema": 1.0, "downscale": 1.0, "smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0, "final_fraction": 1.0,
-            "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
+            "ema": 1.0, "downscale": 1.0, "smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0,
+            "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
         }  # fmt: skip
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
