@@ -8,12 +8,11 @@ probability must.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dcae.networks.attention import relative_index, window_attention
 
 
 def space_to_depth(x: Tensor, factor: int) -> Tensor:
@@ -129,37 +128,8 @@ class ConvLayer(nn.Module):
         return self.unit(x)
 
 
-@lru_cache(maxsize=16)
-def _window_mask(height: int, width: int, window: int, shift: int) -> np.ndarray | None:
-    """(windows, tokens, tokens) additive mask: 0 where two samples of a window belong together, -inf elsewhere.
-
-    Apart are the samples that padding to whole windows added and, in shifted windows, those that wrapped around.
-    None when nothing needs a mask. `height` and `width` are before padding.
-    """
-    rows, cols = -(-height // window) * window, -(-width // window) * window
-    if not shift and (rows, cols) == (height, width):
-        return None
-    region = np.ones((rows, cols), np.int64)
-    region[height:] = 0
-    region[:, width:] = 0
-    if shift:
-        region = np.roll(region, (-shift, -shift), (0, 1))
-        region[rows - shift :] += 2 * (region[rows - shift :] > 0)
-        region[:, cols - shift :] += 4 * (region[:, cols - shift :] > 0)
-    tiles = region.reshape(rows // window, window, cols // window, window).swapaxes(1, 2).reshape(-1, window**2)
-    return np.where(tiles[:, :, None] == tiles[:, None, :], 0.0, -np.inf).astype(np.float32)
-
-
-@lru_cache(maxsize=4)
-def _relative_index(window: int) -> np.ndarray:
-    """(tokens, tokens) index of the offset (row_q - row_k, col_q - col_k) into a flat (2w-1)² table."""
-    row, col = np.divmod(np.arange(window**2), window)
-    dy, dx = row[:, None] - row[None, :], col[:, None] - col[None, :]
-    return (dy + window - 1) * (2 * window - 1) + dx + window - 1
-
-
 class WindowAttention(nn.Module):
-    """x + W_o attention(W_qkv norm(x)) within windows of `window`², optionally shifted by half a window (Swin)."""
+    """x + W_o attention(W_qkv norm(x)) within windows of `window`², optionally shifted by half a window."""
 
     def __init__(self, channels: int, head_channels: int, window: int, shifted: bool) -> None:
         super().__init__()
@@ -171,48 +141,19 @@ class WindowAttention(nn.Module):
         self.out = zero_linear(channels, channels)
         self.position_bias = nn.Parameter(torch.zeros(self.heads, (2 * window - 1) ** 2))
         self._frozen_bias: Tensor | None = None
-        self._masks: dict[tuple[int, int, torch.device, torch.dtype], Tensor | None] = {}
 
     def _bias(self) -> Tensor:
         """(heads, tokens, tokens): what the relative position of two tokens adds to their logit."""
-        return self.position_bias[:, torch.from_numpy(_relative_index(self.window)).to(self.position_bias.device)]
+        return self.position_bias[:, relative_index(self.window, self.position_bias.device)]
 
     @torch.no_grad()
     def freeze_bias(self) -> None:
         """Look the table of positions up once and for all."""
         self._frozen_bias = self._bias()
 
-    def _mask(self, height: int, width: int, like: Tensor) -> Tensor | None:
-        key = (height, width, like.device, like.dtype)
-        if key not in self._masks:
-            if len(self._masks) >= 8:
-                self._masks.clear()
-            mask = _window_mask(height, width, self.window, self.shift)
-            with torch.inference_mode(False):
-                self._masks[key] = None if mask is None else torch.from_numpy(mask).to(like)[:, None]
-        return self._masks[key]
-
     def forward(self, x: Tensor) -> Tensor:
-        b, height, width, c = x.shape
-        w, shift = self.window, self.shift
-        qkv = self.qkv(self.norm(x))
-        bottom, right = -height % w, -width % w
-        if bottom or right:
-            qkv = F.pad(qkv, (0, 0, 0, right, 0, bottom))
-        if shift:
-            qkv = qkv.roll((-shift, -shift), (1, 2))
-        rows, cols = (height + bottom) // w, (width + right) // w
-        qkv = qkv.reshape(b, rows, w, cols, w, 3, self.heads, c // self.heads).permute(5, 0, 1, 3, 6, 2, 4, 7)
-        query, key, value = qkv.reshape(3, b * rows * cols, self.heads, w * w, c // self.heads)
-        bias = (self._bias() if self._frozen_bias is None else self._frozen_bias).to(query.dtype)
-        if (mask := self._mask(height, width, query)) is not None:
-            bias = (bias + mask).repeat(b, 1, 1, 1)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        out = out.reshape(b, rows, cols, self.heads, w, w, c // self.heads).permute(0, 1, 4, 2, 5, 3, 6)
-        out = out.reshape(b, rows * w, cols * w, c)
-        if shift:
-            out = out.roll((shift, shift), (1, 2))
-        return x + self.out(out[:, :height, :width])
+        bias = self._bias() if self._frozen_bias is None else self._frozen_bias
+        return x + self.out(window_attention(self.qkv(self.norm(x)), bias, self.window, self.shift))
 
 
 class SwinLayer(nn.Module):
