@@ -15,6 +15,7 @@ deeper features and nothing is computed twice. Only exact-ready blocks (see `dca
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -54,9 +55,11 @@ def _nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
     """The linear path of the transforms stays in float32 where their branches run in bf16, whose 8 bits of mantissa
     are not enough for 38 dB."""
+    if x.is_meta:  # a device that autocast does not know
+        return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
