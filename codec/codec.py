@@ -61,7 +61,7 @@ class Codec:
 
     @property
     def header(self) -> ModelHeader:
-        """What the model file says of itself."""
+        """Header of the model file."""
         return self.engine.header
 
     @property
@@ -71,7 +71,7 @@ class Codec:
 
     @property
     def observe(self) -> Observer:
-        """Who is told of the stages of encoding and decoding; nobody unless it is set."""
+        """Observer that is told of the stages of encoding and decoding; none unless it is set."""
         return self._coder.observe
 
     @observe.setter
@@ -136,7 +136,7 @@ class Codec:
         return self._coder.encode(z, self._latents(x, y, quality), quality, numerics)
 
     def _latents(self, x: Array, y: Array, quality: float) -> Callable[[list[Floats]], Array]:
-        """What gives the encoder the latents to code next, by the slices ŷ that are coded already: those of a closed
+        """A function from the slices ŷ that are coded already to the latents that are coded next; those of a closed
         loop are what the slices before leave over."""
         engine, slices = self.engine, self.config.slices
         last = len(slices) - engine.closed_loop
@@ -196,7 +196,7 @@ class Codec:
         return from_pixels(pixels, COLOURS[header.colour])
 
     def decode_latents(self, data: bytes) -> Latents:
-        """What a `.dcae` file holds, verified, before the synthesis makes a picture of it; raises as `decode`."""
+        """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
         with self.observe(LOAD):
             container = read_container(data)
         header = container.header
@@ -257,7 +257,7 @@ class Codec:
 
 
 class Latents(NamedTuple):
-    """What a file holds."""
+    """Header and latents of a file."""
 
     header: Header
     z: Symbols

@@ -1,4 +1,4 @@
-"""From latents to the coded sections of a file and back: the two visitors of the walk over the slices."""
+"""Latents as the coded sections of a file, and back: the two visitors of the walk over the slices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Coded(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What the sections of a file hold."""
+    """Latents that the sections of a file hold."""
 
     z: Symbols
     """Symbols of z, (N * H/64 * W/64,), channel by channel."""
@@ -169,7 +169,7 @@ class LatentCoder:
             return np.concatenate(y_hats, 1, dtype=np.float32), means
 
     def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
-        """What to say of sections that passed their CRC: the usual cause is arithmetic, not damage."""
+        """The error for sections that passed their CRC: the usual cause is arithmetic, not damage."""
         if numerics == "integer":
             return SymbolMismatchError(
                 f"the sections are intact, but do not belong together ({error}); the file was put together or "

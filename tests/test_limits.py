@@ -26,7 +26,10 @@ from dcae.codec.picture import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.models.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
-from dcae.networks.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
+from dcae.networks.config import MAX_CHANNELS
+from dcae.networks.lite.config import LiteConfig
+from dcae.networks.paper.config import PaperConfig
+from dcae.networks.registry import config_from_dict
 
 BYTES_PER_PIXEL = 256
 """What docs/format.md promises for decoding with `lite`, per padded pixel."""

@@ -10,9 +10,10 @@ from helpers import TINY
 from torch import Tensor, nn
 
 from dcae.errors import OptionError
-from dcae.networks.config import LiteConfig, config_from_dict
-from dcae.networks.lite.blocks import WindowAttention, depth_to_space, space_to_depth
-from dcae.networks.registry import build_model
+from dcae.networks.exact_ready import depth_to_space
+from dcae.networks.lite.blocks import WindowAttention, space_to_depth
+from dcae.networks.lite.config import LiteConfig
+from dcae.networks.registry import build_model, config_from_dict
 
 pytest.importorskip("compressai", reason="the densities for training come from compressai")
 

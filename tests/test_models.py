@@ -302,7 +302,7 @@ def test_models_on_the_path(folders: tuple[Path, Path], tiny_model: CodingModel)
     assert found["one"].path == first / "one.safetensors"
     assert find_model("two").path == second / "two.safetensors"
     assert find_model_by_id(tiny_model.header.short_id).path == first / "one.safetensors"
-    assert Codec("one").model.header.id == tiny_model.header.id
+    assert Codec("one").header.id == tiny_model.header.id
 
 
 def test_models_that_are_not_there(folders: tuple[Path, Path]) -> None:

@@ -441,7 +441,7 @@ def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None
 
 
 def test_learning_rate_and_qualities_follow_their_settings() -> None:
-    from dcae.networks.config import LiteConfig
+    from dcae.networks.lite.config import LiteConfig
     from dcae.train.qualities import qualities_of
 
     def factor(config: TrainConfig, step: int, progress: float) -> float:

@@ -23,8 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dcae.errors import DCAEError, OptionError
 from dcae.networks.base import DCAE, check_device
-from dcae.networks.config import config_from_dict
-from dcae.networks.registry import build_model
+from dcae.networks.registry import build_model, config_from_dict
 from dcae.train import schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
 from dcae.train.config import TrainConfig

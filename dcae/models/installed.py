@@ -1,4 +1,4 @@
-"""Which models are there: those in the package, and those in the folders of `DCAE_MODEL_PATH`."""
+"""Models that are installed: those in the package, and those in the folders of `DCAE_MODEL_PATH`."""
 
 from __future__ import annotations
 

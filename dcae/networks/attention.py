@@ -24,7 +24,7 @@ class BorderMask(NamedTuple):
 def border_mask(
     height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype
 ) -> BorderMask | None:
-    """What to mask on a (height, width) map, padded to whole windows and rolled by -shift; None if nothing is.
+    """Masks of a (height, width) map that is padded to whole windows and rolled by -shift; None if it needs none.
 
     Kept apart are padding and picture, and what wrapped around the border. That only concerns the last row and
     column of windows, so the other windows are left out and share one bias.
@@ -98,6 +98,6 @@ def _within_windows(qkv: Tensor, bias: Tensor, height: int, width: int, window: 
 
 
 def _attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """As above; bias (1 or B·windows, heads, tokens, tokens)."""
+    """Attention of all heads, shapes as in `_within_windows`; bias (1 or B·windows, heads, tokens, tokens)."""
     query, key, value = qkv.flatten(1, 2)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).reshape(qkv.shape[1:])

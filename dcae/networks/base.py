@@ -25,12 +25,14 @@ from dcae.networks.walk import walk_slices
 
 
 class SlicePrior(NamedTuple):
-    """What is known of one slice before it is decoded, all (B, C_k, H/16, W/16) but the support."""
+    """Prediction of one slice before it is decoded."""
 
     mean: Tensor
+    """(B, C_k, H/16, W/16) of the Gaussians, in quantisation steps."""
     scale: Tensor
-    """Preset-defined; `DCAE.scale_index` and `DCAE.sigma` read it."""
+    """(B, C_k, H/16, W/16) in a unit of the preset's own; `DCAE.scale_index` and `DCAE.sigma` read it."""
     support: Any
+    """Features of the preset's own, for `latent_residual` and `extend_context` of the same slice."""
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -58,10 +60,10 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 class EntropyModel(Protocol):
-    """What decides probabilities, from ẑ to the last ŷ: the hooks of the same names of :class:`DCAE`."""
+    """Steps from ẑ to the last ŷ, which decide every probability: the hooks of the same names of :class:`DCAE`."""
 
     numerics: str
-    """As files name it (`dcae.codec.container.NUMERICS`)."""
+    """Name of its arithmetic in files: "float32", "integer" or "float64"."""
 
     def conditioning(self, quality: float, /) -> Any: ...
     def hyper_synthesis(self, z_hat: Tensor, q: Any, /) -> Any: ...
@@ -83,6 +85,7 @@ class DCAE(nn.Module):
     latent_grid = 0
     """ŷ lies on multiples of 1/`latent_grid`; 0 where it is any number."""
     numerics = "float32"
+    """Name of the entropy model's arithmetic in files."""
     prior_scale = 10
     """Width of the factorised prior at the start of training; 10 is CompressAI's."""
 
@@ -108,6 +111,10 @@ class DCAE(nn.Module):
 
     def calibrate_skip(self, x: Tensor) -> None:
         """Start skip latents that no training has touched yet from a batch of training pictures, as above."""
+
+    def overlapping_matrices(self) -> list[Tensor]:
+        """Weights of linear maps whose patches overlap, which are trained with smaller steps than other matrices."""
+        return []
 
     def anchored_parameters(self) -> set[str]:
         """Names of the parameters whose first dimension runs over `config.lambdas`."""
@@ -181,7 +188,7 @@ class DCAE(nn.Module):
         raise NotImplementedError
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """What the entropy model is evaluated within when coding."""
+        """Context that the entropy model is evaluated within when coding; it undoes settings of the caller's."""
         return nullcontext()
 
     # -- shared ----------------------------------------------------------------------------------------------

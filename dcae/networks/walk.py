@@ -1,6 +1,6 @@
 """The walk over the slices of y: training, coding, export and measuring all go through this one.
 
-It is the loop of figure 2 of arXiv 2504.00496 (slice by slice, each predicted from those before), over whatever has
+It is the loop of figure 3 of arXiv 2504.00496 (slice by slice, each predicted from those before), over whatever has
 the steps: a network on tensors (`dcae.networks.base.DCAE`) as well as an engine on arrays (`dcae.runtime.protocol`).
 """
 

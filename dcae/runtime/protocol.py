@@ -1,4 +1,4 @@
-"""The protocol of what runs a model: arrays in, arrays out. Nothing here imports torch, nor do its users.
+"""Protocol of an engine, which runs a model: arrays in, arrays out. Nothing here imports torch, nor do its users.
 
 An engine carries a loaded model and evaluates its networks; `torch_engine.py` is the first. Arrays are NumPy's, with
 one picture each, (1, channels, rows, columns); H and W are the sides of the padded picture in pixels, multiples of
@@ -40,7 +40,7 @@ Floats = NDArray[np.float32] | NDArray[np.float64]
 
 
 class SlicePrior(NamedTuple):
-    """What is known of one slice before it is decoded; shapes and units as in the module's table."""
+    """Prediction of one slice before it is decoded; shapes and units as in the module's table."""
 
     mean: Floats
     rows: NDArray[np.uint8]
@@ -84,9 +84,9 @@ class Engine(Protocol):
     """A loaded model, ready to run. Qualities are numbers in `header.config.qualities`, in steps of 1/256."""
 
     header: ModelHeader
-    """What the model file says of itself, with the configuration."""
+    """Header of the model file, with the configuration."""
     device: str
-    """Where it computes, for messages."""
+    """Name of the device that it computes on, for messages."""
     numerics: tuple[str, ...]
     """Arithmetics that the entropy model can be evaluated in, the one that encoding takes by default first."""
     latent_grid: int

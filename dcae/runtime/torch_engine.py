@@ -16,6 +16,7 @@ from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
 from dcae.networks import base
 from dcae.networks.base import check_device
+from dcae.networks.registry import preset_of
 from dcae.runtime.protocol import Array, Floats, SlicePrior
 
 
@@ -37,7 +38,8 @@ class TorchEngine:
         self.model = model
         self.device = device
         self.header = model.header
-        self.numerics = (model.prior.numerics, *(("float64",) if model.prior.numerics == "float32" else ()))
+        portable = preset_of(model.header.config).portable
+        self.numerics = (model.prior.numerics, *(["float64"] if portable else []))
         self.latent_grid = model.network.latent_grid
         self.closed_loop, self.corrects_means = model.network.closed_loop, model.network.corrects_means
         self.tables_y, self.tables_z = model.tables_y, model.tables_z
