@@ -26,7 +26,7 @@ from dcae.codec.picture import open_picture
 from dcae.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.modelfile import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
 
 BYTES_PER_PIXEL = 256
 """What docs/format.md promises for decoding with `lite`, per padded pixel."""
@@ -175,6 +175,36 @@ def test_weights_that_are_not_in_the_file_are_not_allocated(written: Written) ->
             assert (peak_mib() or 0) - before < 32
 
 
+@pytest.mark.parametrize("name", ["x", "z_median", "exact.value_shift", "tables.y.lengths", "network.dictionary"])
+@pytest.mark.parametrize(
+    "shape",
+    [[1] * 9, [1] * 33, [1] * 65, [0] * 33, [0, 2**62], [2**62, 0], [0, 2**63], [2**64 - 1, 0], [0, 2**40 + 1]],
+    ids=lambda shape: f"{len(shape)} of {max(shape)}",
+)
+def test_shapes_that_no_array_has(written: Written, name: str, shape: list[int]) -> None:
+    """NumPy and torch refuse them with errors of their own, even where they hold nothing."""
+
+    def change(parts: ModelParts) -> None:
+        kind = parts.tensors.get(name, ["F32"])[0]
+        size = np.dtype({"I32": "i4", "I8": "i1", "F16": "f2"}.get(kind, "f4")).itemsize
+        parts.tensors[name] = [kind, shape, bytes(0 if 0 in shape else size)]
+
+    with pytest.raises(ModelFileError, match=r"tensor .* which no model has") as found:
+        load_model(written(change))
+    assert "\n" not in str(found.value)
+
+
+def test_names_are_compared_before_torch_searches_them(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its search goes through all names once for every module: seconds for a header of a few megabytes."""
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: pytest.fail("torch has been asked"))
+
+    def many(parts: ModelParts) -> None:
+        parts.tensors |= {f"network.g_a.{k}": ["F32", [0], b""] for k in range(1000)}
+
+    with pytest.raises(ModelFileError, match=r"1000 tensors too many or too few, among them 'g_a\.0'"):
+        load_model(written(many))
+
+
 def test_loading_draws_no_random_numbers(tiny_path: Path) -> None:
     state = torch.get_rng_state()
     load_model(tiny_path)
@@ -207,6 +237,10 @@ def test_headers_of_any_size_and_depth(tiny_path: Path, tmp_path: Path) -> None:
         else:
             with pytest.raises(ModelFileError, match="record"):
                 read_header(path)
+    parts.header["record"] = {"many": [[]] * MAX_BRACKETS}
+    path.write_bytes(parts.write())
+    with pytest.raises(ModelFileError, match="lists and objects"):
+        read_header(path)
     parts.header["record"] = {"long": "x" * MAX_HEADER}
     path.write_bytes(parts.write())
     with pytest.raises(ModelFileError, match=f"the limit is {MAX_HEADER}"):
