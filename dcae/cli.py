@@ -112,7 +112,7 @@ def encode(
     from dcae.codec.codec import Codec
 
     data = Codec(header.path, device).encode(image, quality, portable)
-    write_bytes(output, data)
+    write_bytes(output, data, force)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
 
 
@@ -144,7 +144,7 @@ def decode(file: str, output: str | None, model: str | None, device: str, force:
         raise
     except Exception as error:  # a picture too large for the format makes Pillow's writers raise almost anything
         raise OptionError(f"{output}: Pillow cannot write this picture as {kind} ({error})") from error
-    write_bytes(output, buffer.getvalue())
+    write_bytes(output, buffer.getvalue(), force)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
 
 
@@ -222,5 +222,5 @@ def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force
 
     network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
     record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
-    header = export_model(network, Path(output), record, half=False)
+    header = export_model(network, Path(output), record, half=False, force=force)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)

@@ -29,7 +29,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dcae.config import DCAEConfig, config_from_dict
-from dcae.errors import DCAEError, ModelFileError
+from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.files import replacing
 from dcae.scales import SCALE_LEVELS
 from dcae.tables import Tables
@@ -300,12 +300,18 @@ def write_model(
     z_median: Tensor,
     record: dict[str, Any],
     exact: dict[str, Tensor],
+    force: bool = True,
 ) -> ModelHeader:
     """Write a model file, replacing `path` only once it is whole.
 
     Args:
         weights: state dict of the network, in the precision to store.
         z_median: (N,).
+        force: overwrite a file of that name.
+
+    Raises:
+        ModelFileError: it cannot be written.
+        OptionError: it exists, and `force` is not set.
     """
     import torch
     from safetensors.torch import save
@@ -322,8 +328,10 @@ def write_model(
     header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
     data = save(tensors, metadata={"dcae": json.dumps(header, sort_keys=True)})
     try:
-        with replacing(path) as file:
+        with replacing(path, force) as file:
             file.write(data)
+    except OptionError:
+        raise
     except DCAEError as error:
         raise ModelFileError(str(error)) from error
     return ModelHeader(path, identity, config, record)
