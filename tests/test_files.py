@@ -37,9 +37,14 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("system")
 def test_a_file_made_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    with pytest.raises(OptionError, match="a: exists already; use --force"), replacing(path, force=False) as file:
-        file.write(b"late")
-        path.write_bytes(b"first")
+
+    def write() -> None:
+        with replacing(path, force=False) as file:
+            file.write(b"late")
+            path.write_bytes(b"first")
+
+    with pytest.raises(OptionError, match="a: exists already; use --force"):
+        write()
     assert path.read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["a"]
 
