@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import (
     COLOURS,
-    MAX_SIDE,
     NUMERICS,
     QUALITY_STEPS,
     Container,
@@ -24,17 +24,14 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
+from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
-from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
+from dcae.codec.process import check_process
+from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
 from dcae.installed import find_model
 from dcae.modelfile import CodingModel, load_model
 from dcae.network import EntropyModel, check_device, pad_to_multiple
 from dcae.portable import PortableEntropyModel
-
-MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
-SMALL_PIXELS = 1 << 20
-"""A picture that is no larger when padded to whole blocks may be padded to any multiple of its size."""
 
 
 class Codec:
@@ -43,28 +40,36 @@ class Codec:
     Args:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
         device: torch device of the networks.
-        max_pixels: larger pictures are refused, those of files before anything is allocated.
+        max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
+            refused, those of files before anything is allocated. Decoding with `lite` takes at most 32 MiB and 256
+            bytes per padded pixel, by default 4.3 GB.
+
+    Threads may share a codec. Processes that are forked off after it was used with several threads may not: they
+    would wait for threads that they do not have, and are refused. Start them, each with a codec of its own, by
+    `multiprocessing.get_context("spawn")`.
 
     Raises:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
-        OptionError: a device that is not there.
+        OptionError: a device that is not there, or a limit that is no positive integer.
     """
 
     def __init__(
         self, model: str | Path | CodingModel = "lite", device: str = "cpu", max_pixels: int = MAX_PIXELS
     ) -> None:
         check_device(device)
+        self.max_pixels = check_limit(max_pixels)
         if device.startswith("mps"):
             raise OptionError("device mps has no float64, which the entropy model needs; use the cpu")
         self.device = device
-        self.max_pixels = max_pixels
-        self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
+        if not isinstance(model, CodingModel):
+            with torch.device("cpu"):  # whatever the default device is; the network is moved when it is whole
+                model = load_model(find_model(model).path, device)
+        self.model = model
         self.network, self.prior = self.model.network, self.model.prior
         self._priors: dict[str, EntropyModel] = {self.prior.numerics: self.prior}
         self._tables_y = SymbolTables(self.model.tables_y)
         self._tables_z = SymbolTables(self.model.tables_z)
 
-    @torch.inference_mode()
     def encode(
         self, image: Image.Image | str | Path | bytes, quality: float | None = None, portable: bool = False
     ) -> bytes:
@@ -78,17 +83,22 @@ class Codec:
                 takes longer, and is less likely to fail on other machines.
 
         Raises:
-            PictureError: unreadable, or of a kind that is not coded.
+            PictureError: unreadable, too large, or of a kind that is not coded.
             OptionError: a quality that the model does not cover.
+            DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
+        with self._coding():
+            return self._encode(image, quality, portable)
+
+    def _encode(self, image: Image.Image | str | Path | bytes, quality: float | None, portable: bool) -> bytes:
         picture = image if isinstance(image, Image.Image) else open_picture(image)
-        self._check_size(picture.width, picture.height, PictureError)
+        check_size(picture.width, picture.height, self.network.config.stride, self.max_pixels, PictureError)
         pixels, mode = to_pixels(picture)
         if quality is None:
             quality = self.network.config.default_quality
         self.network.config.lambda_of(quality)
         steps = round(quality * QUALITY_STEPS)
-        q = self.network.conditioning(steps / QUALITY_STEPS)
+        q = self._conditioning(steps)
 
         x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
         y = self.network.analysis(pad_to_multiple(x, self.network.config.stride), q).float()
@@ -121,7 +131,6 @@ class Codec:
         )
         return write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
 
-    @torch.inference_mode()
     def decode(self, data: bytes) -> Image.Image:
         """The picture of a `.dcae` file, mode "RGB" or "L".
 
@@ -129,17 +138,34 @@ class Codec:
             FileFormatError: damaged, truncated, too large, or not a `.dcae` file.
             SymbolMismatchError: intact, but this machine's arithmetic differs from the encoder's.
             ModelNotFoundError: written with another model than the one loaded.
+            DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
-        latents = self.decode_latents(data)
-        header = latents.header
-        q = self.network.conditioning(header.quality / QUALITY_STEPS)
-        x_hat = self.network.synthesis(latents.y_hat, q)[0, :, : header.height, : header.width]
-        pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        with self._coding():
+            latents = self._decode_latents(data)
+            header = latents.header
+            x_hat = self.network.synthesis(latents.y_hat, self._conditioning(header.quality))
+            x_hat = x_hat[0, :, : header.height, : header.width].float()
+            pixels = (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return from_pixels(pixels, COLOURS[header.colour])
 
-    @torch.inference_mode()
     def decode_latents(self, data: bytes) -> Latents:
         """What a `.dcae` file holds, verified, before the synthesis makes a picture of it; raises as `decode`."""
+        with self._coding():
+            return self._decode_latents(data)
+
+    @contextmanager
+    def _coding(self) -> Iterator[None]:
+        """What every coding happens within, whatever the caller has set: no gradients, no autocast, arithmetic that
+        can be trusted."""
+        with torch.inference_mode(), torch.autocast(torch.device(self.device).type, enabled=False):
+            check_process()
+            yield
+
+    def _conditioning(self, steps: int) -> Any:
+        """Of the transforms; a tensor, since a number would become one of torch's default type and device."""
+        return self.network.conditioning(torch.tensor([steps / QUALITY_STEPS], dtype=torch.float32, device="cpu"))
+
+    def _decode_latents(self, data: bytes) -> Latents:
         container = read_container(data)
         header = container.header
         self._check_header(header)
@@ -153,12 +179,14 @@ class Codec:
         z_decoder = SymbolDecoder(self._tables_z, container.z, "z")
         z_symbols = z_decoder.decode(_channel_rows(shape))
         z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
+        z_decoder.check_length()
         check.add(z_symbols)
         y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
         y_symbols = []
 
         def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
             y_symbols.append(y_decoder.decode(rows))
+            y_decoder.check_length()  # before the networks run for the next slice
             return y_symbols[-1]
 
         try:
@@ -233,24 +261,11 @@ class Codec:
                 f"the file was written with model {header.model.hex()}, loaded is "
                 f"{self.model.header.short_id.hex()}; pass the right one with --model"
             )
-        self._check_size(header.width, header.height, FileFormatError)
+        check_size(header.width, header.height, self.network.config.stride, self.max_pixels, FileFormatError)
         try:
             self.network.config.lambda_of(header.quality / QUALITY_STEPS)
         except OptionError as error:
             raise FileFormatError(f"the file's {error}") from error
-
-    def _check_size(self, width: int, height: int, error: type[DCAEError]) -> None:
-        stride = self.network.config.stride
-        # What the networks see, and memory follows, is the padded picture: of one row of pixels, 64 times as much.
-        padded = -(-width // stride) * -(-height // stride) * stride**2
-        if width * height > self.max_pixels or padded > max(2 * self.max_pixels, SMALL_PIXELS):
-            raise error(
-                f"{width}x{height} pixels are more than the limit of {self.max_pixels}"
-                + (f" when padded to {padded}; " if width * height <= self.max_pixels else "; ")
-                + "raise max_pixels if you trust the file and have the memory"
-            )
-        if max(width, height) > MAX_SIDE:
-            raise error(f"{width}x{height} pixels: no side can be longer than {MAX_SIDE}")
 
     def _check_lengths(self, container: Container, samples: int) -> None:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap
