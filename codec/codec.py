@@ -27,11 +27,11 @@ from dcae.codec.container import (
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.codec.process import check_process
+from dcae.entropy.portable import PortableEntropyModel
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
-from dcae.installed import find_model
-from dcae.modelfile import CodingModel, load_model
-from dcae.network import EntropyModel, check_device, pad_to_multiple
-from dcae.portable import PortableEntropyModel
+from dcae.models.installed import find_model
+from dcae.models.modelfile import CodingModel, load_model
+from dcae.networks.base import EntropyModel, check_device, pad_to_multiple
 
 
 class Codec:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import write_tiny_model
 
-from dcae.modelfile import CodingModel, load_model
+from dcae.models.modelfile import CodingModel, load_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Reference material that lies beside a checkout here, and is not part of the repository."""

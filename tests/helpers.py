@@ -39,8 +39,8 @@ def write_tiny_model(path: Path, seed: int = 1) -> None:
     pytest.importorskip("compressai")
     import torch
 
-    from dcae.export import export_model
-    from dcae.presets import build_model
+    from dcae.models.export import export_model
+    from dcae.networks.registry import build_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

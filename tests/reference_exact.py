@@ -1,4 +1,4 @@
-"""The exact arithmetic of docs/format.md once more, in integers, written from the document and not from dcae/exact.py.
+"""The exact arithmetic of docs/format.md once more, in integers, written from the document, not from `dcae.entropy`.
 
 Integers are NumPy's int64, positions are (rows, columns, channels). Slow, and only NumPy.
 """

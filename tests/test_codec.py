@@ -29,8 +29,8 @@ from dcae.errors import (
     PictureError,
     SymbolMismatchError,
 )
-from dcae.modelfile import CodingModel
-from dcae.network import pad_to_multiple
+from dcae.models.modelfile import CodingModel
+from dcae.networks.base import pad_to_multiple
 
 
 @pytest.fixture(scope="module")

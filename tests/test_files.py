@@ -18,7 +18,7 @@ from dcae.cli import main
 from dcae.codec.codec import Codec
 from dcae.errors import DCAEError, OptionError
 from dcae.files import check_output, replacing, write_bytes
-from dcae.modelfile import CodingModel
+from dcae.models.modelfile import CodingModel
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")
 

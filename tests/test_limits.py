@@ -28,10 +28,10 @@ from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import read_container, write_container
 from dcae.codec.limits import BYTES_PER_PIXEL, FIXED_BYTES, MAX_PIXELS, check_size
 from dcae.codec.picture import open_picture
-from dcae.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.modelfile import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.models.modelfile import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.networks.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 
 # -- pictures -------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from helpers import synthetic_picture
 from dcae.codec.codec import Codec
 from dcae.codec.process import _rounds_to_nearest
 from dcae.errors import OptionError
-from dcae.modelfile import CodingModel
+from dcae.models.modelfile import CodingModel
 
 _ROUNDING = """
 import ctypes, ctypes.util, sys

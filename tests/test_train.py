@@ -341,7 +341,7 @@ def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None
 
 
 def test_learning_rate_and_qualities_follow_their_settings() -> None:
-    from dcae.config import LiteConfig
+    from dcae.networks.config import LiteConfig
     from dcae.train.loop import _qualities, _rate_factor
 
     cosine = TrainConfig(warmup=10, final_fraction=0.1)

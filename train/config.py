@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcae.config import anchor_lambdas
 from dcae.errors import OptionError
+from dcae.networks.config import anchor_lambdas
 
 if sys.version_info >= (3, 11):
     import tomllib

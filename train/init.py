@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import OptionError
-from dcae.installed import find_model
-from dcae.modelfile import load_model
-from dcae.network import DCAE
-from dcae.presets import build_model
+from dcae.models.installed import find_model
+from dcae.models.modelfile import load_model
+from dcae.networks.base import DCAE
+from dcae.networks.config import DCAEConfig, config_from_dict
+from dcae.networks.registry import build_model
 from dcae.train.checkpoint import BEST, CHECKPOINT, best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
 

@@ -22,10 +22,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import DCAEError, OptionError
-from dcae.network import DCAE, check_device
-from dcae.presets import build_model
+from dcae.networks.base import DCAE, check_device
+from dcae.networks.config import DCAEConfig, config_from_dict
+from dcae.networks.registry import build_model
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split, to_float

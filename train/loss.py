@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dcae.config import METRICS
+from dcae.networks.config import METRICS
 
 _MIDDLE = 0.01
 """An MSE λ in the middle of the usual range."""

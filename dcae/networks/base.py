@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.config import DCAEConfig
 from dcae.errors import MissingDependencyError, OptionError
+from dcae.networks.config import DCAEConfig
 
 
 class SlicePrior(NamedTuple):

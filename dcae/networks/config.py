@@ -104,7 +104,7 @@ class DCAEConfig:
 
 @dataclass(frozen=True)
 class LiteConfig(DCAEConfig):
-    """The small network: everything from H/8 on, one model for all qualities. See `dcae/lite.py`."""
+    """The small network: everything from H/8 on, one model for all qualities. See `dcae/networks/lite/wiring.py`."""
 
     preset: ClassVar[str] = "lite"
 
@@ -157,7 +157,7 @@ class LiteConfig(DCAEConfig):
 
 @dataclass(frozen=True)
 class PaperConfig(DCAEConfig):
-    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/paper.py`."""
+    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/networks/paper/wiring.py`."""
 
     preset: ClassVar[str] = "paper"
 

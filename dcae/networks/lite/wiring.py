@@ -9,7 +9,7 @@ variance at every rate; the scale table's index gets an offset per channel and a
 
 Entropy model: hyper synthesis gives a state (B, H/16, W/16, E). Slice k refines it by dictionary cross-attention
 and a convolutional layer, reads mean and scale off it, and adds the decoded slice to it, so that later slices see
-deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/blocks.py`) take part.
+deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/networks/lite/blocks.py`) take part.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.blocks import (
+from dcae.networks.base import DCAE, SlicePrior, round_ste
+from dcae.networks.config import LiteConfig
+from dcae.networks.lite.blocks import (
     ConvLayer,
     DictionaryAttention,
     Gain,
@@ -34,10 +36,8 @@ from dcae.blocks import (
     space_to_depth,
     zero_linear,
 )
-from dcae.config import LiteConfig
-from dcae.lite_init import haar_basis, patch_basis, set_lapped_pair, set_pair
-from dcae.network import DCAE, SlicePrior, round_ste
-from dcae.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
+from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
+from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 
 _PATCH = 8
 
@@ -231,7 +231,7 @@ class LiteDCAE(DCAE):
         self.scale_offset = nn.Parameter(torch.zeros(anchors, latents))
 
     def initialise(self) -> None:
-        """Set the linear path of the transforms to a truncated lapped transform (see `dcae/lite_init.py`)."""
+        """Set the linear path of the transforms to a truncated lapped transform (see `starting_values.py`)."""
         config = self.config
         basis, frequencies = patch_basis(_PATCH, config.widths[0])
         set_lapped_pair(self.g_a.embed, self.g_s.head, basis)

@@ -1,6 +1,6 @@
 """What a model file holds for exact arithmetic, and the proof that it is exact: bounds computed from the weights.
 
-See `dcae/exact.py` for the arithmetic, `dcae/exact_export.py` for how the numbers are chosen.
+See `dcae/entropy/exact.py` for the arithmetic, `dcae/entropy/exact_export.py` for how the numbers are chosen.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcae.blocks import Depthwise, DictionaryAttention
 from dcae.errors import ModelFileError
-from dcae.lite import LiteDCAE
+from dcae.networks.lite.blocks import Depthwise, DictionaryAttention
+from dcae.networks.lite.wiring import LiteDCAE
 
 LIMIT = 2047
 """Largest input of a map."""
