@@ -16,11 +16,11 @@ _COMMANDS = {
     "decode": "dcae.codec.cli:decode",
     "encode": "dcae.codec.cli:encode",
     "eval": "dcae.cli_eval:evaluate",
-    "export": "dcae.cli_train:export",
+    "export": "dcae.train.cli:export",
     "import-checkpoint": "dcae.models.cli:import_checkpoint",
     "info": "dcae.codec.cli:info",
     "models": "dcae.models.cli:models",
-    "train": "dcae.cli_train:train",
+    "train": "dcae.train.cli:train",
 }
 """Where each command is: `module:name`, imported when it is asked for, so that coding a picture imports nothing of
 training."""

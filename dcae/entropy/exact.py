@@ -203,6 +203,8 @@ class _Gains(NamedTuple):
     scale_offset: Tensor
     scale: Tensor
     shift: Tensor
+    means_scale: Tensor | None = None
+    """(3,), where there is a closed loop."""
 
 
 class _Support(NamedTuple):
@@ -275,6 +277,10 @@ class ExactEntropyModel:
 
     def scale_index(self, scale: Tensor) -> Tensor:
         return scale.to(torch.int64)
+
+    def means_scale(self, q: _Gains) -> Tensor:
+        assert q.means_scale is not None
+        return q.means_scale.round().clamp(0, SCALE_LEVELS - 1)[None, :, None, None]
 
     def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Gains) -> Tensor:
         part = self._slices[k]

@@ -165,6 +165,8 @@ def _gain_tables(network: LiteDCAE) -> tuple[Tensor, Tensor]:
         modulation.scale.double(),
         modulation.shift.double(),
     ]
+    if network.closed_loop:
+        tables.append(network.left_over.mean_scale.double())
     shifts = [min(TABLE_BITS - 1 - math.frexp(max(float(t.abs().max()), 2.0**-8))[1], 24) for t in tables]
     shifts[4] = shifts[5] = min(shifts[4:])  # they are added up
     rows = [(t * 2.0**s).round() for t, s in zip(tables, shifts, strict=True)]

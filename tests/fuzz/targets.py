@@ -35,7 +35,7 @@ from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
 from dcae.models.modelfile import load_model, read_header
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-MAX_PIXELS = 192 * 128
+MAX_PIXELS = 192 * 192
 
 
 @functools.cache

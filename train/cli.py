@@ -1,4 +1,4 @@
-"""The commands `dcae train` and `dcae export`. Heavy imports happen inside."""
+"""Command line of training: `dcae train` and `dcae export`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
 )  # fmt: skip
 @click.option(
     "--resume", type=click.Choice(["auto", "never"]), default="never", show_default=True,
-    help="auto: continue the run in the folder if there is one. never: refuse a folder that holds one.",
+    help="auto: continue the run in the folder if there is one, with its settings where none are given. "
+    "never: refuse a folder that holds one.",
 )  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="torch device; under torchrun, cuda takes every GPU.")
 @_settings
@@ -53,7 +54,12 @@ def train(output: Path, recipe: str | None, resume: str, device: str, **options:
     import logging
 
     given = {k: v for k, v in options.items() if v is not None and v != ()}
-    config = effective_config(recipe, given)
+    stored: dict[str, Any] = {}
+    if resume == "auto" or "decay" in given:
+        from dcae.train.start import stored_settings
+
+        stored = stored_settings(output, resume == "auto", given.get("decay"))
+    config = effective_config(recipe, given, stored)
     from dcae.train.export import export_checkpoint
     from dcae.train.loop import train as run
 
