@@ -416,6 +416,8 @@ def test_max_pixels(tiny_model: CodingModel, codec: Codec) -> None:
 class _Forbidden:
     """Stands for a network that must not run."""
 
+    closed_loop = False
+
     def __init__(self, config: object) -> None:
         self.config = config
 
