@@ -237,7 +237,7 @@ def latents(data: bytes) -> None:
     z_encoder.encode(z, rows_z)
     y = []
 
-    def code(k: int, mean: torch.Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def code(mean: torch.Tensor, rows: NDArray[np.uint8], y_hats: list[torch.Tensor]) -> NDArray[np.int32]:
         assert bool(torch.isfinite(mean).all())
         y.append(_any_symbols(codec._tables_y, rows, choices))
         y_encoder.encode(y[-1], rows)
