@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -185,3 +186,21 @@ def test_configuration_survives_json() -> None:
     for wrong in ({"preset": "huge"}, {"preset": "lite", "depth": 3}, {"preset": "lite", "slices": [1, 2]}, *WRONG):
         with pytest.raises(OptionError):
             config_from_dict(wrong)
+
+
+def test_the_cache_of_masks_may_be_emptied_at_any_time() -> None:
+    """By another thread, right after this one has found its mask there."""
+
+    class Emptied(dict[Any, Any]):
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            self.clear()
+            return found
+
+    attention = WindowAttention(8, 4, 4, shifted=True)
+    x = torch.randn(1, 6, 10, 8)
+    attention._masks = Emptied()
+    with torch.inference_mode():
+        expected = attention(x)
+        assert len(attention._masks) == 1
+        assert torch.equal(attention(x), expected)

@@ -34,5 +34,5 @@ def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force
 
     network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
     record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
-    header = export_model(network, Path(output), record, half=False)
+    header = export_model(network, Path(output), record, half=False, force=force)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)
