@@ -17,7 +17,7 @@ from dcae.errors import DCAEError, OptionError
 from dcae.files import check_output, read_bytes, write_bytes
 from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id, installed_models
 
-_ELSEWHERE = {"train": "dcae.cli_train:train", "export": "dcae.cli_train:export", "eval": "dcae.cli_eval:evaluate"}
+_ELSEWHERE = {"train": "dcae.cli_train:train", "export": "dcae.cli_train:export", "eval": "dcae.eval.cli:evaluate"}
 """Commands imported when they are asked for, so that coding a picture imports nothing of training."""
 
 

@@ -19,12 +19,12 @@ from PIL import Image
 
 from dcae.cli import main
 from dcae.errors import DCAEError, OptionError
-from dcae.eval import rd
-from dcae.eval.rd import Contestant, contestant
-from dcae.eval.rival_codecs import threads
+from dcae.eval.rd import measure as rd
+from dcae.eval.rd.curves import compare, mean_curves, to_text
+from dcae.eval.rd.measure import Contestant, contestant
+from dcae.eval.rd.rows import Row, Table
 from dcae.eval.rivals import rival
-from dcae.eval.summary import compare, to_text
-from dcae.eval.table import Row, Table, mean_curves
+from dcae.eval.rivals.base import threads
 
 ROW = Row("a.png", "jpeg", 10, 100, 50, 625, 1.0, 30.0, 0.9, 0.1, 0.1, 0.2, 0.2, math.nan)
 

@@ -18,13 +18,13 @@ from PIL import Image
 from test_rd import ROW
 
 from dcae.errors import OptionError
-from dcae.eval.crops import _disagreement, _nearest, strip
-from dcae.eval.published import published
-from dcae.eval.rd import Contestant
-from dcae.eval.rd_report import Report, make_report, summary_json, write_report
+from dcae.eval.rd.crops import _disagreement, _nearest, strip
+from dcae.eval.rd.curves import bpp_at
+from dcae.eval.rd.measure import Contestant
+from dcae.eval.rd.published import published
+from dcae.eval.rd.report import Report, make_report, summary_json, write_report
+from dcae.eval.rd.rows import Row
 from dcae.eval.rivals import rival
-from dcae.eval.summary import bpp_at
-from dcae.eval.table import Row
 
 KODAK = [f"kodim{k:02}.png" for k in range(1, 25)]
 

@@ -23,16 +23,19 @@ from PIL import Image
 from dcae.cli import main
 from dcae.codec.codec import Codec
 from dcae.errors import DCAEError, OptionError
-from dcae.eval import speed, stages, worker
-from dcae.eval.process import ProcessTimes
-from dcae.eval.report import ratio, seconds, to_markdown
-from dcae.eval.rivals import AVIF_PSNR, JPEG
-from dcae.eval.speed import Settings, matching_quality, shape_of
-from dcae.eval.speed_plot import plot
-from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save, to_csv
-from dcae.eval.stages import CODING, ENTROPY, LOAD, OTHER, PLACES, TRANSFORM, WRITE, Clock, owner_of, watched
-from dcae.eval.worker import Job
+from dcae.eval.rivals import RIVALS
+from dcae.eval.speed import measure as speed
+from dcae.eval.speed import stages, worker
+from dcae.eval.speed.measure import Settings, matching_quality, shape_of
+from dcae.eval.speed.plot import plot
+from dcae.eval.speed.process import ProcessTimes
+from dcae.eval.speed.report import ratio, seconds, to_markdown
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save, to_csv
+from dcae.eval.speed.stages import CODING, ENTROPY, LOAD, OTHER, PLACES, TRANSFORM, WRITE, Clock, owner_of, watched
+from dcae.eval.speed.worker import Job
 from dcae.modelfile import CodingModel
+
+AVIF_PSNR, JPEG = RIVALS["avif-psnr"], RIVALS["jpeg"]
 
 
 def _write_pictures(folder: Path, count: int = 2) -> list[Path]:

@@ -12,8 +12,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from dcae.eval.report import table
 from dcae.eval.rivals import RIVALS
+from dcae.eval.speed.report import table
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"

@@ -14,14 +14,14 @@ from PIL import Image
 
 from dcae.config import PaperConfig
 from dcae.errors import DCAEError, OptionError
-from dcae.eval.complexity import measure_complexity
 from dcae.eval.environment import environment
 from dcae.eval.memory import import_peak_mib
 from dcae.eval.pictures import find_pictures, mosaic
-from dcae.eval.process import measure_process
-from dcae.eval.rivals import AVIF_PSNR, Rival
-from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
-from dcae.eval.worker import Job, Outcome, measure
+from dcae.eval.rivals import RIVALS, Rival
+from dcae.eval.speed.complexity import measure_complexity
+from dcae.eval.speed.process import measure_process
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
+from dcae.eval.speed.worker import Job, Outcome, measure
 from dcae.installed import DEFAULT_MODEL, find_model
 from dcae.modelfile import ModelHeader
 
@@ -103,7 +103,7 @@ def run(settings: Settings, folder: Path, progress: Callable[[str], None], anew:
     }
     results = None if anew else load(folder, about)
     if results is None:
-        labels = {OURS: f"DCAE {header.path.stem}", AVIF: AVIF_PSNR.label, PAPER: "DCAE paper, random weights"}
+        labels = {OURS: f"DCAE {header.path.stem}", AVIF: RIVALS[AVIF].label, PAPER: "DCAE paper, random weights"}
         results = Results(about, labels)
     results.failures = []
     with tempfile.TemporaryDirectory(prefix="dcae-speed-") as scratch:
@@ -152,7 +152,7 @@ class _Run:
             self.progress(f"{kept} of {len(cells)} sizes and thread counts were measured before and are kept")
         if not missing:
             return
-        if AVIF_PSNR.available:
+        if RIVALS[AVIF].available:
             self.qualities[AVIF] = self.avif_quality()
         else:
             self.progress("AVIF: left out, this build of Pillow does not write it")
@@ -171,7 +171,7 @@ class _Run:
     def codecs(self, shape: tuple[int, int]) -> list[str]:
         """Those that are measured at a size."""
         codecs = [OURS]
-        if AVIF_PSNR.available:
+        if RIVALS[AVIF].available:
             codecs.append(AVIF)
         if "paper" not in self.settings.skip and shape in {
             shape_of(s) for s in self.settings.sizes if s <= self.settings.paper_up_to
@@ -239,7 +239,7 @@ class _Run:
         picture = self.mosaic(width, height)
         ours = measure(self.job(OURS, picture, max(self.settings.threads), "encode")).bytes
         with Image.open(picture) as image:
-            quality = matching_quality(AVIF_PSNR, image, ours)
+            quality = matching_quality(RIVALS[AVIF], image, ours)
         self.progress(f"AVIF at quality {quality} makes files as large as ours ({8 * ours / width / height:.3f} bpp)")
         return quality
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from typing import NoReturn
 
 from PIL import Image
 
 from dcae.errors import DCAEError, FileFormatError, OptionError, PictureError
-from dcae.eval.rival_codecs import Rival, threads
+from dcae.eval.rivals.base import Rival, threads
 
 _INSTALL = "pip install imageio-ffmpeg (a binary of ffmpeg under the GPL)"
 _MIN_SIDE = 16
@@ -21,11 +27,15 @@ _TO_YUV = "zscale=matrix=709:range=full:filter=lanczos,format=yuv420p10le"
 _TO_RGB = "zscale=matrixin=709:rangein=full:matrix=gbr:range=full:filter=lanczos,format=gbrp,format=rgb24"
 
 
+@dataclass(frozen=True)
 class VvcRival(Rival):
     """One intra picture; the quality is libvvenc's QP from 0 to 63, smaller for more bytes.
 
     Encoder and decoder are processes of their own, whose start counts in the time that they take.
     """
+
+    preset: str
+    """libvvenc's: "faster", "fast", "medium", "slow", "slower"."""
 
     @property
     def missing(self) -> str:
@@ -55,7 +65,7 @@ class VvcRival(Rival):
         if not 0 <= qp <= 63:
             raise OptionError(f"QP {qp} is outside 0 to 63")
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-i", "-", "-vf", _TO_YUV]
-        coder = ["-c:v", "libvvenc", "-preset", "medium", "-qp", str(qp), "-qpa", "0"]
+        coder = ["-c:v", "libvvenc", "-preset", self.preset, "-qp", str(qp), "-qpa", "0"]
         coder += ["-vvenc-params", "range=full", "-threads", str(threads())]
         return _ffmpeg([*source, *coder, "-f", "vvc", "-"], image.convert("RGB").tobytes()).stdout
 
@@ -76,6 +86,19 @@ class VvcRival(Rival):
         return Image.frombytes("RGB", size, found[header.end() :])
 
 
+def vvc(preset: str, variant_of: str = "") -> VvcRival:
+    """VVC by a preset of libvvenc."""
+    return VvcRival(
+        "VVC" if preset == "medium" else f"VVC {preset}",
+        f"ffmpeg (libvvenc), preset {preset}, no perceptual QP, 4:2:0, 10 bits",
+        (47, 42, 37, 32, 27, 22),
+        preset,
+        family="VVC",
+        effort=preset,
+        variant_of=variant_of,
+    )
+
+
 @cache
 def _has_vvc() -> bool:
     encoders, filters = (_ffmpeg([listing]).stdout for listing in ("-encoders", "-filters"))
@@ -87,10 +110,34 @@ def _ffmpeg(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProc
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "error", *arguments]
     try:
-        result = subprocess.run(command, input=data, capture_output=True)
+        with _signals_raise():
+            result = subprocess.run(command, input=data, capture_output=True)
     except OSError as error:
         raise DCAEError(f"{command[0]}: cannot be run ({error.strerror or error})") from error
     if result.returncode:
         lines = result.stderr.decode(errors="replace").strip().splitlines()
         raise DCAEError(f"ffmpeg failed ({lines[-1] if lines else f'exit code {result.returncode}'})")
     return result
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block by an exception, at which `subprocess.run` kills the program it waits for.
+
+    By their default they would end this process, and ffmpeg would go on without it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield
+        return
+    before = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: object) -> NoReturn:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

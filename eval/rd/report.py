@@ -11,26 +11,39 @@ from pathlib import Path
 from typing import Any
 
 from dcae.errors import DCAEError
-from dcae.eval.crops import Strip, strip
 from dcae.eval.environment import environment
-from dcae.eval.published import PublishedCurve
-from dcae.eval.rd import Contestant, open_codec
-from dcae.eval.rd_plots import Line, per_picture, rate_distortion, to_png, to_svg
-from dcae.eval.summary import (
+from dcae.eval.rd.crops import Strip, strip
+from dcae.eval.rd.curves import (
     Comparison,
     averaged,
     bpp_at,
     compare,
+    mean_curves,
     published_curve,
     to_compressai,
     to_text,
 )
-from dcae.eval.table import Row, mean_curves
+from dcae.eval.rd.measure import Contestant, open_codec
+from dcae.eval.rd.plots import (
+    Line,
+    Point,
+    over_time,
+    per_picture,
+    rate_distortion,
+    relative_bytes,
+    to_png,
+    to_svg,
+)
+from dcae.eval.rd.published import PublishedCurve
+from dcae.eval.rd.rows import Row
+from dcae.eval.rd.times import Times, Variant, cpu_times, variants
+from dcae.eval.rivals import RIVALS
 from dcae.files import write_bytes
 
 _CROP_BPP = (0.15, 0.4)
 """About what rate our files have that are shown side by side: a small and a middle one."""
-_PACKAGES = ("numpy", "imagecodecs", "pillow-heif", "imageio-ffmpeg", "bjontegaard")
+_PACKAGES = ("numpy", "imagecodecs", "pyvips-binary", "pillow-heif", "imageio-ffmpeg", "bjontegaard")
+DOING = {"encode": "encoding", "decode": "decoding"}
 
 
 @dataclass
@@ -48,6 +61,10 @@ class Report:
     """The first model of ours over every other codec, named by `codec`."""
     equal: list[dict[str, Any]] = field(default_factory=list)
     """Per quality of that model: bpp, PSNR and the percentage of bytes saved against each codec at this PSNR."""
+    times: dict[str, Times] = field(default_factory=dict)
+    """CPU time of every codec."""
+    variants: list[Variant] = field(default_factory=list)
+    """What settings gain or cost: codecs over the same codec with other settings."""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -96,6 +113,8 @@ def make_report(
                     (found,) = (x for x in compare(pair, c.label, [metric]) if x.codec == ours)
                     report.versus.append(replace(found, codec=c.label))
         report.equal = _equal_psnr(rows, ours, [c.label for c in shown if c.label != ours])
+    report.times = cpu_times(rows, ours)
+    report.variants = variants(rows, shown, metrics, report.times)
     return report
 
 
@@ -120,7 +139,7 @@ def write_report(report: Report, folder: Path, pictures: Sequence[Path], progres
     Raises:
         DCAEError: a file cannot be written.
     """
-    from dcae.eval.page import page
+    from dcae.eval.rd.page import page  # here, so that a plain install measures without what writes pages
 
     (folder / "curves").mkdir(exist_ok=True)
     for codec, points in mean_curves(report.rows).items():
@@ -139,24 +158,39 @@ def write_report(report: Report, folder: Path, pictures: Sequence[Path], progres
 
 
 def _figures(report: Report) -> list[tuple[str, Any]]:
-    found = []
+    """Every plot with the name of its file."""
+    found: list[tuple[str, Any]] = []
+    over = report.labels.get(report.anchor)
     for metric in report.metrics:
-        lines = [
-            Line(report.labels[codec], curve, report.labels[codec] in report.our_titles)
-            for codec, curve in averaged(report.rows, metric).items()
-        ]
+        curves = averaged(report.rows, metric)
+        titles = [report.labels[codec] for codec in curves]
+        lines = [Line(t, c, t in report.our_titles) for t, c in zip(titles, curves.values(), strict=True)]
         lines += [
             Line(p.name, curve, published=True) for p in report.published if (curve := published_curve(p, metric))
         ]
-        measured = report.anchor in report.labels
-        found.append((f"rd-{metric}", rate_distortion(lines, report.labels.get(report.anchor), metric)))
-        if measured:
+        found.append((f"rd-{metric}", rate_distortion(lines, metric)))
+        if over is not None:
+            if curves[report.anchor]:
+                found.append((f"relative-{metric}", relative_bytes(lines, over, metric)))
             shown = {
                 report.labels[c.codec]: c for c in report.comparisons if c.metric == metric and c.codec in report.labels
             }
-            titles, over = list(averaged(report.rows, metric)), report.labels[report.anchor]
-            titles = [report.labels[codec] for codec in titles]
             found.append((f"pictures-{metric}", per_picture(shown, titles, report.our_titles, over, metric)))
+    if over is not None:
+        for way, doing in DOING.items():
+            found.append((f"time-{way}", over_time(_points(report, way), over, doing, report.metrics[0])))
+    return found
+
+
+def _points(report: Report, way: str) -> list[Point]:
+    """Every codec that has a BD-rate by the first metric, and the anchor; `way` is "encode" or "decode"."""
+    percent = {c.codec: c.percent for c in report.comparisons if c.metric == report.metrics[0]} | {report.anchor: 0.0}
+    found = []
+    for c in report.contestants:
+        value, times = percent.get(c.label), report.times.get(c.label)
+        if value is not None and times is not None and getattr(times, way) > 0:
+            effort = RIVALS[c.name].effort if c.name in RIVALS else c.title
+            found.append(Point(c.family, effort, getattr(times, way), value, c.name == "dcae"))
     return found
 
 
@@ -199,6 +233,9 @@ def summary_json(report: Report) -> str:
         "bd_rate_over_anchor": [asdict(c) for c in report.comparisons],
         "bd_rate_of_ours_over": [asdict(c) for c in report.versus],
         "bytes_saved_at_equal_psnr": report.equal,
+        "cpu_seconds_per_megapixel": {codec: asdict(times) for codec, times in report.times.items()},
+        "settings": {c.label: c.settings for c in report.contestants if c.settings},
+        "variants": [asdict(v) for v in report.variants],
     }
     return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
 

@@ -6,8 +6,8 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, Results
-from dcae.eval.stages import AROUND, STAGES
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, Results
+from dcae.eval.speed.stages import AROUND, STAGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""The table that an evaluation writes: one row per picture, codec and quality, as CSV; and means over it."""
+"""The table that an evaluation writes: one row per picture, codec and quality, as CSV."""
 
 from __future__ import annotations
 
@@ -151,41 +151,3 @@ def _read(path: Path) -> list[Row]:
         except ValueError as error:
             raise DCAEError(f"{path}: line {number} is damaged ({error}); delete it or the file") from error
     return rows
-
-
-def common_pictures(rows: Iterable[Row]) -> set[str]:
-    """The pictures that every codec among the rows was measured on, at one quality or more."""
-    by_codec: dict[str, set[str]] = {}
-    for row in rows:
-        by_codec.setdefault(row.codec, set()).add(row.picture)
-    return set.intersection(*by_codec.values()) if by_codec else set()
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Of those that are there: a metric has no value for pictures that are too small for it, with no codec."""
-    there = [v for v in values if not math.isnan(v)]
-    return math.fsum(there) / len(there) if there else math.nan
-
-
-def mean_curves(rows: Iterable[Row]) -> dict[str, list[dict[str, float]]]:
-    """Per codec the mean over pictures at each quality, in the order of rising rate.
-
-    So that curves are comparable, the means are over the pictures that all codecs have in common, and only qualities
-    measured on each of those count.
-    """
-    rows = list(rows)
-    pictures = common_pictures(rows)
-    by_codec: dict[str, dict[float, list[Row]]] = {row.codec: {} for row in rows}
-    for row in rows:
-        if row.picture in pictures:
-            by_codec[row.codec].setdefault(row.quality, []).append(row)
-    fields = ("bpp", *(metric.field for metric in METRICS.values()), "encode_seconds", "decode_seconds")
-    curves: dict[str, list[dict[str, float]]] = {}
-    for codec, qualities in by_codec.items():
-        points = []
-        for quality, found in qualities.items():
-            if len(found) == len(pictures):
-                means = {name: _mean([getattr(r, name) for r in found]) for name in fields}
-                points.append({"quality": quality} | means)
-        curves[codec] = sorted(points, key=lambda p: p["bpp"])
-    return curves

@@ -22,8 +22,8 @@ from dcae.errors import DCAEError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
+from dcae.eval.rd.rows import Row, Table
 from dcae.eval.rivals import RIVALS, PictureCodec, Rival, rival
-from dcae.eval.table import Row, Table
 from dcae.installed import find_model
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -47,8 +47,15 @@ class Contestant:
         return "DCAE" + self.label[4:-8] if self.name == "dcae" else RIVALS[self.name].label
 
     @property
+    def family(self) -> str:
+        """Name of the line that plots over time join this codec to others by: those that differ in effort only."""
+        if self.name == "dcae":
+            return self.title.rpartition(" ")[0].partition("@")[0]  # without the id, and without an effort
+        return RIVALS[self.name].family or self.title
+
+    @property
     def settings(self) -> str:
-        """Of the other codecs."""
+        """Options that another codec is called with; empty for ours."""
         return "" if self.name == "dcae" else RIVALS[self.name].settings
 
 
@@ -122,6 +129,8 @@ def measure(
                     skip(f"{task.path.name} {task.contestant.label}: skipped, {reason}")
                 progress(done, len(tasks), f"{task.path.name} {task.contestant.label}")
         except BaseException:
+            for child in multiprocessing.active_children():  # nobody waits for a file that takes a minute
+                child.terminate()
             pool.shutdown(cancel_futures=True)
             raise
     if broken:
@@ -234,7 +243,7 @@ def _row(task: Task, codec: PictureCodec, pixels: NDArray[np.uint8], quality: fl
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """CPU seconds of this process and of those that it started and that have ended."""
     try:
         import resource
     except ImportError:  # Windows

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dcae.errors import DCAEError, OptionError
-from dcae.eval.complexity import Complexity
-from dcae.eval.process import ProcessTimes
-from dcae.eval.stages import AROUND
+from dcae.eval.speed.complexity import Complexity
+from dcae.eval.speed.process import ProcessTimes
+from dcae.eval.speed.stages import AROUND
 from dcae.files import write_bytes
 
 CSV_COLUMNS = (

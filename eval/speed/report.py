@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from dcae.eval.rivals import AVIF_PSNR
-from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Results
-from dcae.eval.stages import STAGES
+from dcae.eval.markdown import number, table
+from dcae.eval.rivals import RIVALS
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Results
+from dcae.eval.speed.stages import STAGES
 
 _DOING = {"encode": "Encoding", "decode": "Decoding"}
 
@@ -24,17 +23,6 @@ def to_markdown(results: Results) -> str:
         _process(results) if results.process else "",
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
-
-
-def table(header: list[str], rows: Iterable[list[str]]) -> str:
-    """A table in Markdown, its first column to the left and the others to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
-
-
-def number(value: float | None, digits: int) -> str:
-    """With so many digits after the point; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def seconds(value: float | None) -> str:
@@ -77,7 +65,7 @@ def _times(results: Results) -> str:
     if qualities := sorted({m.quality for m in results.measurements if m.codec == AVIF}):
         written = " and ".join(f"{q:g}" for q in qualities)
         notes.append(
-            f"{labels[AVIF]} ({AVIF_PSNR.settings}) is at quality {written}, where its files are as large as "
+            f"{labels[AVIF]} ({RIVALS[AVIF].settings}) is at quality {written}, where its files are as large as "
             "ours. Its number of threads is set through Pillow's `DEFAULT_MAX_THREADS`, for the encoder and the "
             "decoder; how many of them they use is up to libaom and dav1d. Ours are those of torch; range coding uses "
             "one."

@@ -14,8 +14,8 @@ from PIL import Image
 
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import load_pixels
+from dcae.eval.rd.rows import Row
 from dcae.eval.rivals import PictureCodec
-from dcae.eval.table import Row
 
 SIDE = 256
 """Of a crop, in pixels; the whole side of a smaller picture."""

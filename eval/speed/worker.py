@@ -19,7 +19,7 @@ from dcae.eval.memory import peak_mib, run_python
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec, rival
-from dcae.eval.stages import CODEC, LOAD, WRITE, Clock, watched
+from dcae.eval.speed.stages import CODEC, LOAD, WRITE, Clock, watched
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -57,7 +57,7 @@ class Outcome:
     """What it took."""
 
     stages: dict[str, float]
-    """Wall clock seconds by stage of `dcae.eval.stages.STAGES`; the model was loaded before."""
+    """Wall clock seconds by stage of `dcae.eval.speed.stages.STAGES`; the model was loaded before."""
     bytes: int
     """Of the coded file."""
     peak: float | None
@@ -78,7 +78,7 @@ def measure(job: Job) -> Outcome:
         DCAEError: it failed there.
     """
     threads = dict.fromkeys(_THREADS, str(job.threads))
-    return Outcome(**json.loads(run_python(["-m", "dcae.eval.worker"], json.dumps(asdict(job)), threads)))
+    return Outcome(**json.loads(run_python(["-m", "dcae.eval.speed.worker"], json.dumps(asdict(job)), threads)))
 
 
 def load_codec(name: str, model: str) -> PictureCodec:

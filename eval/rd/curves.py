@@ -13,11 +13,53 @@ import numpy as np
 from dcae.errors import OptionError
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import METRICS, Metric
-from dcae.eval.published import PublishedCurve
-from dcae.eval.table import Row, mean_curves
+from dcae.eval.rd.published import PublishedCurve
+from dcae.eval.rd.rows import Row
 
 Curve = list[tuple[float, float]]
 """(bpp, value on the metric's curve scale: dB for PSNR and MS-SSIM), rising in bpp."""
+
+
+TIMES = ("encode_seconds", "encode_cpu", "decode_seconds", "decode_cpu")
+"""Columns of times that averaged curves have beside the metrics."""
+
+
+def common_pictures(rows: Iterable[Row]) -> set[str]:
+    """The pictures that every codec among the rows was measured on, at one quality or more."""
+    by_codec: dict[str, set[str]] = {}
+    for row in rows:
+        by_codec.setdefault(row.codec, set()).add(row.picture)
+    return set.intersection(*by_codec.values()) if by_codec else set()
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are there: a metric has no value for pictures that are too small for it, with no codec."""
+    there = [v for v in values if not math.isnan(v)]
+    return math.fsum(there) / len(there) if there else math.nan
+
+
+def mean_curves(rows: Iterable[Row]) -> dict[str, list[dict[str, float]]]:
+    """Per codec the mean over pictures at each quality, in the order of rising rate.
+
+    So that curves are comparable, the means are over the pictures that all codecs have in common, and only qualities
+    measured on each of those count.
+    """
+    rows = list(rows)
+    pictures = common_pictures(rows)
+    by_codec: dict[str, dict[float, list[Row]]] = {row.codec: {} for row in rows}
+    for row in rows:
+        if row.picture in pictures:
+            by_codec[row.codec].setdefault(row.quality, []).append(row)
+    fields = ("bpp", *(metric.field for metric in METRICS.values()), *TIMES)
+    curves: dict[str, list[dict[str, float]]] = {}
+    for codec, qualities in by_codec.items():
+        points = []
+        for quality, found in qualities.items():
+            if len(found) == len(pictures):
+                means = {name: _mean([getattr(r, name) for r in found]) for name in fields}
+                points.append({"quality": quality} | means)
+        curves[codec] = sorted(points, key=lambda p: p["bpp"])
+    return curves
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def speed(
     speed.png, speed.csv (a row per codec, threads, size, direction and stage) and speed.json; what it already holds of
     the same model on the same machine is kept, so that an interrupted run can be continued.
     """
-    from dcae.eval.report import to_markdown
-    from dcae.eval.speed import Settings, default_threads, run
-    from dcae.eval.speed_plot import plot
+    from dcae.eval.speed.measure import Settings, default_threads, run
+    from dcae.eval.speed.plot import plot
+    from dcae.eval.speed.report import to_markdown
 
     settings = Settings(
         pictures,

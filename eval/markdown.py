@@ -1,0 +1,16 @@
+"""Tables and numbers in Markdown, for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """A table in Markdown, its first column to the left and the others to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def number(value: float | None, digits: int) -> str:
+    """With so many digits after the point; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}f}"
