@@ -26,7 +26,7 @@ from dcae.exact_tensors import LIMIT, ExactTensors, check, maps
 from dcae.lite import LiteDCAE
 from dcae.modelfile import CodingModel, load_model
 
-_SCRIPT = Path(__file__).parent.parent / "docs" / "exactness.py"
+_SCRIPT = Path(__file__).parent.parent / "tools" / "exactness.py"
 
 
 def _tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What exact arithmetic costs: bytes and time of `lite` against the same network in float32, side by side in one run.
 
-    python docs/exact_cost.py PICTURES [--checkpoint RUN] [--threads N] [-o docs/exact_cost.json]
+    python tools/exact_cost.py PICTURES [--checkpoint RUN] [--threads N] [-o docs/exact_cost.json]
 
 Every picture is encoded and decoded at all whole qualities with the entropy model in exact arithmetic and in float32;
 printed are the BD-rate of exact over float32 (means over the pictures, Akima) and the ratio of the times spent in the

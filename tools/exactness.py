@@ -1,6 +1,6 @@
 """For sceptics: are the integers that decide a file's symbols the same under everything that changes float sums?
 
-    python docs/exactness.py PICTURES [--model NAME|PATH] [--device cuda] [--keep FOLDER]
+    python tools/exactness.py PICTURES [--model NAME|PATH] [--device cuda] [--keep FOLDER]
 
 Encodes every picture of a folder at qualities 1, 4.5 and 8. Then processes of their own, with one and two threads, with
 and without oneDNN, with the instruction sets that ATen, oneDNN and MKL can be held to, decode these files up to the
@@ -8,7 +8,7 @@ latents and hash (SHA-256) the table row and the mean of every latent and every 
 fails unless all are equal; instruction sets that this processor lacks are named and left out. To compare machines,
 devices or versions of torch, keep the files and hash them there:
 
-    python docs/exactness.py --files FOLDER [--model NAME|PATH] [--device cuda]
+    python tools/exactness.py --files FOLDER [--model NAME|PATH] [--device cuda]
 """
 
 from __future__ import annotations

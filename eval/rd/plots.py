@@ -61,7 +61,7 @@ def _figure(height: float, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
     # A title is no wider than the whole figure, at whose left edge it begins.
-    figure.suptitle(textwrap.fill(title, 62), fontsize=10, x=0.01, ha="left")
+    figure.suptitle(textwrap.fill(title, 70), fontsize=10, x=0.01, ha="left")
     axes.grid(color=_GRID)
     axes.set_axisbelow(True)
     return figure, axes
@@ -195,7 +195,7 @@ def over_time(points: Sequence[Point], anchor: str, doing: str, metric: str) -> 
     _plain_ticks(axes)
     axes.set_xlabel(f"CPU seconds per megapixel, {doing}")
     beyond = any(p.percent > _PERCENT[1] for p in points)
-    axes.set_ylabel("BD-rate (%)" + (f"; triangles: above {_PERCENT[1]:+.0f}" if beyond else ""))
+    axes.set_ylabel("BD-rate (%)" + (f", triangles: above {_PERCENT[1]:+.0f}" if beyond else ""))
     _legend(figure, len(families))
     return figure
 
@@ -208,7 +208,8 @@ def _family(axes: Axes, points: Sequence[Point], colour: str) -> None:
     shown = [p for p in points if p.percent <= _PERCENT[1]]
     axes.plot([p.seconds for p in shown], [p.percent for p in shown], label=_plain(points[0].family), **style)
     beyond = [p.seconds for p in points if p.percent > _PERCENT[1]]
-    axes.plot(beyond, [_PERCENT[1]] * len(beyond), color=colour, marker="^", linestyle="", clip_on=False)
+    if beyond:  # an empty artist that is not clipped would confuse the layout
+        axes.plot(beyond, [_PERCENT[1]] * len(beyond), color=colour, marker="^", linestyle="", clip_on=False)
     for p in shown if len(points) > 1 else ():
         axes.annotate(
             _plain(p.effort), (p.seconds, p.percent), (0, 6), textcoords="offset points", ha="center", fontsize=7,
@@ -239,7 +240,8 @@ def per_picture(
         inside = [p for p in points if p[1] <= _PERCENT[1]]
         beyond = [p[0] for p in points if p[1] > _PERCENT[1]]
         axes.plot([p[1] for p in inside], [p[0] for p in inside], marker="o", label=_plain(label), **style)
-        axes.plot([_PERCENT[1]] * len(beyond), beyond, marker=">", clip_on=False, **style)
+        if beyond:
+            axes.plot([_PERCENT[1]] * len(beyond), beyond, marker=">", clip_on=False, **style)
     axes.axvline(0, color="#212529", linewidth=1)
     axes.set_yticks(range(len(names)), [_plain(_short(n)) for n in names], fontsize=7)
     axes.invert_yaxis()

@@ -203,7 +203,7 @@ def _strips(report: Report, pictures: Sequence[Path], progress: Callable[[str], 
     ranked = sorted((n for n in own.per_picture if n in paths), key=own.per_picture.__getitem__)
     places = {ranked[len(ranked) // 2]: "middle", ranked[-1]: "worst", ranked[0]: "best"} if ranked else {}
     order = [report.ours, report.anchor, *(c.label for c in report.contestants)]
-    codecs = {c.label: c for c in sorted(report.contestants, key=lambda c: order.index(c.label))}
+    codecs = {c.label: c for c in sorted(_one_of_each_family(report), key=lambda c: order.index(c.label))}
     strips = []
     for name, place in sorted(places.items(), key=lambda p: ("best", "middle", "worst").index(p[1])):
         rows = [row for row in report.rows if row.picture == name]
@@ -219,6 +219,15 @@ def _strips(report: Report, pictures: Sequence[Path], progress: Callable[[str], 
             except DCAEError as error:
                 progress(f"{name}: no crops, {error}")
     return strips
+
+
+def _one_of_each_family(report: Report) -> list[Contestant]:
+    """Codecs for the crops; of those that differ in effort only the fastest, which looks alike and is done in time."""
+    shown = [c for c in report.contestants if c.label in (report.ours, report.anchor)]
+    for c in sorted(report.contestants, key=lambda c: report.times[c.label].encode if c.label in report.times else 0):
+        if c.family not in {other.family for other in shown}:
+            shown.append(c)
+    return shown
 
 
 def summary_json(report: Report) -> str:

@@ -74,7 +74,7 @@ def avif(speed: int, subsampling: str, psnr: bool, variant_of: str = "") -> Pill
     tune = "tune=psnr" if psnr else ""
     family = " ".join(filter(None, ("AVIF", "4:2:0" if subsampling == "4:2:0" else "", tune)))
     return PillowRival(
-        family if speed == 6 else family.replace("AVIF", f"AVIF speed {speed}", 1),
+        family.replace("AVIF", f"AVIF speed {speed}", 1),
         f"Pillow (libaom), speed {speed}, {subsampling}, {tune or 'the default tune'}",
         (1, 5, 12, 20, 30, 40, 50, 60, 70, 80, 90) if speed > 4 else (5, 20, 40, 60, 80),
         "AVIF",

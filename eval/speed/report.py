@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcae.eval.markdown import number, table
+from dcae.eval.markdown import number, seconds, table
 from dcae.eval.rivals import RIVALS
 from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Results
 from dcae.eval.speed.stages import STAGES
@@ -23,13 +23,6 @@ def to_markdown(results: Results) -> str:
         _process(results) if results.process else "",
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
-
-
-def seconds(value: float | None) -> str:
-    """With three significant digits, but nothing below microseconds; a dash for None."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
 
 
 def ratio(value: float | None) -> str:
