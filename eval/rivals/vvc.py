@@ -110,7 +110,7 @@ def _ffmpeg(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProc
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "error", *arguments]
     try:
-        with _signals_raise():
+        with _no_child_left():
             result = subprocess.run(command, input=data, capture_output=True)
     except OSError as error:
         raise DCAEError(f"{command[0]}: cannot be run ({error.strerror or error})") from error
@@ -120,24 +120,30 @@ def _ffmpeg(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProc
     return result
 
 
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGINT and SIGTERM end the block by an exception, at which `subprocess.run` kills the program it waits for.
+class _Signalled(BaseException):
+    """A signal came while ffmpeg ran."""
 
-    By their default they would end this process, and ffmpeg would go on without it.
+
+@contextmanager
+def _no_child_left() -> Iterator[None]:
+    """SIGINT and SIGTERM do what they did before, but not until `subprocess.run` in the block has killed its program.
+
+    By their default they end this process at once, and ffmpeg would go on without it.
     """
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (signal.SIG_IGN, None)]
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
-        yield
-        return
-    before = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = []
+    caught: list[int] = []
+
+    def handler(number: int, frame: object) -> NoReturn:
+        caught.append(number)
+        raise _Signalled
+
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _exit(number: int, frame: object) -> NoReturn:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+        for number, old in before.items():
+            signal.signal(number, old)
+        if caught:
+            signal.raise_signal(caught[0])
