@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import write_tiny_model
+from helpers import TINY_LOOP, write_tiny_model
 
-from dcae.modelfile import CodingModel, load_model
+from dcae.models.modelfile import CodingModel, load_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Reference material that lies beside a checkout here, and is not part of the repository."""
@@ -33,3 +33,17 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_path: Path) -> CodingModel:
     """A tiny model, loaded."""
     return load_model(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def looped_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a tiny model with a closed loop."""
+    path = tmp_path_factory.mktemp("models") / "looped.safetensors"
+    write_tiny_model(path, fields=TINY_LOOP)
+    return path
+
+
+@pytest.fixture(scope="session")
+def looped_model(looped_path: Path) -> CodingModel:
+    """A tiny model with a closed loop, loaded."""
+    return load_model(looped_path)

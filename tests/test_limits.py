@@ -23,10 +23,10 @@ from dcae.cli import main
 from dcae.codec.codec import SMALL_PIXELS, Codec
 from dcae.codec.container import read_container
 from dcae.codec.picture import open_picture
-from dcae.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.models.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.networks.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 
 BYTES_PER_PIXEL = 256
 """What docs/format.md promises for decoding with `lite`, per padded pixel."""
@@ -260,6 +260,7 @@ print(peak_mib() - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are begun anew on Linux alone")
+@pytest.mark.slow
 def test_memory_of_decoding_is_as_promised(tmp_path: Path) -> None:
     codec = Codec("lite")
     width, height = 1024, 704

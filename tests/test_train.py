@@ -24,12 +24,14 @@ from dcae.errors import ModelFileError, OptionError
 
 pytest.importorskip("compressai", reason="training needs compressai")
 
+from dcae.train import loop, schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig, effective_config, recipes
-from dcae.train.data import Loader, Patches, load_folder, split
+from dcae.train.data import load_folder
 from dcae.train.export import export_checkpoint
 from dcae.train.init import initial_network
 from dcae.train.loop import train
+from dcae.train.start import stored_settings
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,7 @@ def _script(source: str, *arguments: str, processes: int = 1, **environment: str
     return [*launcher, source, *arguments]
 
 
+@pytest.mark.slow
 def test_learns_exports_and_codes(pictures: Path, tmp_path: Path) -> None:
     run = train(_settings(pictures, steps=40, ema=0.9), tmp_path / "run")
     state = load_checkpoint(run / CHECKPOINT)["state"]
@@ -92,7 +95,7 @@ def test_validation_measures_files_and_warns_when_the_estimate_is_off(
     from dcae.train import validation
 
     network = initial_network(_settings(pictures))
-    crops = validation.validation_crops(load_folder(pictures, 64), 3)
+    crops = validation.validation_crops([p.pixels for p in load_folder(pictures, 64)], 3)
     network.calibrate(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -131,6 +134,7 @@ train(TrainConfig.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
 def test_killed_and_continued_is_the_same_as_never_killed(pictures: Path, tmp_path: Path, number: int) -> None:
     """20 steps at once, and 20 with a kill somewhere after the 10th: the same weights, bit for bit."""
     settings = _settings(pictures, steps=20, ema=0.9, batch=2, optimizer="muon")
@@ -184,6 +188,7 @@ def _assert_same(a: Any, b: Any) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Path, optimizer: str) -> None:
     script = str(Path(__file__).with_name("ddp_run.py"))
     rows, weights = [], []
@@ -211,6 +216,100 @@ def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "1" / CHECKPOINT)["state"]["step"] == 8
+
+
+def _stopped_by_a_signal(at: int, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
+    """Train, and be sent SIGTERM in the middle of the `at`-th step."""
+    honest, calls = loop._update_average, []
+
+    def and_a_signal(*values: Any) -> None:
+        calls.append(0)
+        if len(calls) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        honest(*values)
+
+    monkeypatch.setattr(loop, "_update_average", and_a_signal)
+    with pytest.raises(loop.Interrupted, match="--resume auto"):
+        train(*arguments)
+    monkeypatch.setattr(loop, "_update_average", honest)
+
+
+def _rates(run: Path) -> list[float]:
+    return [group["lr"] for group in load_checkpoint(run / CHECKPOINT)["optimizers"][0]["param_groups"]]
+
+
+def test_a_trunk_is_prolonged_and_stopped_without_a_trace(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trunk = {"schedule": "constant", "ema": 0.9, "batch": 2}
+    straight = load_checkpoint(train(_settings(pictures, steps=12, **trunk), tmp_path / "straight") / CHECKPOINT)
+    pieces = tmp_path / "pieces"
+    train(_settings(pictures, steps=3, **trunk), pieces)  # within the warm-up
+    _stopped_by_a_signal(4, monkeypatch, _settings(pictures, steps=12, **trunk), pieces, "cpu", True)
+    assert load_checkpoint(pieces / CHECKPOINT)["state"]["step"] == 7
+    assert _rates(pieces)[0] == 1e-3
+    continued = load_checkpoint(train(_settings(pictures, steps=12, **trunk), pieces, resume=True) / CHECKPOINT)
+    for part in ("network", "average", "optimizers"):
+        _assert_same(straight[part], continued[part])
+    with pytest.raises(OptionError, match="no end"):
+        _settings(pictures, schedule="constant", patch=[64, 128])
+
+
+def test_a_decay_branches_off_and_leaves_the_trunk_alone(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trunk = train(_settings(pictures, steps=6, schedule="constant", ema=0.99, batch=2), tmp_path / "trunk")
+    before = {path: path.read_bytes() for path in trunk.rglob("*") if path.is_file()}
+    options = {"decay": str(trunk), "steps": 8}
+    config = effective_config(None, options, stored_settings(tmp_path / "branch", False, str(trunk)))
+    assert (config.batch, config.ema, config.schedule, config.network) == (
+        (2,),
+        0.99,
+        "constant",
+        _settings(pictures).network,
+    )
+    straight = load_checkpoint(train(config, tmp_path / "straight") / CHECKPOINT)
+    # Where it starts: the trunk's weights, moments of the optimisers, counters and record.
+    _stopped_by_a_signal(1, monkeypatch, config, tmp_path / "branch")
+    first = load_checkpoint(tmp_path / "branch" / CHECKPOINT)
+    assert first["state"]["step"] == 7
+    assert first["optimizers"][0]["state"][0]["step"] == 7
+    assert first["state"]["log"] == load_checkpoint(trunk / CHECKPOINT)["state"]["log"]
+    assert _rates(tmp_path / "branch")[0] == 1e-3
+    config = effective_config(None, {}, stored_settings(tmp_path / "branch", True, None))
+    _stopped_by_a_signal(4, monkeypatch, config, tmp_path / "branch", "cpu", True)
+    assert _rates(tmp_path / "branch")[0] == pytest.approx(1e-3 * (1 - 0.5**0.5))
+    continued = load_checkpoint(train(config, tmp_path / "branch", resume=True) / CHECKPOINT)
+    assert continued["state"]["step"] == 14
+    assert continued["state"]["patches"] == 28
+    assert _rates(tmp_path / "branch")[0] == pytest.approx(1e-3 * (1 - (7 / 8) ** 0.5))
+    for part in ("network", "average", "optimizers"):
+        _assert_same(straight[part], continued[part])
+    assert {path: path.read_bytes() for path in trunk.rglob("*") if path.is_file()} == before
+
+    for wrong, message in (({"lambdas": 0.01}, "lambdas"), ({"optimizer": "muon"}, "optimizer")):
+        with pytest.raises(OptionError, match=f"other settings [(]{message}"):
+            train(_settings(pictures, **options, **wrong), tmp_path / "other")
+    with pytest.raises(OptionError, match=r"other settings [(]decay"):
+        train(_settings(pictures, schedule="constant"), tmp_path / "branch", resume=True)
+    with pytest.raises(OptionError, match="no optimiser state"):
+        train(_settings(pictures, decay=str(trunk / BEST)), tmp_path / "other")
+    with pytest.raises(ModelFileError, match="no such checkpoint"):
+        stored_settings(tmp_path / "other", False, str(pictures))
+    with pytest.raises(OptionError, match="--minutes or --steps"):
+        effective_config(None, {"decay": str(trunk)}, stored_settings(tmp_path / "other", False, str(trunk)))
+
+
+def test_a_decay_starts_at_the_learning_rate_patch_and_average_it_finds() -> None:
+    cosine = TrainConfig(steps=100, patch=(64, 128), batch=(4, 2), final_fraction=0.0, warmup=0)
+    state = schedule.branched_state(cosine, schedule.new_state() | {"step": 50, "seconds": 90.0, "best": 1.0})
+    decay = TrainConfig(decay="there", minutes=1)
+    assert schedule.progress(decay, state | {"seconds": 120.0}) == pytest.approx(0.5)
+    rates = [schedule.rate_factor(decay, state, p) for p in (0.0, 0.25, 1.0)]
+    assert rates == pytest.approx([0.5, 0.25, 0.0])
+    assert state["best"] == float("inf")
+    averages = [schedule.average_decay(decay, state | {"step": step}) for step in (50, 60, 10**6)]
+    assert averages == pytest.approx([0.1, 0.55, 0.999])
 
 
 def test_continuing(pictures: Path, tmp_path: Path) -> None:
@@ -289,6 +388,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
         train(_settings(pictures), tmp_path / "all")
 
 
+@pytest.mark.slow
 def test_ms_ssim_and_several_lambdas(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="at least 192"):
         _settings(pictures, metric="ms-ssim")
@@ -341,23 +441,73 @@ def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None
 
 
 def test_learning_rate_and_qualities_follow_their_settings() -> None:
-    from dcae.config import LiteConfig
-    from dcae.train.loop import _qualities, _rate_factor
+    from dcae.networks.config import LiteConfig
+    from dcae.train.qualities import qualities_of
+
+    def factor(config: TrainConfig, step: int, progress: float) -> float:
+        return schedule.rate_factor(config, schedule.new_state() | {"step": step}, progress)
 
     cosine = TrainConfig(warmup=10, final_fraction=0.1)
-    assert _rate_factor(cosine, 4, 0.0) == pytest.approx(0.5)
-    assert [_rate_factor(cosine, 99, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.55, 0.1])
+    assert factor(cosine, 4, 0.0) == pytest.approx(0.5)
+    assert [factor(cosine, 99, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.55, 0.1])
     step = TrainConfig(warmup=0, schedule="step")
-    assert [_rate_factor(step, 0, p) for p in (0.0, 0.79, 0.81)] == [1.0, 1.0, 0.1]
+    assert [factor(step, 0, p) for p in (0.0, 0.79, 0.81)] == [1.0, 1.0, 0.1]
+    constant = TrainConfig(warmup=10, schedule="constant")
+    assert [factor(constant, step, p) for step, p in ((4, 0.0), (99, 0.5), (99, 1.0))] == [0.5, 1.0, 1.0]
 
     draws = np.linspace(0, 1, 1000, endpoint=False)
-    quality, lambdas = _qualities(LiteConfig(), TrainConfig(), draws, "cpu")
+    quality, lambdas = qualities_of(LiteConfig(), draws, 1.0, "cpu")
     assert quality.mean() == pytest.approx(4.5, abs=0.01)
     assert lambdas[0] == pytest.approx(0.0009) and lambdas.log().mean() == pytest.approx(np.log(0.0102), abs=0.01)
-    assert _qualities(LiteConfig(), TrainConfig(low_rate_weight=2.0), draws, "cpu")[0].mean() < 3.5
+    assert qualities_of(LiteConfig(), draws, 2.0, "cpu")[0].mean() < 3.5
+
+
+def test_every_step_has_a_quality_in_every_part_of_the_range(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    honest = loop.qualities_of
+
+    def remember(network: Any, draws: np.ndarray, *others: Any) -> Any:
+        seen.append(draws)
+        return honest(network, draws, *others)
+
+    monkeypatch.setattr(loop, "qualities_of", remember)
+    train(_settings(pictures, steps=6, batch=5), tmp_path)
+    assert [sorted((5 * draws).astype(int)) for draws in seen] == [[0, 1, 2, 3, 4]] * 6
+    assert len({tuple((5 * draws).astype(int)) for draws in seen}) > 3
+    assert len({draw % 0.2 for draws in seen for draw in draws}) == 30
+
+
+def test_strata_do_not_depend_on_the_split_and_leave_each_draw_uniform() -> None:
+    from dcae.train.qualities import in_strata
+
+    draws = np.random.default_rng(0).random(6)
+    whole = in_strata(draws, 3, 7, 0, 6)
+    assert np.array_equal(whole, np.concatenate([in_strata(draws[k : k + 2], 3, 7, k, 6) for k in (0, 2, 4)]))
+    assert not np.array_equal(whole, in_strata(draws, 4, 7, 0, 6))
+    first = [in_strata(draws, 3, step, 0, 6)[0] for step in range(3000)]
+    assert np.histogram(first, 6, (0, 1))[0] == pytest.approx(500, abs=100)  # five standard deviations
+
+
+def test_gradients_are_clipped_at_ten_unless_told_otherwise(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    honest = torch.nn.utils.clip_grad_norm_
+
+    def remember(parameters: Any, limit: float) -> Any:
+        limits.append(limit)
+        return honest(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", remember)
+    train(_settings(pictures, steps=1), tmp_path / "default")
+    train(_settings(pictures, steps=1, clip=0.5), tmp_path / "told")
+    assert limits == [10.0, 0.5]
 
 
 @pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.slow
 def test_recipes_run(pictures: Path, tmp_path: Path, recipe: str) -> None:
     """A few steps of each, in a size that a test can afford."""
     options = {"data": str(pictures), "patch": 64, "batch": 1, "steps": 2, "compile": False, "validation_pictures": 1}
@@ -383,14 +533,6 @@ def test_tensorboard_has_the_curves_and_pictures(pictures: Path, tmp_path: Path)
     } <= found  # fmt: skip
     assert "reconstruction/0" in events.Tags()["images"]
     assert events.Scalars("loss")[0].step == 20
-
-
-def test_folder_is_read_with_its_faults_reported(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        found = load_folder(pictures, 64)
-    assert [p.shape for p in found] == [(160, 192, 3)] * 6
-    assert any("broken.jpg" in m and "unreadable" in m for m in caplog.messages)
-    assert any("tiny.png" in m and "smaller" in m for m in caplog.messages)
 
 
 def test_bad_input_is_one_clear_error(pictures: Path, tmp_path: Path) -> None:
@@ -439,36 +581,7 @@ def test_remaining_time_of_a_continued_run_counts_only_what_it_did_itself(monkey
     assert monitor._remaining(0.5, 0.0, 0.5, 60.0) == "unknown time"
 
 
-def test_patches_are_reproducible_vary_and_do_not_depend_on_the_split(pictures: Path) -> None:
-    training, held_out = split(load_folder(pictures, 64))
-    assert len(held_out) == 1
-    assert not any(np.array_equal(held_out[0], p) for p in training)
-    many = [np.full((1, 1, 3), k, np.uint8) for k in range(130)]
-    seen, held = ({int(p[0, 0, 0]) for p in part} for part in split(many))
-    assert held == {59, 119} and seen == set(range(130)) - held
-    patches = Patches(training, 0.5, seed=3)
-    whole = patches.batch(7, 64, 0, 6)
-    assert whole.pixels.shape == (6, 3, 64, 64)
-    assert whole.pixels.dtype == torch.uint8
-    halves = [Patches(training, 0.5, seed=3).batch(7, 64, first, 3) for first in (0, 3)]
-    assert torch.equal(whole.pixels, torch.cat([h.pixels for h in halves]))
-    assert np.array_equal(whole.draws, np.concatenate([h.draws for h in halves]))
-    assert len({patch.numpy().tobytes() for patch in whole.pixels}) == 6
-    assert not torch.equal(whole.pixels, patches.batch(8, 64, 0, 6).pixels)
-    # Only pixels of the pictures, unless shrunk.
-    colours = {tuple(c) for p in training for c in p.reshape(-1, 3).tolist()}
-    cut = Patches(training, 0.0, seed=3).batch(0, 64, 0, 2).pixels
-    assert {tuple(c) for c in cut.permute(0, 2, 3, 1).reshape(-1, 3).tolist()} <= colours
-
-
-def test_the_loader_hands_out_every_step_in_any_order(pictures: Path) -> None:
-    patches = Patches(load_folder(pictures, 64), 0.5, seed=3)
-    loader = Loader(patches, rank=1)
-    for step, patch, count in ((0, 64, 2), (1, 64, 2), (2, 128, 1), (9, 64, 2)):
-        assert torch.equal(loader.batch(step, patch, count).pixels, patches.batch(step, patch, count, count).pixels)
-    loader.close()
-
-
+@pytest.mark.slow
 def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured as graphs, but run as they are: generating C++ for them takes minutes here."""
     compile_ = torch.compile
@@ -482,6 +595,7 @@ def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypat
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     options = ["train", "--lambda", "0.0018", "--data", str(pictures), "--steps", "3", "--batch", "1", "--patch", "64"]
@@ -524,6 +638,7 @@ def test_command_without_compressai_says_so(pictures: Path, tmp_path: Path, monk
     assert isinstance(result.exception, SystemExit)
 
 
+@pytest.mark.slow
 def test_command_trains_one_lambda_and_its_model_encodes(pictures: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,13 +23,14 @@ import torch
 
 from dcae.codec.codec import Codec
 from dcae.codec.picture import from_pixels
+from dcae.errors import DCAEError
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import find_pictures, load_pixels
 from dcae.files import write_bytes
-from dcae.installed import find_model
-from dcae.modelfile import CodingModel, load_model
-from dcae.network import EntropyModel, pad_to_multiple
+from dcae.models.installed import find_model
+from dcae.models.modelfile import CodingModel, load_model
+from dcae.networks.base import EntropyModel, pad_to_multiple
 
 
 def main() -> None:
@@ -40,10 +42,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    try:
+        paths = find_pictures(options.pictures.resolve(), None, print)
+    except DCAEError as error:
+        sys.exit(str(error))
 
     exact = Codec(options.model)
     floating = Codec(_in_float32(options.model, options.checkpoint))
-    paths = find_pictures(options.pictures.resolve(), None, print)
     low, high = exact.network.config.qualities
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     times = {"exact": 0.0, "float32": 0.0}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcae.config import anchor_lambdas
 from dcae.errors import OptionError
+from dcae.networks.config import anchor_lambdas
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -120,21 +120,38 @@ class TrainConfig:
     )
     learning_rate: float = _setting(1e-3, _number, "Adam's; Muon's steps have twice its root mean square.")
     schedule: str = _setting(
-        "cosine", _text, "Cosine decay, or constant and a tenth in the last fifth.", ("cosine", "step")
-    )
+        "cosine", _text, "Cosine decay; constant and a tenth in the last fifth (step); or constant: a trunk, which can "
+        "be prolonged at any time and from which decays branch off.", ("cosine", "step", "constant"),
+    )  # fmt: skip
+    decay: str = _setting(
+        "", _text, "Branch off this run (a folder or checkpoint, left as it is): continue with its weights, optimiser "
+        "state and settings, and let the learning rate fall to zero over the steps or minutes given.",
+    )  # fmt: skip
     warmup: int = _setting(100, _whole, "Steps of linear warm-up.")
     final_fraction: float = _setting(0.02, _number, "Learning rate at the cosine's end, as a fraction of the first.")
-    clip: float = _setting(1.0, _number, "Gradients are scaled down to this norm.")
+    clip: float = _setting(10.0, _number, "Gradients are scaled down to this norm; usual norms are 2 to 3.")
     ema: float = _setting(
         0.999, _number, "Decay per step of the averaged weights, which are validated and exported; 0 for none."
     )
     balance: float = _setting(
         0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
+    block_means: float = _setting(
+        0.0, _number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
+    )
     low_rate_weight: float = _setting(
-        1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u uniform."
+        1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
     )
     downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
+    smooth: float = _setting(
+        0.33, _number, "Share of patches as smooth as a camera's pictures: cut from large ones, enlarged, or composed."
+    )
+    drawn: float = _setting(
+        0.12, _number, "Share of patches that are no photographs: text, interfaces, charts, line art, drawn by code."
+    )
+    colour: float = _setting(
+        0.3, _number, "Share of the photographs' patches whose brightness, contrast and colours are changed."
+    )
     bf16: bool = _setting(True, _flag, "bf16 autocast for the networks; likelihoods are always float32.")
     compile: bool = _setting(False, _flag, "torch.compile the network; needs a C++ compiler.")
     validate_every: float = _setting(10.0, _number, "Minutes between validations, each with a checkpoint.")
@@ -154,6 +171,8 @@ class TrainConfig:
             raise OptionError(
                 f"batch {_listed(self.batch)} does not go with patch {_listed(self.patch)}: give one each"
             )
+        if self.schedule == "constant" and len(self.patch) > 1:
+            raise OptionError("a constant schedule has no end by which patch sizes could be told; give one --patch")
         if self.steps < 1 or min(self.batch) < 1 or self.validation_pictures < 1:
             raise OptionError("steps, batch and validation_pictures must be at least 1")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
@@ -161,10 +180,17 @@ class TrainConfig:
         for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
-        limits = {"ema": 1.0, "downscale": 1.0, "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32}
+        limits = {
+            "ema": 1.0, "downscale": 1.0, "smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0,
+            "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
+        }  # fmt: skip
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")
+        if self.smooth + self.drawn > 1:
+            raise OptionError(
+                f"smooth and drawn are shares of all patches, together at most 1, got {self.smooth + self.drawn:g}"
+            )
         if wrong := {"lambdas", "metric", "preset"} & set(self.network):
             raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
 
@@ -207,20 +233,27 @@ def recipes() -> list[str]:
     return sorted(p.stem for p in RECIPES.glob("*.toml"))
 
 
-def effective_config(recipe: str | None, options: Mapping[str, Any]) -> TrainConfig:
-    """Defaults, overridden by a recipe, overridden by options.
+def effective_config(
+    recipe: str | None, options: Mapping[str, Any], stored: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Defaults, overridden by stored settings, overridden by a recipe, overridden by options.
 
     Args:
         recipe: as :func:`read_recipe` takes it.
-        options: settings by name, as text or as values; `steps` also overrides a recipe's `minutes`.
+        options: settings by name, as text or as values. `steps` also overrides `minutes` of a recipe or checkpoint.
+        stored: settings of the checkpoint that is continued or branched off, as the checkpoint has them.
 
     Raises:
-        OptionError: as :meth:`TrainConfig.from_dict` and :func:`read_recipe`.
+        OptionError: as :meth:`TrainConfig.from_dict` and :func:`read_recipe`, or a decay of no length.
     """
-    values = read_recipe(recipe) if recipe else {}
-    if "steps" in options:
-        values.pop("minutes", None)
-    return TrainConfig.from_dict(values | dict(options), recipe or "options")
+    values: dict[str, Any] = dict(stored or {})
+    for later in (read_recipe(recipe) if recipe else {}, options):
+        if "steps" in later:
+            values.pop("minutes", None)
+        values |= later
+    if values.get("decay") and values.get("steps") is None and values.get("minutes") is None:
+        raise OptionError("say how long the decay takes: --minutes or --steps")
+    return TrainConfig.from_dict(values, recipe or "options")
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import math
 import os
 import platform
 import signal
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,24 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import DCAEError, OptionError
-from dcae.network import DCAE, check_device
-from dcae.presets import build_model
-from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
+from dcae.networks.base import DCAE, check_device
+from dcae.networks.config import config_from_dict
+from dcae.networks.registry import build_model
+from dcae.train import schedule
+from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
 from dcae.train.init import initial_network
 from dcae.train.loss import balanced, rate_distortion
 from dcae.train.monitor import Monitor
 from dcae.train.optimizers import build_optimizers, gathered_states
+from dcae.train.qualities import in_strata, qualities_of
+from dcae.train.schedule import new_state
+from dcae.train.start import open_run
 from dcae.train.validation import reconstructions, validate, validation_crops
 
 log = logging.getLogger(__name__)
-_MAY_CHANGE = {"steps", "minutes", "data", "compile", "validate_every", "validation_pictures", "init"}
-"""Settings that a continued run may be given anew."""
 _SKIPPED_IN_A_ROW = 100
 _LOG_EVERY = 20
 
@@ -53,7 +54,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
         config: all settings; `config.data` is the folder of pictures.
         out: folder of the run: checkpoints and TensorBoard files.
         device: torch device; under `torchrun`, "cuda" means each process's own GPU.
-        resume: continue the checkpoint in `out` when there is one; without it a folder with one is refused.
+        resume: continue the checkpoint in `out` when there is one; without it a folder with one is refused. Where
+            there is none, `config.decay` names the run to branch off.
 
     Returns:
         `out`, from which `dcae.train.export` makes a model file.
@@ -66,37 +68,32 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     """
     if not config.data:
         raise OptionError("no training pictures; give their folder with --data")
-    _make_folder(out)
-    checkpoint = out / CHECKPOINT
-    saved = load_checkpoint(checkpoint) if checkpoint.exists() else None
-    if saved and not resume:
-        raise OptionError(f"{out} holds a run already; continue it with --resume auto, or choose another folder")
-    if saved:
-        _check_same_run(checkpoint, saved, config)
+    saved = open_run(config, out, resume)
     rank, world, device = _process_group(device)
     _check_same_checkpoint(saved, world)
     torch.manual_seed(config.seed)
     network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
     pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
-    patches = Patches(pictures, config.downscale, config.seed, device)
+    patches = Patches(
+        pictures, config.downscale, config.seed, device, smooth=config.smooth, drawn=config.drawn, colour=config.colour
+    )
     loader = Loader(patches, rank)
-    crops = validation_crops(held_out, config.validation_pictures)
-    if not (saved or config.init):
-        network.calibrate(to_float(patches.batch(0, config.patch[0], 0, 64).pixels))
+    crops = validation_crops([p.pixels for p in held_out], config.validation_pictures)
+    if not saved:
+        sample = to_float(patches.batch(0, config.patch[0], 0, 64).pixels)
+        if not config.init:
+            network.calibrate(sample)
+        network.calibrate_skip(sample)
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-    state: dict[str, Any] = {
-        "step": 0, "seconds": 0.0, "waited": 0.0, "skipped": 0, "patches": 0, "best": math.inf, "log": [],
-    }  # fmt: skip
+    state = new_state()
     if saved:
         network.load_state_dict(saved["network"])
         average = {k: v.to(device) for k, v in saved["average"].items()}
         for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         state = saved["state"]
-        if (out / BEST).exists():  # a kill may have come between writing the two
-            state["best"] = min(state["best"], load_checkpoint(out / BEST)["state"]["best"])
         del saved
     model: torch.nn.Module = network
     if world > 1:
@@ -113,7 +110,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
         state["seconds"] = time.monotonic() - started
         states = gathered_states(optimizers)
         if rank == 0:
-            save_checkpoint(checkpoint, _content(config, network, average, state) | {"optimizers": states})
+            save_checkpoint(out / CHECKPOINT, _content(config, network, average, state) | {"optimizers": states})
 
     stop = _Stop()
     started, last_validation = time.monotonic() - state["seconds"], time.monotonic()
@@ -122,11 +119,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     with stop, Monitor(out, state["step"], quiet=rank > 0) as monitor:
         while True:
             state["seconds"] = time.monotonic() - started
-            progress = state["step"] / config.steps
-            if config.minutes is not None:
-                progress = state["seconds"] / (60 * config.minutes)
             late = time.monotonic() - last_validation > 60 * config.validate_every
-            progress, due, stopped = _agreed((progress, late, stop.asked), world)
+            progress, due, stopped = _agreed((schedule.progress(config, state), late, stop.asked), world)
             if stopped:
                 checkpoint_now()
                 if world > 1:  # nobody leaves, and has the others ended, before it is written
@@ -147,21 +141,23 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
                 break
 
             step = state["step"]
+            factor = schedule.rate_factor(config, state, progress)
             for optimizer, rates in zip(optimizers[:-1], base_rates, strict=False):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * _rate_factor(config, step, progress)
+                    group["lr"] = rate * factor
             patch, count = config.phase(progress)
             waiting = time.monotonic()
             batch = loader.batch(step, patch, count)
             state["waited"] += time.monotonic() - waiting
-            quality, lambdas = _qualities(network.config, config, batch.draws, device)
+            draws = in_strata(batch.draws, config.seed, step, rank * count, world * count)
+            quality, lambdas = qualities_of(network.config, draws, config.low_rate_weight, device)
             # The noise of the rate estimate.
             torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
 
             x = to_float(batch.pixels)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
                 output = model(x, quality)
-            terms = rate_distortion(x, output, lambdas, config.metric)
+            terms = rate_distortion(x, output, lambdas, config.metric, config.block_means)
             loss = balanced(terms.loss, lambdas, config.metric, config.balance).mean()
             auxiliary = network.entropy_bottleneck.loss()
             for optimizer in optimizers:
@@ -175,7 +171,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             if torch.isfinite(norm):
                 for optimizer in optimizers:
                     optimizer.step()
-                _update_average(average, network, min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
+                _update_average(average, network, schedule.average_decay(config, state))
                 in_a_row = 0
             else:
                 state["skipped"] += 1
@@ -273,27 +269,9 @@ def _mean(losses: list[float], world: int) -> float | None:
     return mean.item() / world
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OptionError(f"{folder}: not a folder that can be written into ({error.strerror or error})") from error
-
-
 def _hardware(device: str, world: int) -> str:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU ({platform.machine()})"
     return f"{world} x {name}, {torch.get_num_threads()} threads each"
-
-
-def _check_same_run(path: Path, saved: dict[str, Any], config: TrainConfig) -> None:
-    asked, stored = config.to_dict(), saved["train"]
-    changed = [k for k in asked if k not in _MAY_CHANGE and k in stored and stored[k] != asked[k]]
-    if changed:
-        raise OptionError(
-            f"{path} is of a run with other settings ({', '.join(changed)}); give the same, or choose another folder"
-        )
 
 
 def _check_same_checkpoint(saved: dict[str, Any] | None, world: int) -> None:
@@ -313,26 +291,6 @@ def _content(config: TrainConfig, network: DCAE, average: dict[str, Tensor], sta
         "average": average,
         "state": state,
     }
-
-
-def _rate_factor(config: TrainConfig, step: int, progress: float) -> float:
-    """Learning rate as a fraction of its highest."""
-    warmup = min(1.0, (step + 1) / max(config.warmup, 1))
-    if config.schedule == "step":
-        return warmup * (1.0 if progress < 0.8 else 0.1)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return warmup * (config.final_fraction + (1 - config.final_fraction) * cosine)
-
-
-def _qualities(network: DCAEConfig, config: TrainConfig, draws: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
-    """Random qualities over the model's range and their λ, each (B,), from uniform draws in [0, 1)."""
-    low, high = network.qualities
-    qualities = low + (high - low) * draws**config.low_rate_weight
-    lambdas = [network.lambda_of(float(v)) for v in qualities]
-    return (
-        torch.tensor(qualities, dtype=torch.float32, device=device),
-        torch.tensor(lambdas, dtype=torch.float32, device=device),
-    )
 
 
 @torch.no_grad()

@@ -1,0 +1,40 @@
+"""The two functions most people need; each keeps the models it has used loaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from dcae.codec.codec import Codec
+from dcae.codec.container import read_file_header
+from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id
+
+
+@lru_cache(maxsize=2)
+def _codec(path: Path, identity: str, device: str) -> Codec:
+    return Codec(path, device)
+
+
+def encode(
+    image: Image.Image | str | Path | bytes,
+    quality: float | None = None,
+    *,
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "cpu",
+    portable: bool = False,
+) -> bytes:
+    """A picture as the bytes of a `.dcae` file; see :meth:`dcae.Codec.encode`."""
+    header = find_model(model)
+    return _codec(header.path, header.id, device).encode(image, quality, portable)
+
+
+def decode(data: bytes, *, model: str | Path | None = None, device: str = "cpu") -> Image.Image:
+    """The picture of a `.dcae` file; see :meth:`dcae.Codec.decode`.
+
+    Args:
+        model: name or path; by default the installed model that the file names.
+    """
+    header = find_model(model) if model is not None else find_model_by_id(read_file_header(data).model)
+    return _codec(header.path, header.id, device).decode(data)

@@ -1,0 +1,305 @@
+"""Model files: safetensors whose metadata holds one JSON header, everything that coding needs frozen inside.
+
+=====================  ==========================================================================================
+metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every quality), `record` (of training)
+`network.*`            weights, float16 or float32; `network.entropy_bottleneck.*` only serve further training
+`z_median`             (N,) float32, what ẑ is rounded relative to
+`tables.y.*`           integer frequencies of the Gaussian scale table (`frequencies`, `lengths`, `offsets`)
+`tables.z.*`           the same per channel of z
+`exact.*`              what exact arithmetic needs beside the weights (`dcae.entropy.exact_tensors`), for `lite`
+=====================  ==========================================================================================
+
+The id is the SHA-256 over what decides decoding: the configuration and every tensor but the densities for
+training. It is checked whenever a file is loaded, so that a damaged file is an error and not another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dcae.entropy.tables import Tables
+from dcae.errors import DCAEError, ModelFileError
+from dcae.files import replacing
+from dcae.networks.config import DCAEConfig, config_from_dict
+from dcae.networks.scales import SCALE_LEVELS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dcae.networks.base import DCAE, EntropyModel
+
+FORMAT = 1
+ID_BYTES = 8
+"""Length of the id inside a `.dcae` file; the model file has the whole hash."""
+MAX_HEADER = 1 << 22
+"""Bytes of a model file's header, JSON and all tensors' names; `lite`'s are 40 thousand."""
+MAX_DEPTH = 32
+"""Levels of a record, its values included; Python's JSON reads deeper ones than it writes."""
+MAX_MEDIAN = 1 << 14
+"""Largest magnitude of a median of z."""
+_TRAINING_ONLY = ("network.entropy_bottleneck.", "network.gaussian_conditional.")
+_TABLE_PARTS = ("frequencies", "lengths", "offsets")
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says of itself; reading it imports no torch."""
+
+    path: Path
+    id: str
+    """SHA-256 in hex of what decides decoding."""
+    config: DCAEConfig
+    record: dict[str, Any]
+    """How it was trained: data, patches seen, hardware, date, loss."""
+
+    @property
+    def short_id(self) -> bytes:
+        """The id as stored in a `.dcae` file."""
+        return bytes.fromhex(self.id)[:ID_BYTES]
+
+
+@dataclass
+class CodingModel:
+    """A loaded model, ready to code: network in eval mode, integer tables, medians of z."""
+
+    header: ModelHeader
+    network: DCAE
+    prior: EntropyModel
+    """What decides probabilities: exact for `lite`, else the network itself."""
+    tables_y: Tables
+    tables_z: Tables
+    z_median: Tensor
+    """(1, N, 1, 1) float32 on the network's device."""
+
+
+def read_header(path: Path) -> ModelHeader:
+    """The header of a model file.
+
+    Raises:
+        ModelFileError: no such file, not a model file of ours, or a newer format.
+    """
+    with _opened(path, "numpy") as file:
+        metadata = file.metadata() or {}
+    return _parse_header(path, metadata)
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
+    """A safetensors file.
+
+    Raises:
+        ModelFileError: it cannot be read, here or within the block.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("not a file")  # a pipe would block
+        with open(path, "rb") as start:
+            if (size := int.from_bytes(start.read(8), "little")) > MAX_HEADER:
+                raise OSError(f"its header has {size} bytes, the limit is {MAX_HEADER}")
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (OSError, SafetensorError, TypeError, AttributeError, NotImplementedError) as error:
+        # The last three: a type of number that NumPy or torch does not have.
+        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
+
+
+def _parse_header(path: Path, metadata: dict[str, str]) -> ModelHeader:
+    if "dcae" not in metadata:
+        raise ModelFileError(f"{path}: a safetensors file, but not a DCAE model (no `dcae` header)")
+    try:
+        header = json.loads(metadata["dcae"])
+        if header["format"] != FORMAT:
+            found = f"{header['format']!s:.20}"
+            raise ModelFileError(f"{path}: model format {found}, this version reads {FORMAT}; update dcae")
+        identity, record = header["id"], header["record"]
+        config = config_from_dict(header["config"])
+        if not re.fullmatch("[0-9a-f]{64}", identity) or not isinstance(record, dict) or _too_deep(record):
+            raise ValueError("bad id or record")
+    except ModelFileError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
+        raise ModelFileError(f"{path}: damaged model header ({error})") from error
+    return ModelHeader(path, identity, config, record)
+
+
+def _too_deep(record: dict[str, Any]) -> bool:
+    level: list[Any] = [record]
+    for _ in range(MAX_DEPTH):
+        level = [v for c in level if isinstance(c, dict | list) for v in (c.values() if isinstance(c, dict) else c)]
+    return bool(level)
+
+
+def load_model(path: Path, device: str = "cpu") -> CodingModel:
+    """Load and verify a model file.
+
+    Raises:
+        ModelFileError: damaged (its hash differs), foreign, or incomplete.
+    """
+    import torch
+
+    tensors: dict[str, Tensor] = {}
+    with _opened(path, "pt") as file:
+        metadata = file.metadata() or {}
+        header = _parse_header(path, metadata)
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            if not name.startswith(_TRAINING_ONLY):
+                tensors[name] = file.get_tensor(name)
+        # Of the configuration as stored: a field that a later version adds must not change the id.
+        identity = _identity(json.loads(metadata["dcae"])["config"], tensors)
+    if identity != header.id:
+        raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
+
+    tables = []
+    try:
+        for which in ("y", "z"):
+            tables.append(Tables(*(tensors.pop(f"tables.{which}.{part}").numpy() for part in _TABLE_PARTS)))
+        expected = {"y": SCALE_LEVELS, "z": header.config.hyper_channels}
+        for (which, rows), table in zip(expected.items(), tables, strict=True):
+            if len(table.lengths) != rows:
+                raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
+        z_median = tensors.pop("z_median").to(torch.float32).reshape(1, header.config.hyper_channels, 1, 1)
+        if not bool((z_median.abs() <= MAX_MEDIAN).all()):  # nor NaN
+            raise ModelFileError(f"{path}: medians of z out of range")
+        names = [name for name in tensors if name.startswith("exact.")]
+        exact = {name.removeprefix("exact."): tensors.pop(name) for name in names}
+        network = _empty_network(header.config, sum(value.numel() for value in tensors.values()))
+        weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
+        network.load_state_dict(weights, assign=True)
+    except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
+        raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
+    try:
+        return coding_model(header, network, exact, (tables[0], tables[1]), z_median, device)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def coding_model(
+    header: ModelHeader,
+    network: DCAE,
+    exact: dict[str, Tensor],
+    tables: tuple[Tables, Tables],
+    z_median: Tensor,
+    device: str | torch.device,
+) -> CodingModel:
+    """Make a network ready to code.
+
+    Args:
+        exact: the fields of `dcae.entropy.exact_tensors.ExactTensors` for `lite`, else empty.
+        tables: of y and z.
+
+    Raises:
+        ModelFileError: `exact` is incomplete, or the weights do not fit it.
+    """
+    import torch
+
+    from dcae.entropy.exact import ExactEntropyModel
+    from dcae.entropy.exact_tensors import ExactTensors
+    from dcae.networks.lite.wiring import LiteDCAE
+
+    network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    network.prepare_for_coding()
+    prior: EntropyModel = network
+    if isinstance(network, LiteDCAE):
+        if set(exact) != set(ExactTensors._fields):
+            raise ModelFileError("made before `lite` had exact arithmetic, or incomplete; export it again")
+        prior = ExactEntropyModel(network, ExactTensors(**exact))
+        if not bool((z_median * network.latent_grid == (z_median * network.latent_grid).round()).all()):
+            raise ModelFileError("medians of z that are not on their grid")
+    elif exact:
+        raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
+    return CodingModel(header, network, prior, *tables, z_median.to(device))
+
+
+def _empty_network(config: DCAEConfig, numbers: int) -> DCAE:
+    """A network whose weights are to be loaded.
+
+    Raises:
+        ValueError: the configuration asks for much more than the `numbers` that are there to fill it.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    from dcae.networks.registry import network_of
+
+    factories = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn)
+
+    # Not on the meta device, whose first use imports half of torch (1.5 s).
+    class Sparing(TorchFunctionMode):
+        """Counts what is allocated before it is, and draws nothing at random."""
+
+        left = 2 * numbers + 4096  # a few temporary tensors
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in factories:
+                size = args[0] if isinstance(args[0], tuple | list | torch.Size) else [*args]
+                self.left -= math.prod(n for n in size if isinstance(n, int))
+                if self.left < 0:
+                    raise ValueError(f"more weights than the {numbers} numbers in the file")
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+            if func is torch.randn:
+                func = torch.empty
+            return func(*args, **(kwargs or {}))
+
+    with Sparing():
+        return network_of(config)
+
+
+def _identity(config: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(tensors):
+        if not name.startswith(_TRAINING_ONLY):
+            array = tensors[name].contiguous().numpy()
+            digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write_model(
+    path: Path,
+    config: DCAEConfig,
+    weights: dict[str, Tensor],
+    tables_y: Tables,
+    tables_z: Tables,
+    z_median: Tensor,
+    record: dict[str, Any],
+    exact: dict[str, Tensor],
+) -> ModelHeader:
+    """Write a model file, replacing `path` only once it is whole.
+
+    Args:
+        weights: state dict of the network, in the precision to store.
+        z_median: (N,).
+    """
+    import torch
+    from safetensors.torch import save
+
+    tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
+    tensors |= {f"exact.{name}": value for name, value in exact.items()}
+    tensors["z_median"] = z_median.detach().cpu().to(torch.float32).reshape(-1)
+    for which, tables in (("y", tables_y), ("z", tables_z)):
+        for part in _TABLE_PARTS:
+            tensors[f"tables.{which}.{part}"] = torch.from_numpy(getattr(tables, part).copy())
+    # Shared storage is refused by safetensors, and would be loaded twice anyway.
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    identity = _identity(config.to_dict(), tensors)
+    header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
+    data = save(tensors, metadata={"dcae": json.dumps(header, sort_keys=True)})
+    try:
+        with replacing(path) as file:
+            file.write(data)
+    except DCAEError as error:
+        raise ModelFileError(str(error)) from error
+    return ModelHeader(path, identity, config, record)

@@ -1,0 +1,416 @@
+"""`lite`, the default network: the DCAE family redesigned for two CPU cores, one model for all rates.
+
+The picture leaves full resolution at once (8x8 patches to H/8), is worked on in channels_last with 1x1 and
+depthwise convolutions and gated units, gets window attention at H/16, and y lies at H/16, z at H/64.
+
+Rate control: gains per channel and anchor multiply y before rounding and their learned inverses divide after
+(gained VAE, Cui et al. CVPR 2021); another pair of gains lets the entropy model work on latents of about unit
+variance at every rate; the scale table's index gets an offset per channel and anchor; stages are modulated.
+
+Entropy model: hyper synthesis gives a state (B, H/16, W/16, E). Slice k refines it by dictionary cross-attention
+and a convolutional layer, reads mean and scale off it, and adds the decoded slice to it, so that later slices see
+deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/networks/lite/blocks.py`) take part.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcae.networks.base import DCAE, SlicePrior, round_ste
+from dcae.networks.config import LiteConfig
+from dcae.networks.lite.blocks import (
+    ConvLayer,
+    DictionaryAttention,
+    Gain,
+    LappedDown,
+    LappedUp,
+    Modulation,
+    SwinLayer,
+    WindowAttention,
+    depth_to_space,
+    space_to_depth,
+    zero_linear,
+)
+from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
+from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
+from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
+
+_PATCH = 8
+_MOST_UNITS = math.log(8.0)
+"""Logarithm of the most units of the entropy model that a quantisation step stands for at the start. Where a latent's
+deviation is far below its step, unit variance would make its few symbols too large for exact arithmetic."""
+
+
+def _nchw(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """The linear path of the transforms stays in float32 where their branches run in bf16, whose 8 bits of mantissa
+    are not enough for 38 dB."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class _Quality(NamedTuple):
+    """What the quality decides, per sample of the batch (or 1 for all)."""
+
+    weights: Tensor
+    """(B or 1, anchors), the interpolation weights; two neighbours are non-zero and they add up to 1."""
+    gain_y: Tensor
+    """(B or 1, 1, 1, M): y in units of the quantisation step, from the transform's units; `inverse_y` leads back."""
+    inverse_y: Tensor
+    mean_gain: Tensor
+    """(B or 1, 1, 1, M): from the entropy model's units of y, about unit variance, to quantisation steps."""
+    context_gain: Tensor
+    """From quantisation steps to the entropy model's units."""
+    gain_z: Tensor
+    inverse_z: Tensor
+
+
+class _Stage(nn.Module):
+    """Layers of one resolution, after a modulation by quality."""
+
+    def __init__(self, config: LiteConfig, level: int, reverse: bool = False) -> None:
+        super().__init__()
+        channels, layers, expansion = config.widths[level], config.layers[level], config.expansions[level]
+        if reverse:
+            layers = layers[::-1]
+        self.modulation = Modulation(len(config.lambdas), channels)
+        self.layers = nn.ModuleList()
+        for position, letter in enumerate(layers):
+            if letter == "C":
+                self.layers.append(ConvLayer(channels, expansion, norm=True))
+            else:
+                shifted = layers[:position].count("S") % 2 == 1
+                self.layers.append(SwinLayer(channels, expansion, config.head_channels, config.window, shifted))
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        x = self.modulation(x, weights)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _Analysis(nn.Module):
+    """g_a: x (B, H, W, 3) -> y before its gain (B, H/16, W/16, M)."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        wide, deep = config.widths
+        self.embed = LappedDown(3, wide, _PATCH)
+        self.stage8 = _Stage(config, 0)
+        self.down = LappedDown(wide, deep, 2)
+        self.stage16 = _Stage(config, 1)
+        self.head = nn.Linear(deep, config.transform_channels)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        with full_precision(x):
+            x = self.embed(x.float())
+        x = self.stage8(x, weights)
+        with full_precision(x):
+            x = self.down(x)
+        x = self.stage16(x, weights)
+        with full_precision(x):
+            return self.head(x)
+
+
+class _Synthesis(nn.Module):
+    """g_s: ŷ after its inverse gain -> x̂ (B, H, W, 3)."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        wide, deep = config.widths
+        self.embed = nn.Linear(config.transform_channels, deep)
+        self.stage16 = _Stage(config, 1, reverse=True)
+        self.up = LappedUp(deep, wide, 2)
+        self.stage8 = _Stage(config, 0, reverse=True)
+        self.head = LappedUp(wide, 3, _PATCH)
+
+    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
+        with full_precision(y):
+            x = self.embed(y)
+        x = self.stage16(x, weights)
+        with full_precision(x):
+            x = self.up(x)
+        x = self.stage8(x, weights)
+        with full_precision(x):
+            return self.head(x)
+
+
+class _HyperAnalysis(nn.Module):
+    """h_a: y of unit variance -> z before its gain (B, H/64, W/64, N)."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        c = config.hyper_width
+        self.embed = nn.Linear(config.transform_channels, c)
+        self.modulation = Modulation(len(config.lambdas), c)
+        self.layer = ConvLayer(c, 2)
+        self.down1 = nn.Linear(4 * c, c)
+        self.layer1 = ConvLayer(c, 2)
+        self.down2 = nn.Linear(4 * c, config.hyper_channels)
+
+    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
+        x = self.layer(self.modulation(self.embed(y), weights))
+        x = self.layer1(self.down1(space_to_depth(x, 2)))
+        return self.down2(space_to_depth(x, 2))
+
+
+class _HyperSynthesis(nn.Module):
+    """h_s: ẑ after its inverse gain -> state of the slice networks (B, H/16, W/16, E). Exact-ready."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        c = config.hyper_width
+        self.embed = nn.Linear(config.hyper_channels, c)
+        self.layer1 = ConvLayer(c, 2)
+        self.up1 = nn.Linear(c, 4 * c)
+        self.layer2 = ConvLayer(c, 2)
+        self.up2 = nn.Linear(c, 4 * config.context_width)
+        self.modulation = Modulation(len(config.lambdas), config.context_width)
+
+    def forward(self, z: Tensor, weights: Tensor) -> Tensor:
+        x = self.layer1(self.embed(z))
+        x = self.layer2(depth_to_space(self.up1(x), 2))
+        return self.modulation(depth_to_space(self.up2(x), 2), weights)
+
+
+class _Support(NamedTuple):
+    """What a slice network hands on."""
+
+    state: Tensor
+    hidden: Tensor
+    """The state's part of the latent residual's hidden layer."""
+
+
+class _SliceNetwork(nn.Module):
+    """Refines the state for one slice and reads its mean and scale off it. Exact-ready."""
+
+    def __init__(self, config: LiteConfig, channels: int, last: bool) -> None:
+        super().__init__()
+        width, hidden = config.context_width, config.residual_width
+        self.channels = channels
+        self.attention = DictionaryAttention(width, config.dictionary_width, config.head_channels)
+        self.layer = ConvLayer(width, 2)
+        # Mean, scale and what the latent residual's hidden layer takes from the state: one map of one input.
+        self.head = zero_linear(width, 2 * channels + hidden)
+        self.residual_in = nn.Linear(channels, hidden, bias=False)
+        self.residual_out = zero_linear(hidden, channels)
+        self.extend = None if last else nn.Linear(channels, width)
+
+    def forward(self, state: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor, _Support]:
+        """state -> mean (in units of unit variance), log-scale, and what the later steps need."""
+        state = self.layer(self.attention(state, dictionary))
+        mean, scale, hidden = self.head(state).split((self.channels, self.channels, self.residual_in.out_features), -1)
+        return mean, scale, _Support(state, hidden)
+
+    def residual(self, support: _Support, y_hat: Tensor) -> Tensor:
+        """Latent residual prediction in ±0.5, in units of the quantisation step; ŷ has unit variance."""
+        hidden = F.relu(support.hidden + self.residual_in(y_hat))
+        return 0.5 * F.hardtanh(self.residual_out(hidden))
+
+    def extended(self, support: _Support, y_hat: Tensor) -> Tensor:
+        """The state for the next slice; ŷ has unit variance."""
+        return support.state if self.extend is None else support.state + self.extend(y_hat)
+
+
+class LiteDCAE(DCAE):
+    """See the module's docstring; `config` is a :class:`LiteConfig`."""
+
+    latent_grid = 64
+    prior_scale = 3
+    fast_parameters = ("log_gain", "scale_offset", "entropy_bottleneck.matrices.")
+    config: LiteConfig
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__(config)
+        self.g_a = _Analysis(config)
+        self.g_s = _Synthesis(config)
+        self.h_a = _HyperAnalysis(config)
+        self.h_s = _HyperSynthesis(config)
+        self.dictionary = nn.Parameter(torch.randn(config.dictionary_entries, config.dictionary_width))
+        last = len(config.slices) - 1
+        self.slice_networks = nn.ModuleList(
+            _SliceNetwork(config, channels, k == last) for k, channels in enumerate(config.slices)
+        )
+        self.closed_loop = config.skip_channels > 0
+        self.corrects_means = not self.closed_loop
+        if self.closed_loop:
+            self.left_over = ResidualPath(config)
+        anchors, latents = len(config.lambdas), config.latent_channels
+        # A step of 0.02/sqrt(λ) is what rate-distortion theory asks of an orthonormal transform of pixels in
+        # [0, 1] (D = 3 / (2 ln 2 · 255² λ), step² = 12 D).
+        gain = (50.0 * torch.tensor(config.mse_lambdas).sqrt())[:, None].expand(-1, latents).clone()
+        # Skip latents are sparse: at low rates they are not worth coding before their scales are well predicted.
+        coarser = torch.linspace(0.5 * anchors - 0.5, 0, anchors) + 1
+        gain[:, config.transform_channels :] /= coarser[:, None]
+        self.gain_y, self.inverse_y = Gain(gain), Gain(1 / gain)
+        self.mean_gain, self.context_gain = Gain(gain), Gain(1 / gain)
+        self.gain_z = Gain(torch.full((anchors, config.hyper_channels), 4.0))
+        self.inverse_z = Gain(torch.full((anchors, config.hyper_channels), 0.25))
+        self.scale_offset = nn.Parameter(torch.zeros(anchors, latents))
+
+    def initialise(self) -> None:
+        """Set the linear path of the transforms to a truncated lapped transform (see `starting_values.py`)."""
+        config = self.config
+        basis, frequencies = patch_basis(_PATCH, config.widths[0])
+        set_lapped_pair(self.g_a.embed, self.g_s.head, basis)
+        set_lapped_pair(self.g_a.down, self.g_s.up, haar_basis(frequencies, config.widths[1]))
+        set_pair(self.g_a.head, self.g_s.embed, torch.eye(config.transform_channels, config.widths[1]))
+        for module in (self.h_a, self.h_s, self.slice_networks):
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear) and layer.weight.any():
+                    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        with torch.no_grad():
+            for k in range(len(config.slices)):
+                network = self._network(k)
+                network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
+
+    def anchored_parameters(self) -> set[str]:
+        found = {"scale_offset", "left_over.mean_scale", "left_over.mean_step"}
+        for name, module in self.named_modules():
+            if isinstance(module, Modulation | Gain):
+                found.update(f"{name}.{leaf}" for leaf, _ in module.named_parameters())
+        return found
+
+    def prepare_for_coding(self) -> None:
+        for module in self.modules():
+            if isinstance(module, WindowAttention):
+                module.freeze_bias()
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Give the entropy model latents of unit variance and the right scales to start from.
+
+        Args:
+            x: (B, 3, H, W), a sample of the training pictures, seen by the freshly initialised network.
+        """
+        q = self.conditioning(1.0)
+        y = self.analysis(x, q).permute(1, 0, 2, 3).flatten(1) / self._base(q.gain_y).reshape(-1, 1)
+        sigma = F.pad(y.std(1).clamp(min=0.02), (0, self.config.skip_channels), value=1.0)
+        log_gain = self.gain_y.log_gain + sigma.log()
+        self.mean_gain.log_gain.copy_(log_gain)
+        self.context_gain.log_gain.copy_(-log_gain.clamp(min=-_MOST_UNITS))
+        # Half the deviation: some of it is going to be predicted.
+        self.scale_offset.copy_((log_gain + math.log(0.5 / SCALE_MIN)) / SCALE_STEP)
+        self.calibrate_skip(x)
+
+    @torch.no_grad()
+    def calibrate_skip(self, x: Tensor) -> None:
+        """Start the skip latents from what the synthesis leaves over at the highest quality."""
+        if not self.closed_loop or self.left_over.down.patch.weight.any():
+            return
+        q = self.conditioning(self.config.qualities[1])
+        left = x - self.base_synthesis(self.analysis(x, q).round(), q)
+        first = self.config.transform_channels
+        sigma = self.left_over.start(_nhwc(left), float(self._slice(-1, q.inverse_y).mean()))
+        log_gain = self.gain_y.log_gain[:, first:] + sigma.clamp(min=1e-4).log()
+        self.mean_gain.log_gain[:, first:] = log_gain
+        self.context_gain.log_gain[:, first:] = -log_gain.clamp(min=-_MOST_UNITS)
+        self.scale_offset[:, first:] = (log_gain - math.log(SCALE_MIN)) / SCALE_STEP
+
+    def conditioning(self, quality: float | Tensor) -> _Quality:
+        """Interpolation weights of the anchors and all gains.
+
+        Raises:
+            OptionError: a quality (given as a number) outside `config.qualities`.
+        """
+        anchors = len(self.config.lambdas)
+        if not isinstance(quality, Tensor):
+            self.config.lambda_of(quality)
+            quality = torch.tensor([quality])
+        position = (quality.to(self.dictionary.device, torch.float32) - 1).clamp(0, anchors - 1)
+        ladder = torch.arange(anchors, device=position.device)
+        weights = (1 - (position[:, None] - ladder).abs()).clamp(min=0).to(self.dictionary.dtype)
+        with torch.autocast(position.device.type, enabled=False):
+            gains = (
+                self.gain_y, self.inverse_y, self.mean_gain, self.context_gain, self.gain_z, self.inverse_z,
+            )  # fmt: skip
+            return _Quality(weights, *(gain(weights) for gain in gains))
+
+    def analysis(self, x: Tensor, q: _Quality) -> Tensor:
+        y = self.g_a(_nhwc(x) - 0.5, q.weights)
+        return _nchw(y.to(q.gain_y.dtype) * self._base(q.gain_y))
+
+    def hyper_analysis(self, y: Tensor, q: _Quality) -> Tensor:
+        z = self.h_a(_nhwc(y) * self._base(q.context_gain), q.weights)
+        return _nchw(z.to(q.gain_z.dtype) * q.gain_z)
+
+    def hyper_synthesis(self, z_hat: Tensor, q: _Quality) -> Tensor:
+        return self.h_s(_nhwc(z_hat) * q.inverse_z, q.weights)
+
+    def _slice(self, k: int, x: Tensor) -> Tensor:
+        k %= len(self.config.slices)
+        start = sum(self.config.slices[:k])
+        return x[..., start : start + self.config.slices[k]]
+
+    def _network(self, k: int) -> _SliceNetwork:
+        network = self.slice_networks[k]
+        assert isinstance(network, _SliceNetwork)
+        return network
+
+    def slice_prior(self, k: int, context: Tensor, q: _Quality) -> SlicePrior:
+        mean, scale, support = self._network(k)(context, self.dictionary)
+        mean = mean.to(q.mean_gain.dtype) * self._slice(k, q.mean_gain)
+        mean = round_ste(mean * self.latent_grid) / self.latent_grid
+        # One unit of the head's output is a factor e in scale; so is 1/SCALE_STEP of index.
+        offset = self._slice(k, q.weights @ self.scale_offset)[:, None, None]
+        scale = scale.to(offset.dtype) / SCALE_STEP + offset
+        return SlicePrior(_nchw(mean), _nchw(scale), support)
+
+    def _unit_variance(self, k: int, y_hat: Tensor, q: _Quality) -> Tensor:
+        return _nhwc(y_hat) * self._slice(k, q.context_gain)
+
+    def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
+        residual = self._network(k).residual(support, self._unit_variance(k, y_hat, q))
+        y_hat = y_hat + _nchw(residual).to(y_hat.dtype)
+        return round_ste(y_hat * self.latent_grid) / self.latent_grid
+
+    def extend_context(self, k: int, context: Tensor, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
+        return self._network(k).extended(support, self._unit_variance(k, y_hat, q))
+
+    def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
+        if not self.closed_loop:
+            return self.base_synthesis(y_hat, q)
+        base, skip = y_hat.split((self.config.transform_channels, self.config.skip_channels), 1)
+        return self.add_skip(self.base_synthesis(base, q), skip, q)
+
+    def base_synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
+        return _nchw(self.g_s(_nhwc(y_hat) * self._base(q.inverse_y), q.weights) + 0.5)
+
+    def skip_latents(self, x: Tensor, base: Tensor, q: _Quality) -> Tensor:
+        with full_precision(x):
+            return _nchw(self.left_over.analysis(_nhwc(x - base)) * self._slice(-1, q.gain_y))
+
+    def add_skip(self, base: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
+        with full_precision(base):
+            return base + _nchw(self.left_over.synthesis(_nhwc(y_hat) * self._slice(-1, q.inverse_y)))
+
+    def block_means(self, x: Tensor, x_hat: Tensor, q: _Quality) -> Tensor:
+        return block_means(x - x_hat) / self.left_over.step(q.weights)
+
+    def add_means(self, x_hat: Tensor, means: Tensor, q: _Quality) -> Tensor:
+        return x_hat + spread_means(means * self.left_over.step(q.weights))
+
+    def means_scale(self, q: _Quality) -> Tensor:
+        return (q.weights @ self.left_over.mean_scale)[:, :, None, None]
+
+    def _base(self, gain: Tensor) -> Tensor:
+        """The part of a table over all channels of y that belongs to the transforms."""
+        return gain[..., : self.config.transform_channels]
+
+    def sigma(self, scale: Tensor) -> Tensor:
+        # Clamped from above only: the Gaussian's own lower bound lets gradients out of its floor.
+        return SCALE_MIN * torch.exp(scale.clamp(max=SCALE_LEVELS - 1) * SCALE_STEP)
+
+    def scale_index(self, scale: Tensor) -> Tensor:
+        return torch.round(scale).clamp(0, SCALE_LEVELS - 1).to(torch.int64)

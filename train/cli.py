@@ -1,0 +1,84 @@
+"""Command line of training: `dcae train` and `dcae export`. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dcae.files import check_output
+from dcae.train.config import TrainConfig, effective_config, recipes
+
+
+def _settings(command: Callable[..., None]) -> Callable[..., None]:
+    """One option for every field of TrainConfig; what is not given stays out, so that a recipe's value holds."""
+    for field in reversed(dataclasses.fields(TrainConfig)):
+        if field.name == "network":  # a table: recipes only
+            continue
+        name = "lambda" if field.name == "lambdas" else field.name.replace("_", "-")
+        text = field.metadata["help"]
+        if field.default not in (None, "", ()):
+            shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+            text += f"  [default: {shown}]"
+        kind: dict[str, Any] = {"metavar": field.metadata["metavar"]}
+        if field.metadata["choices"]:
+            kind = {"type": click.Choice(field.metadata["choices"])}
+        flag = f"--{name}"
+        if isinstance(field.default, bool):
+            flag, kind = f"--{name}/--no-{name}", {}
+        elif field.name == "lambdas":
+            kind["multiple"] = True
+        command = click.option(flag, field.name, default=None, help=text, **kind)(command)
+    return command
+
+
+@click.command()
+@click.option("-o", "--output", required=True, type=Path, metavar="RUN", help="Folder of the run.")
+@click.option(
+    "--recipe", metavar="NAME|FILE",
+    help=f"Settings from a TOML file or a recipe of the package ({', '.join(recipes())}); options go before it.",
+)  # fmt: skip
+@click.option(
+    "--resume", type=click.Choice(["auto", "never"]), default="never", show_default=True,
+    help="auto: continue the run in the folder if there is one, with its settings where none are given. "
+    "never: refuse a folder that holds one.",
+)  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="torch device; under torchrun, cuda takes every GPU.")
+@_settings
+def train(output: Path, recipe: str | None, resume: str, device: str, **options: Any) -> None:
+    """Train a model; RUN gets checkpoints, TensorBoard files and, at the end, model.safetensors."""
+    import logging
+
+    given = {k: v for k, v in options.items() if v is not None and v != ()}
+    stored: dict[str, Any] = {}
+    if resume == "auto" or "decay" in given:
+        from dcae.train.start import stored_settings
+
+        stored = stored_settings(output, resume == "auto", given.get("decay"))
+    config = effective_config(recipe, given, stored)
+    from dcae.train.export import export_checkpoint
+    from dcae.train.loop import train as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    folder = run(config, output, device, resume == "auto")
+    if int(os.environ.get("RANK", "0")) == 0:
+        header = export_checkpoint(folder, folder / "model.safetensors", {})
+        click.echo(f"{header.path}: model {header.short_id.hex()}", err=True)
+
+
+@click.command()
+@click.argument("run", type=Path)
+@click.option("-o", "--output", required=True, type=Path, help="Model file to write (.safetensors).")
+@click.option("--data", "data_note", default="", help="What it was trained on, for the record.")
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+def export(run: Path, output: Path, data_note: str, force: bool) -> None:
+    """Write the model file of a training RUN: of its folder the best checkpoint, or of the checkpoint given."""
+    check_output(str(output), force)
+    from dcae.train.export import export_checkpoint
+
+    header = export_checkpoint(run, output, {"data": data_note} if data_note else {})
+    click.echo(f"{output}: model {header.short_id.hex()}", err=True)
