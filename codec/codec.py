@@ -12,7 +12,6 @@ from PIL import Image
 from dcae.codec import feedback
 from dcae.codec.container import (
     COLOURS,
-    MAX_SIDE,
     NUMERICS,
     QUALITY_STEPS,
     Container,
@@ -21,9 +20,10 @@ from dcae.codec.container import (
     write_container,
 )
 from dcae.codec.latents import Coded, LatentCoder, Symbols
+from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
-from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError
+from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.installed import DEFAULT_MODEL
 from dcae.models.modelfile import ModelHeader
 from dcae.networks.config import METRICS, DCAEConfig
@@ -33,11 +33,6 @@ if TYPE_CHECKING:
     from dcae.models.modelfile import CodingModel
     from dcae.runtime.protocol import Array, Engine, Floats
 
-MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
-SMALL_PIXELS = 1 << 20
-"""A picture that is no larger when padded to whole blocks may be padded to any multiple of its size."""
-
 
 class Codec:
     """A model kept loaded.
@@ -45,17 +40,23 @@ class Codec:
     Args:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
         device: torch device of the networks.
-        max_pixels: larger pictures are refused, those of files before anything is allocated.
+        max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
+            refused, those of files before anything is allocated. Decoding with `lite` takes at most 32 MiB and 256
+            bytes per padded pixel, by default 4.3 GB.
+
+    Threads may share a codec. Processes that are forked off after it was used with several threads may not: they
+    would wait for threads that they do not have, and are refused. Start them, each with a codec of its own, by
+    `multiprocessing.get_context("spawn")`.
 
     Raises:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
-        OptionError: a device that is not there.
+        OptionError: a device that is not there, or a limit that is no positive integer.
     """
 
     def __init__(
         self, model: str | Path | CodingModel = DEFAULT_MODEL, device: str = "cpu", max_pixels: int = MAX_PIXELS
     ) -> None:
-        self.max_pixels = max_pixels
+        self.max_pixels = check_limit(max_pixels)
         self.engine: Engine = open_engine(model, device)
         self._coder = LatentCoder(self.engine)
 
@@ -97,12 +98,23 @@ class Codec:
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
 
         Raises:
-            PictureError: unreadable, or of a kind that is not coded.
+            PictureError: unreadable, too large, or of a kind that is not coded.
             OptionError: a quality that the model does not cover.
+            DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
+        with self.engine.coding():
+            return self._encode(image, quality, portable, correct_means)
+
+    def _encode(
+        self,
+        image: Image.Image | str | Path | bytes,
+        quality: float | None,
+        portable: bool,
+        correct_means: bool | None,
+    ) -> bytes:
         with self.observe(LOAD):
             picture = image if isinstance(image, Image.Image) else open_picture(image)
-            self._check_size(picture.width, picture.height, PictureError)
+            check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
             pixels, mode = to_pixels(picture)
         if quality is None:
             quality = self.config.default_quality
@@ -187,16 +199,22 @@ class Codec:
             FileFormatError: damaged, truncated, too large, or not a `.dcae` file.
             SymbolMismatchError: intact, but this machine's arithmetic differs from the encoder's.
             ModelNotFoundError: written with another model than the one loaded.
+            DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
-        latents = self.decode_latents(data)
-        header = latents.header
-        x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
+        with self.engine.coding():
+            latents = self._decode_latents(data)
+            header = latents.header
+            x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
         x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
         pixels = np.rint(x_hat.clip(0, 1) * np.float32(255)).astype(np.uint8)
         return from_pixels(pixels, COLOURS[header.colour])
 
     def decode_latents(self, data: bytes) -> Latents:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
+        with self.engine.coding():
+            return self._decode_latents(data)
+
+    def _decode_latents(self, data: bytes) -> Latents:
         with self.observe(LOAD):
             container = read_container(data)
         header = container.header
@@ -221,24 +239,11 @@ class Codec:
                 f"the file was written with model {header.model.hex()}, loaded is "
                 f"{self.header.short_id.hex()}; pass the right one with --model"
             )
-        self._check_size(header.width, header.height, FileFormatError)
+        check_size(header.width, header.height, self.config.stride, self.max_pixels, FileFormatError)
         try:
             self.config.lambda_of(header.quality / QUALITY_STEPS)
         except OptionError as error:
             raise FileFormatError(f"the file's {error}") from error
-
-    def _check_size(self, width: int, height: int, error: type[DCAEError]) -> None:
-        stride = self.config.stride
-        # What the networks see, and memory follows, is the padded picture: of one row of pixels, 64 times as much.
-        padded = -(-width // stride) * -(-height // stride) * stride**2
-        if width * height > self.max_pixels or padded > max(2 * self.max_pixels, SMALL_PIXELS):
-            raise error(
-                f"{width}x{height} pixels are more than the limit of {self.max_pixels}"
-                + (f" when padded to {padded}; " if width * height <= self.max_pixels else "; ")
-                + "raise max_pixels if you trust the file and have the memory"
-            )
-        if max(width, height) > MAX_SIDE:
-            raise error(f"{width}x{height} pixels: no side can be longer than {MAX_SIDE}")
 
     def _check_lengths(self, container: Container, samples: int) -> None:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap

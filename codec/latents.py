@@ -107,12 +107,14 @@ class LatentCoder:
             z_decoder = SymbolDecoder(self.tables_z, z, "z")
             z_symbols = z_decoder.decode(channel_rows(shape))
             z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
+            z_decoder.check_length()
             y_decoder = SymbolDecoder(self.tables_y, y, "y")
         y_symbols: list[Symbols] = []
 
         def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
             with self.observe(CODING):
                 y_symbols.append(y_decoder.decode(rows))
+                y_decoder.check_length()  # before the networks run for the next slice
                 return y_symbols[-1]
 
         try:

@@ -15,8 +15,6 @@ ROOMS = {name: path for name in ("codec", "train", "eval", "sr", "serve") if (pa
 """Folders beside `dcae/`, which install as `dcae.codec`, ..."""
 FLOORS = ("networks", "entropy", "models", "runtime")
 """Folders of `dcae/`, each importing those before it alone."""
-MOVING = ("dcae.cli_eval", "dcae.cli_speed")
-"""Commands on their way into `eval/`."""
 PRESETS = ("dcae.networks.lite", "dcae.networks.paper")
 
 
@@ -75,7 +73,7 @@ def test_the_rules_see_the_imports() -> None:
     assert sum(map(len, GRAPH.values())) > 100
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if _room(m) == "dcae" and m not in MOVING])
+@pytest.mark.parametrize("module", [m for m in MODULES if _room(m) == "dcae"])
 def test_dcae_imports_no_other_folder_and_its_own_downwards(module: str) -> None:
     assert {_room(target) for target in GRAPH[module]} <= {"dcae"}
     if (floor := _floor(module)) in FLOORS:
@@ -112,7 +110,7 @@ def test_nobody_asks_for_a_preset_outside_its_folder(preset: str) -> None:
     assert {module for module in asking if not module.startswith(preset)} <= {"dcae.models.cli"}
 
 
-@pytest.mark.parametrize("command", [c for c, place in COMMANDS.items() if place.split(":")[0] not in MOVING])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_brings_its_own_commands(command: str) -> None:
     module, name = COMMANDS[command].split(":")
     assert module.endswith(".cli") and module != "dcae.cli"

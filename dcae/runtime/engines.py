@@ -23,10 +23,14 @@ def open_engine(model: str | Path | CodingModel, device: str = "cpu") -> Engine:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
         OptionError: a device that is not there.
     """
+    import torch
+
     from dcae.models.modelfile import load_model
-    from dcae.networks.base import check_device  # torch, which only running a model needs
+    from dcae.networks.base import check_device
     from dcae.runtime.torch_engine import TorchEngine
 
     check_device(device)
-    loaded = load_model(find_model(model).path, device) if isinstance(model, str | Path) else model
-    return TorchEngine(loaded, device)
+    if isinstance(model, str | Path):
+        with torch.device("cpu"):  # whatever the default device is; the network is moved when it is whole
+            model = load_model(find_model(model).path, device)
+    return TorchEngine(model, device)

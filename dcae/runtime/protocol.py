@@ -102,6 +102,13 @@ class Engine(Protocol):
     z_median: Array
     """(1, N, 1, 1), what ẑ is rounded relative to."""
 
+    def coding(self) -> AbstractContextManager[None]:
+        """Context in which a picture is coded, and everything below is called; it undoes settings of the caller's.
+
+        Raises:
+            DCAEError: entering it, in a process whose arithmetic cannot be trusted or would never end.
+        """
+
     def analysis(self, x: Array, quality: float) -> Array:
         """x -> y."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from dcae.entropy.portable import PortableEntropyModel
 from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
 from dcae.networks import base
-from dcae.networks.base import check_device
 from dcae.networks.registry import preset_of
+from dcae.runtime.process import check_process
 from dcae.runtime.protocol import Array, Floats, SlicePrior
 
 
@@ -32,7 +32,6 @@ class TorchEngine:
     """
 
     def __init__(self, model: CodingModel, device: str = "cpu") -> None:
-        check_device(device)
         if device.startswith("mps"):
             raise OptionError("device mps has no float64, which the entropy model needs; use the cpu")
         self.model = model
@@ -51,6 +50,12 @@ class TorchEngine:
             assert numerics in self.numerics, numerics
             self._entropy_models[numerics] = TorchEntropyModel(PortableEntropyModel(self.model.network), self.device)
         return self._entropy_models[numerics]
+
+    @contextmanager
+    def coding(self) -> Iterator[None]:
+        with torch.inference_mode(), torch.autocast(torch.device(self.device).type, enabled=False):
+            check_process()
+            yield
 
     def analysis(self, x: Array, quality: float) -> Array:
         return self._run(self.model.network.analysis, quality, x)
@@ -76,9 +81,9 @@ class TorchEngine:
     def add_means(self, x_hat: Array, means: Array, quality: float) -> Array:
         return self._run(self.model.network.add_means, quality, x_hat, means)
 
-    @torch.inference_mode()
     def _run(self, hook: Callable[..., Tensor], quality: float, *arrays: Array) -> Array:
-        q = self.model.network.conditioning(quality)
+        # A tensor, since a number would become one of torch's default type and device.
+        q = self.model.network.conditioning(torch.tensor([quality], dtype=torch.float32, device="cpu"))
         return _array(hook(*(_tensor(array, self.device) for array in arrays), q).float())
 
 
@@ -93,28 +98,22 @@ class TorchEntropyModel:
     def arithmetic(self) -> AbstractContextManager[None]:
         return self._model.arithmetic()
 
-    @torch.inference_mode()
     def conditioning(self, quality: float, /) -> Any:
         return self._model.conditioning(quality)
 
-    @torch.inference_mode()
     def hyper_synthesis(self, z_hat: Array, q: Any, /) -> Any:
         return self._model.hyper_synthesis(_tensor(z_hat, self._device), q)
 
-    @torch.inference_mode()
     def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior:
         mean, scale, support = self._model.slice_prior(k, context, q)
         return SlicePrior(_array(mean), _array(self._model.scale_index(scale).to(torch.uint8)), support)
 
-    @torch.inference_mode()
     def means_rows(self, q: Any, /) -> NDArray[np.uint8]:
         return _array(self._model.scale_index(self._model.means_scale(q)).to(torch.uint8))
 
-    @torch.inference_mode()
     def latent_residual(self, k: int, support: Any, y_hat: Floats, q: Any, /) -> Floats:
         return _array(self._model.latent_residual(k, support, _tensor(y_hat, self._device), q))
 
-    @torch.inference_mode()
     def extend_context(self, k: int, context: Any, support: Any, y_hat: Floats, q: Any, /) -> Any:
         return self._model.extend_context(k, context, support, _tensor(y_hat, self._device), q)
 
