@@ -1,14 +1,14 @@
 """The training loop, flat: set up, then step, validate, checkpoint until the schedule ends.
 
-Started under `torchrun` it trains data parallel; every process then trains on its part of the global batch. Every
-random choice follows from (seed, step, place in the batch), so that a run that was interrupted continues exactly.
+Where several processes form a group (`dcae/train/processes.py`, or `torchrun`) each trains on its part of the global
+batch. Every random choice follows from (seed, step, place in the batch), so that a run that was interrupted continues
+exactly.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import platform
 import signal
 import time
@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dcae.config import config_from_dict
 from dcae.errors import DCAEError, OptionError
-from dcae.network import DCAE, check_device
+from dcae.network import DCAE
 from dcae.presets import build_model
 from dcae.train import schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
@@ -31,8 +31,10 @@ from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
 from dcae.train.init import initial_network
 from dcae.train.loss import balanced, rate_distortion
+from dcae.train.machine import compute_type
 from dcae.train.monitor import Monitor
 from dcae.train.optimizers import build_optimizers, gathered_states
+from dcae.train.processes import agreed, join_group, leave_group
 from dcae.train.qualities import in_strata, qualities_of
 from dcae.train.schedule import new_state
 from dcae.train.start import open_run
@@ -69,7 +71,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     if not config.data:
         raise OptionError("no training pictures; give their folder with --data")
     saved = open_run(config, out, resume)
-    rank, world, device = _process_group(device)
+    rank, world, device = join_group(device)
     _check_same_checkpoint(saved, world)
     torch.manual_seed(config.seed)
     network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
@@ -99,7 +101,10 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
         model = DistributedDataParallel(network, broadcast_buffers=False)
     if config.compile:
         model = torch.compile(model)  # type: ignore[assignment]
-    state["hardware"] = _hardware(device, world)
+    dtype = compute_type(config.precision, device)
+    state["hardware"] = _hardware(device, world, dtype)
+    if rank == 0:
+        log.info("training on %s", state["hardware"])
 
     def checkpoint_now() -> None:
         state["seconds"] = time.monotonic() - started
@@ -115,7 +120,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
         while True:
             state["seconds"] = time.monotonic() - started
             late = time.monotonic() - last_validation > 60 * config.validate_every
-            progress, due, stopped = _agreed((schedule.progress(config, state), late, stop.asked), world)
+            progress, due, stopped = agreed((schedule.progress(config, state), late, stop.asked), world)
             if stopped:
                 checkpoint_now()
                 if world > 1:  # nobody leaves, and has the others ended, before it is written
@@ -150,7 +155,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
 
             x = to_float(batch.pixels)
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
+            with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
                 output = model(x, quality)
             terms = rate_distortion(x, output, lambdas, config.metric)
             loss = balanced(terms.loss, lambdas, config.metric, config.balance).mean()
@@ -194,9 +199,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
                     }  # fmt: skip
                     monitor.scalars({k: float(torch.as_tensor(v).detach()) for k, v in curves.items()}, step + 1)
     loader.close()
-    if world > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+    leave_group()
     return out
 
 
@@ -229,31 +232,6 @@ class _Stop:
             signal.signal(number, handler)
 
 
-def _process_group(device: str) -> tuple[int, int, str]:
-    """Rank, number of processes, and the device of this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        check_device(device)
-        return 0, 1, device
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    check_device(device)
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        # gloo as well, since some of what is agreed on lies on the CPU.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    return dist.get_rank(), dist.get_world_size(), device
-
-
-def _agreed(values: tuple[float, ...], world: int) -> tuple[float, ...]:
-    """The largest of each over all processes, so that all validate, stop and end at the same step."""
-    if world == 1:
-        return values
-    tensor = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(tensor, dist.ReduceOp.MAX)
-    return tuple(tensor.tolist())
-
-
 def _mean(losses: list[float], world: int) -> float | None:
     """Mean loss since the last validation, over all processes."""
     if not losses:
@@ -264,16 +242,16 @@ def _mean(losses: list[float], world: int) -> float | None:
     return mean.item() / world
 
 
-def _hardware(device: str, world: int) -> str:
+def _hardware(device: str, world: int, dtype: torch.dtype) -> str:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU ({platform.machine()})"
-    return f"{world} x {name}, {torch.get_num_threads()} threads each"
+    return f"{world} x {name}, {torch.get_num_threads()} threads each, {str(dtype).removeprefix('torch.')}"
 
 
 def _check_same_checkpoint(saved: dict[str, Any] | None, world: int) -> None:
     """Processes on machines that do not share the run's folder would continue from different steps."""
     if world > 1:
         step = float(saved["state"]["step"]) if saved else -1.0
-        highest, lowest = _agreed((step, -step), world)
+        highest, lowest = agreed((step, -step), world)
         if highest != -lowest:
             raise OptionError("not every process finds the same checkpoint; all machines must share the run's folder")
 
