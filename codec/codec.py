@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dcae.codec import feedback
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import (
     COLOURS,
@@ -25,11 +26,12 @@ from dcae.codec.container import (
     write_container,
 )
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
+from dcae.entropy.portable import PortableEntropyModel
 from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
-from dcae.installed import find_model
-from dcae.modelfile import CodingModel, load_model
-from dcae.network import EntropyModel, check_device, pad_to_multiple
-from dcae.portable import PortableEntropyModel
+from dcae.models.installed import find_model
+from dcae.models.modelfile import CodingModel, load_model
+from dcae.networks.base import EntropyModel, check_device, pad_to_multiple
+from dcae.networks.config import METRICS
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
@@ -66,7 +68,11 @@ class Codec:
 
     @torch.inference_mode()
     def encode(
-        self, image: Image.Image | str | Path | bytes, quality: float | None = None, portable: bool = False
+        self,
+        image: Image.Image | str | Path | bytes,
+        quality: float | None = None,
+        portable: bool = False,
+        correct_means: bool | None = None,
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file.
 
@@ -76,6 +82,8 @@ class Codec:
                 By default 4, or the highest that the model has.
             portable: evaluate the entropy model in float64 unless it is exact, which `lite`'s always is; decoding
                 takes longer, and is less likely to fail on other machines.
+            correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
+                the better of the two by λ·D + R is kept. By default where the network gains by it.
 
         Raises:
             PictureError: unreadable, or of a kind that is not coded.
@@ -88,10 +96,27 @@ class Codec:
             quality = self.network.config.default_quality
         self.network.config.lambda_of(quality)
         steps = round(quality * QUALITY_STEPS)
-        q = self.network.conditioning(steps / QUALITY_STEPS)
-
+        quality = steps / QUALITY_STEPS
+        prior = self._prior("float64") if portable and self.prior.numerics == "float32" else self.prior
         x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 255
-        y = self.network.analysis(pad_to_multiple(x, self.network.config.stride), q).float()
+        coded = self._coded(pad_to_multiple(x, self.network.config.stride), quality, prior)
+        if self.network.corrects_means if correct_means is None else correct_means:
+            coded = self._fed_back(x, coded, quality, prior)
+        header = Header(
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            colour=COLOURS.index(mode),
+            numerics=NUMERICS.index(prior.numerics),
+            quality=steps,
+            model=self.model.header.short_id,
+            check=coded.check,
+        )
+        return write_container(Container(header, coded.z, coded.y))
+
+    def _coded(self, x: Tensor, quality: float, prior: EntropyModel) -> _Coded:
+        """A padded picture (1, 3, H, W) as coded sections."""
+        q = self.network.conditioning(quality)
+        y = self.network.analysis(x, q).float()
         z = self.network.hyper_analysis(y, q).float()
         check = _Check()
         z_rows = _channel_rows(z.shape)
@@ -101,25 +126,54 @@ class Codec:
         check.add(z_symbols)
 
         y_encoder = SymbolEncoder(self._tables_y)
-        slices = y.split(self.network.config.slices, 1)
+        latents = self._latents(x, y, q)
 
-        def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-            symbols = self._tables_y.clamp(_symbols(slices[k] - mean), rows)
+        def code(mean: Tensor, rows: NDArray[np.uint8], y_hats: list[Tensor]) -> NDArray[np.int32]:
+            symbols = self._tables_y.clamp(_symbols(latents(y_hats) - mean), rows)
             y_encoder.encode(symbols, rows)
             return symbols
 
-        prior = self._prior("float64") if portable and self.prior.numerics == "float32" else self.prior
-        self._walk(prior, z_symbols, z.shape, steps / QUALITY_STEPS, code, check)
-        header = Header(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            colour=COLOURS.index(mode),
-            numerics=NUMERICS.index(prior.numerics),
-            quality=steps,
-            model=self.model.header.short_id,
-            check=check.value,
-        )
-        return write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
+        y_hat, _ = self._walk(prior, z_symbols, z.shape, quality, code, check)
+        return _Coded(z_encoder.finish(), y_encoder.finish(), check.value, y_hat)
+
+    def _latents(self, x: Tensor, y: Tensor, q: Any) -> Callable[[list[Tensor]], Tensor]:
+        """What gives the encoder the latents to code next, by the slices ŷ that are coded already: those of a closed
+        loop are what the slices before leave over."""
+        network, count = self.network, len(self.network.config.slices)
+        parts = y.split(network.config.slices[: count - network.closed_loop], 1)
+        base = []
+
+        def latents(y_hats: list[Tensor]) -> Tensor:
+            if len(y_hats) < len(parts):
+                return parts[len(y_hats)]
+            if len(y_hats) < count:
+                base.append(network.base_synthesis(torch.cat(y_hats, 1).float(), q))
+                return network.skip_latents(x, base[0], q)
+            return network.block_means(x, network.add_skip(base[0], y_hats[-1].float(), q), q)
+
+        return latents
+
+    def _fed_back(self, x: Tensor, coded: _Coded, quality: float, prior: EntropyModel) -> _Coded:
+        """`coded`, or the picture coded anew with its block means corrected, whichever has the lower λ·D + R."""
+        config = self.network.config
+        weight = config.lambda_of(quality) / METRICS[config.metric]
+        q = self.network.conditioning(quality)
+        height, width = x.shape[-2:]
+
+        def shown(coded: _Coded) -> Tensor:
+            return feedback.rounded(self.network.synthesis(coded.y_hat, q))
+
+        def cost(coded: _Coded, x_hat: Tensor) -> float:
+            return feedback.cost(x, x_hat[..., :height, :width], weight, len(coded.z) + len(coded.y))
+
+        padded = pad_to_multiple(x, config.stride)
+        x_hat = shown(coded)
+        error = feedback.block_error(padded, x_hat)
+        plain = cost(coded, x_hat)
+        if feedback.possible_gain(error, weight) < feedback.WORTH * plain:
+            return coded
+        second = self._coded(feedback.corrected(padded, error), quality, prior)
+        return second if cost(second, shown(second)) < plain else coded
 
     @torch.inference_mode()
     def decode(self, data: bytes) -> Image.Image:
@@ -133,7 +187,10 @@ class Codec:
         latents = self.decode_latents(data)
         header = latents.header
         q = self.network.conditioning(header.quality / QUALITY_STEPS)
-        x_hat = self.network.synthesis(latents.y_hat, q)[0, :, : header.height, : header.width]
+        x_hat = self.network.synthesis(latents.y_hat, q)
+        if latents.means is not None:
+            x_hat = self.network.add_means(x_hat, latents.means, q)
+        x_hat = x_hat[0, :, : header.height, : header.width]
         pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return from_pixels(pixels, COLOURS[header.colour])
 
@@ -157,12 +214,12 @@ class Codec:
         y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
         y_symbols = []
 
-        def code(k: int, mean: Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+        def code(mean: Tensor, rows: NDArray[np.uint8], y_hats: list[Tensor]) -> NDArray[np.int32]:
             y_symbols.append(y_decoder.decode(rows))
             return y_symbols[-1]
 
         try:
-            y_hat = self._walk(prior, z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
+            y_hat, means = self._walk(prior, z_symbols, shape, header.quality / QUALITY_STEPS, code, check)
             y_decoder.finish()
             if check.value != header.check:
                 raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
@@ -180,7 +237,7 @@ class Codec:
                 f"the file is intact, but this machine's floating-point arithmetic ({prior.numerics}, {self.device}) "
                 f"does not reproduce the encoder's symbols ({error}); {cure}"
             ) from error
-        return Latents(header, z_symbols, y_symbols, y_hat)
+        return Latents(header, z_symbols, y_symbols, y_hat, means)
 
     def _prior(self, numerics: str) -> EntropyModel:
         """The entropy model in an arithmetic that files name.
@@ -203,10 +260,11 @@ class Codec:
         z_symbols: NDArray[np.int32],
         z_shape: torch.Size,
         quality: float,
-        code: Callable[[int, Tensor, NDArray[np.uint8]], NDArray[np.int32]],
+        code: Callable[[Tensor, NDArray[np.uint8], list[Tensor]], NDArray[np.int32]],
         check: _Check,
-    ) -> Tensor:
-        """ŷ, slice by slice; `code` writes or reads the symbols of slice k given its means and table rows."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """ŷ, slice by slice, and the block means of a closed loop; `code` writes or reads the symbols of one slice
+        given its means, its table rows and the slices before."""
         grid = self.network.latent_grid
         y_hats = []
         with prior.arithmetic():
@@ -216,7 +274,7 @@ class Codec:
             for k in range(len(self.network.config.slices)):
                 mean, scale, support = prior.slice_prior(k, context, q)
                 rows = prior.scale_index(scale).to(torch.uint8).cpu().contiguous().numpy().reshape(-1)
-                symbols = code(k, mean, rows)
+                symbols = code(mean, rows, y_hats)
                 y_hat = torch.from_numpy(symbols.reshape(tuple(mean.shape))).to(self.device).float() + mean
                 y_hat = prior.latent_residual(k, support, y_hat, q)
                 check.add(symbols)
@@ -225,7 +283,14 @@ class Codec:
                 y_hats.append(y_hat)
                 if k + 1 < len(self.network.config.slices):
                     context = prior.extend_context(k, context, support, y_hat, q)
-        return torch.cat(y_hats, 1).float()
+            means = None
+            if self.network.closed_loop:
+                mean = torch.zeros(1, 3, *z_shape[2:], device=self.device)
+                index = prior.scale_index(prior.means_scale(q)).expand(mean.shape)
+                symbols = code(mean, index.to(torch.uint8).cpu().contiguous().numpy().reshape(-1), y_hats)
+                check.add(symbols)
+                means = torch.from_numpy(symbols.reshape(tuple(mean.shape))).to(self.device).float()
+        return torch.cat(y_hats, 1).float(), means
 
     def _check_header(self, header: Header) -> None:
         if header.model != self.model.header.short_id:
@@ -256,7 +321,9 @@ class Codec:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap
         its symbols: a file of a few bytes shall not make the networks run on a picture of gigabytes."""
         config = self.network.config
-        y_samples = samples * config.latent_channels * (config.stride // 16) ** 2
+        y_samples = (
+            samples * config.latent_channels * (config.stride // 16) ** 2 + 3 * samples * self.network.closed_loop
+        )
         least_z, least_y = samples * self._tables_z.least_bits().sum(), y_samples * self._tables_y.least_bits().min()
         for name, stream, least in (("z", container.z, least_z), ("y", container.y, least_y)):
             if 8 * len(stream) < least * (1 - 1e-9):
@@ -266,6 +333,16 @@ class Codec:
                 )
 
 
+class _Coded(NamedTuple):
+    """A picture as the sections of a file, and what they decode to."""
+
+    z: bytes
+    y: bytes
+    check: int
+    """Check value over all symbols, see :class:`_Check`."""
+    y_hat: Tensor
+
+
 class Latents(NamedTuple):
     """What a file holds."""
 
@@ -273,9 +350,12 @@ class Latents(NamedTuple):
     z: NDArray[np.int32]
     """Symbols of z, (N * H/64 * W/64,), channel by channel."""
     y: list[NDArray[np.int32]]
-    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise."""
+    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise, and of a closed loop's block means
+    (3 * H/64 * W/64,)."""
     y_hat: Tensor
     """(1, M, H/16, W/16), for the synthesis."""
+    means: Tensor | None
+    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
 
 
 class _Check:

@@ -15,8 +15,8 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from dcae.entropy.tables import PRECISION, Tables
 from dcae.errors import FileFormatError
-from dcae.tables import PRECISION, Tables
 
 Rows = NDArray[np.uint8] | NDArray[np.uint16]
 """Table rows, one per symbol."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dcae.config import QUALITY_STEPS
 from dcae.errors import FileFormatError
+from dcae.networks.config import QUALITY_STEPS
 
 SIGNATURE = b"\x89DCAE\r\n\x1a\n"
 """As PNG's: the high bit, both line endings and Ctrl-Z show what a text-mode transfer has done to the file."""

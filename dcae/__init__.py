@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from dcae.errors import DCAEError
 
 if TYPE_CHECKING:
-    from dcae.api import decode, encode
+    from dcae.codec.api import decode, encode
     from dcae.codec.codec import Codec
-    from dcae.presets import build_model
+    from dcae.networks.registry import build_model
 
 __version__ = "0.1.0"
 __all__ = ["Codec", "DCAEError", "build_model", "decode", "encode"]
 
 _LAZY = {
     "Codec": "dcae.codec.codec",
-    "build_model": "dcae.presets",
-    "decode": "dcae.api",
-    "encode": "dcae.api",
+    "build_model": "dcae.networks.registry",
+    "decode": "dcae.codec.api",
+    "encode": "dcae.codec.api",
 }
 
 

@@ -1,24 +1,29 @@
-"""The command `dcae`. Heavy imports happen inside the commands that need them."""
+"""The command `dcae`: which module each of its commands is in, and how errors end."""
 
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import click
 
 from dcae import __version__
-from dcae.errors import DCAEError, OptionError
-from dcae.files import check_output, read_bytes, write_bytes
-from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id, installed_models
+from dcae.errors import DCAEError
 
-_ELSEWHERE = {"train": "dcae.train.cli:train", "export": "dcae.train.cli:export", "eval": "dcae.cli_eval:evaluate"}
-"""Commands imported when they are asked for, so that coding a picture imports nothing of training."""
+_COMMANDS = {
+    "decode": "dcae.codec.cli:decode",
+    "encode": "dcae.codec.cli:encode",
+    "eval": "dcae.cli_eval:evaluate",
+    "export": "dcae.train.cli:export",
+    "import-checkpoint": "dcae.models.cli:import_checkpoint",
+    "info": "dcae.codec.cli:info",
+    "models": "dcae.models.cli:models",
+    "train": "dcae.train.cli:train",
+}
+"""Where each command is: `module:name`, imported when it is asked for, so that coding a picture imports nothing of
+training."""
 
 
 def _line(message: str) -> str:
@@ -32,14 +37,14 @@ class _Group(click.Group):
     """Errors of our family end in one line on stderr and exit code 1, mistyped command lines likewise and in 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+        return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _ELSEWHERE:
-            module, name = _ELSEWHERE[cmd_name].split(":")
-            command: click.Command = getattr(importlib.import_module(module), name)
-            return command
-        return super().get_command(ctx, cmd_name)
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -63,164 +68,7 @@ class _Group(click.Group):
         ctx.exit(1)
 
 
-_model = click.option("--model", metavar="NAME|PATH", help="An installed model's name or a model file.")
-_device = click.option("--device", default="cpu", show_default=True, help="torch device of the networks.")
-_force = click.option("--force", is_flag=True, help="Overwrite the output.")
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dcae")
 def main() -> None:
     """Learned image compression: pictures to .dcae files and back."""
-
-
-def _derived(source: str, suffix: str) -> str:
-    if source != "-" and not Path(source).name:
-        raise OptionError(f"{source or 'an empty name'}: not a file")
-    return "-" if source == "-" else str(Path(source).with_suffix(suffix))
-
-
-@main.command()
-@click.argument("picture")
-@click.option("-o", "--output", help="Output file, - for stdout.  [default: the picture's name with .dcae]")
-@click.option("-q", "--quality", type=float, help="1 (small) to 8 (good), any number between.  [default: 4]")
-@_model
-@_device
-@_force
-@click.option(
-    "--portable", is_flag=True, help="For `paper`: float64 where it decides probabilities. `lite` needs no such thing."
-)
-def encode(
-    picture: str,
-    output: str | None,
-    quality: float | None,
-    model: str | None,
-    device: str,
-    force: bool,
-    portable: bool,
-) -> None:
-    """Compress PICTURE (a file that Pillow reads, - for stdin)."""
-    output = output or _derived(picture, ".dcae")
-    check_output(output, force)
-    header = find_model(model or DEFAULT_MODEL)
-    quality = header.config.default_quality if quality is None else quality
-    header.config.lambda_of(quality)  # before anything heavy is imported
-    from dcae.codec.picture import open_picture
-
-    image = open_picture(read_bytes(picture) if picture == "-" else picture)
-    started = time.perf_counter()
-    from dcae.codec.codec import Codec
-
-    data = Codec(header.path, device).encode(image, quality, portable)
-    write_bytes(output, data)
-    _report(output, len(data), image.width * image.height, time.perf_counter() - started)
-
-
-@main.command()
-@click.argument("file")
-@click.option("-o", "--output", help="Output picture, - for stdout as PNG.  [default: the file's name with .png]")
-@_model
-@_device
-@_force
-@click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger pictures.  [default: 178956970]")
-def decode(file: str, output: str | None, model: str | None, device: str, force: bool, max_pixels: int | None) -> None:
-    """Decompress a .dcae FILE (- for stdin) to a picture of the output's type."""
-    output = output or _derived(file, ".png")
-    check_output(output, force)
-    kind = _picture_format(output)
-    data = read_bytes(file)
-    from dcae.codec.container import read_file_header
-
-    header = read_file_header(data)
-    found = find_model(model) if model else find_model_by_id(header.model)
-    started = time.perf_counter()
-    from dcae.codec.codec import MAX_PIXELS, Codec
-
-    image = Codec(found.path, device, max_pixels or MAX_PIXELS).decode(data)
-    buffer = io.BytesIO()
-    try:
-        image.save(buffer, kind, **({"compress_level": 1} if kind == "PNG" else {}))
-    except MemoryError:
-        raise
-    except Exception as error:  # a picture too large for the format makes Pillow's writers raise almost anything
-        raise OptionError(f"{output}: Pillow cannot write this picture as {kind} ({error})") from error
-    write_bytes(output, buffer.getvalue())
-    _report(output, len(data), image.width * image.height, time.perf_counter() - started)
-
-
-def _picture_format(output: str) -> str:
-    from PIL import Image
-
-    suffix = Path(output).suffix.lower() if output != "-" else ".png"
-    kind = Image.registered_extensions().get(suffix)
-    if kind is None or kind not in Image.SAVE:
-        raise OptionError(f"{output}: no picture type that Pillow writes; use .png")
-    return kind
-
-
-def _report(output: str, size: int, pixels: int, seconds: float) -> None:
-    click.echo(f"{output}: {size} bytes, {8 * size / pixels:.4f} bpp, {seconds:.2f} s", err=True)
-
-
-@main.command()
-@click.argument("file")
-def info(file: str) -> None:
-    """Show what a .dcae FILE or a model file says of itself."""
-    if file.endswith(".safetensors"):
-        _model_info(file)
-        return
-    from dcae.codec.container import COLOURS, NUMERICS, QUALITY_STEPS, VERSION, read_container
-
-    data = read_bytes(file)
-    container = read_container(data)
-    header = container.header
-    names = [name for name, m in installed_models().items() if m.short_id == header.model]
-    rows = {
-        "format": f"dcae version {VERSION}, {len(data)} bytes, {8 * len(data) / header.width / header.height:.4f} bpp",
-        "picture": f"{header.width} x {header.height}, {COLOURS[header.colour]}",
-        "quality": f"{header.quality / QUALITY_STEPS:g}",
-        "model": f"{header.model.hex()} ({names[0] if names else 'not installed'})",
-        "numerics": NUMERICS[header.numerics],
-        "sections": f"z {len(container.z)} bytes, y {len(container.y)} bytes",
-        "check": f"{header.check:08x}",
-    }
-    for name, value in rows.items():
-        click.echo(f"{name + ':':10} {value}")
-
-
-def _model_info(file: str) -> None:
-    import json
-
-    header = find_model(file)
-    click.echo(f"id:        {header.id}")
-    click.echo(f"lambdas:   {' '.join(f'{v:.4g}' for v in header.config.lambdas)}")
-    click.echo(f"config:    {json.dumps(header.config.to_dict())}")
-    click.echo(f"record:    {json.dumps(header.record)}")
-
-
-@main.command()
-def models() -> None:
-    """List the installed models."""
-    for name, header in installed_models().items():
-        low, high = header.config.qualities
-        rates = f"quality {low:g}..{high:g}, λ {header.config.lambdas[0]:.4g}..{header.config.lambdas[-1]:.4g}"
-        size = header.path.stat().st_size / 2**20
-        default = " (default)" if name == DEFAULT_MODEL else ""
-        click.echo(f"{name}{default}  {header.short_id.hex()}  {header.config.preset}  {size:.1f} MiB  {rates}")
-
-
-@main.command("import-checkpoint")
-@click.argument("checkpoint")
-@click.option("-o", "--output", required=True, help="Model file to write (.safetensors).")
-@click.option("--lambda", "lambda_", type=float, help="The λ it was trained for, which checkpoints do not say.")
-@_force
-def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force: bool) -> None:
-    """Turn a published DCAE CHECKPOINT (.pth.tar) into a model file."""
-    check_output(output, force)
-    from dcae.export import export_model
-    from dcae.importer import import_checkpoint as read
-
-    network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
-    record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
-    header = export_model(network, Path(output), record, half=False)
-    click.echo(f"{output}: model {header.short_id.hex()}", err=True)

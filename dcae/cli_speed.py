@@ -10,7 +10,7 @@ import click
 
 from dcae.errors import OptionError
 from dcae.files import write_bytes
-from dcae.installed import DEFAULT_MODEL
+from dcae.models.installed import DEFAULT_MODEL
 
 _T = TypeVar("_T", int, float)
 

@@ -26,9 +26,9 @@ from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import find_pictures, load_pixels
 from dcae.files import write_bytes
-from dcae.installed import find_model
-from dcae.modelfile import CodingModel, load_model
-from dcae.network import EntropyModel, pad_to_multiple
+from dcae.models.installed import find_model
+from dcae.models.modelfile import CodingModel, load_model
+from dcae.networks.base import EntropyModel, pad_to_multiple
 
 
 def main() -> None:

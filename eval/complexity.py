@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcae.config import DCAEConfig
-from dcae.presets import build_model
+from dcae.networks.config import DCAEConfig
+from dcae.networks.registry import build_model
 
 
 @dataclass(frozen=True)

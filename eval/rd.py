@@ -24,7 +24,7 @@ from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import RIVALS, PictureCodec, Rival, rival
 from dcae.eval.table import Row, Table
-from dcae.installed import find_model
+from dcae.models.installed import find_model
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from dcae.config import PaperConfig
 from dcae.errors import DCAEError, OptionError
 from dcae.eval.complexity import measure_complexity
 from dcae.eval.environment import environment
@@ -22,8 +21,9 @@ from dcae.eval.process import measure_process
 from dcae.eval.rivals import AVIF_PSNR, Rival
 from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
 from dcae.eval.worker import Job, Outcome, measure
-from dcae.installed import DEFAULT_MODEL, find_model
-from dcae.modelfile import ModelHeader
+from dcae.models.installed import DEFAULT_MODEL, find_model
+from dcae.models.modelfile import ModelHeader
+from dcae.networks.config import PaperConfig
 
 SKIPPABLE = ("paper", "process", "odd", "complexity")
 ODD_SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))

@@ -97,8 +97,8 @@ def _random_paper() -> PictureCodec:
     import torch
 
     from dcae.codec.codec import Codec
-    from dcae.export import coding_model
-    from dcae.presets import build_model
+    from dcae.models.export import coding_model
+    from dcae.networks.registry import build_model
 
     torch.manual_seed(0)
     return Codec(coding_model(build_model("paper")))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_tiny_model
+from helpers import TINY_LOOP, write_tiny_model
 from PIL import Image
 
-from dcae.modelfile import CodingModel, load_model
+from dcae.models.modelfile import CodingModel, load_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Reference material that lies beside a checkout here, and is not part of the repository."""
@@ -52,3 +52,17 @@ def training_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.jpg").write_bytes(b"no picture")
     Image.new("RGB", (16, 16)).save(folder / "tiny.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def looped_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a tiny model with a closed loop."""
+    path = tmp_path_factory.mktemp("models") / "looped.safetensors"
+    write_tiny_model(path, fields=TINY_LOOP)
+    return path
+
+
+@pytest.fixture(scope="session")
+def looped_model(looped_path: Path) -> CodingModel:
+    """A tiny model with a closed loop, loaded."""
+    return load_model(looped_path)

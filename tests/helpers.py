@@ -28,6 +28,9 @@ TINY: dict[str, Any] = {
 }
 """A `lite` of some 60 k parameters with every part that the real one has."""
 
+TINY_LOOP = TINY | {"latent_channels": 48, "slices": (32, 16), "skip_channels": 16}
+"""The same with a closed loop."""
+
 
 def synthetic_picture(width: int, height: int, seed: int = 0) -> Image.Image:
     """Gradients and some noise, RGB."""
@@ -37,23 +40,25 @@ def synthetic_picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray((np.stack(channels, -1) + noise).clip(0, 255).astype(np.uint8))
 
 
-def write_tiny_model(path: Path, seed: int = 1) -> None:
+def write_tiny_model(path: Path, seed: int = 1, fields: dict[str, Any] = TINY) -> None:
     """Export an untrained tiny model whose heads, zero at the start of training, predict something."""
     pytest.importorskip("compressai")
     import torch
 
-    from dcae.export import export_model
-    from dcae.presets import build_model
+    from dcae.models.export import export_model
+    from dcae.networks.registry import build_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_model("lite", **TINY)
+        network = build_model("lite", **fields)
         picture = torch.from_numpy(np.array(synthetic_picture(128, 128)))
         network.calibrate(picture.permute(2, 0, 1)[None] / 255)
         with torch.no_grad():
             for name, weight in network.named_parameters():
                 # Little for the transforms, whose cosine start makes a decoded picture resemble its source.
-                weight.add_((0.005 if name.startswith(("g_a.", "g_s.")) else 0.05) * torch.randn_like(weight))
+                weight.add_(
+                    (0.005 if name.startswith(("g_a.", "g_s.", "left_over.")) else 0.05) * torch.randn_like(weight)
+                )
     export_model(network, path, {"data": "none", "patches": 0})
 
 

@@ -1,4 +1,4 @@
-"""The exact arithmetic of docs/format.md once more, in integers, written from the document and not from dcae/exact.py.
+"""The exact arithmetic of docs/format.md once more, in integers, written from the document, not from `dcae.entropy`.
 
 Integers are NumPy's int64, positions are (rows, columns, channels). Slow, and only NumPy.
 """
@@ -100,14 +100,14 @@ class ReferenceEntropyModel:
             yield from (f"slice_networks.{k}.{part}" for part in parts)
 
     def gains(self, quality: int) -> list[tuple[Ints, int]]:
-        """(entries, fractional bits) of the six tables."""
+        """(entries, fractional bits) of the tables."""
         tables = self.exact["gains"].astype(np.int64)
         t = quality - 256
         low = max(min(t // 256, len(tables) - 2), 0)
         p = t - 256 * low
         row = (256 - p) * tables[low] + (p * tables[low + 1] if len(tables) > 1 else 0)
         n, m, c = self.config["hyper_channels"], sum(self.config["slices"]), self.config["context_width"]
-        ends = np.cumsum([n, m, m, m, c, c])
+        ends = np.cumsum([n, m, m, m, c, c, *([3] if self.config.get("skip_channels") else [])])
         bits = [int(s) + 8 for s in self.exact["gain_shifts"]]
         return list(zip(np.split(row, ends[:-1]), bits, strict=True))
 
@@ -145,7 +145,7 @@ class ReferenceEntropyModel:
     def hyper_synthesis(self, z: Ints, quality: int) -> Ints:
         """z (N, h, w) symbols -> state (4h, 4w, E)."""
         embed, up1, up2 = (self.maps[f"h_s.{part}"] for part in ("embed", "up1", "up2"))
-        (inverse, bits), *_, (scale, scale_bits), (shift, shift_bits) = self.gains(quality)
+        (inverse, bits), _, _, _, (scale, scale_bits), (shift, shift_bits) = self.gains(quality)[:6]
         z64 = 64 * z.transpose(1, 2, 0) + self.median
         x = np.clip(rnd(z64 * inverse, 6 + bits - embed.fraction), -2047, 2047)
         state = self.conv_layer(embed.to(embed.result(x), 12), "h_s.layer1")
@@ -188,6 +188,11 @@ class ReferenceEntropyModel:
         x = first.to(first.result(self._context(k, y, quality, first.fraction)), second.fraction)
         x = np.clip(x + hidden, 0, 2047)
         return y + np.clip(second.to(second.result(x), 5), -32, 32).transpose(2, 0, 1)
+
+    def means_rows(self, quality: int) -> Ints:
+        """(3,) table rows of a closed loop's block means."""
+        scale, bits = self.gains(quality)[6]
+        return np.clip(rnd(scale, bits), 0, 63)
 
     def extend(self, k: int, state: Ints, y: Ints, quality: int) -> Ints:
         extend = self.maps[f"slice_networks.{k}.extend"]

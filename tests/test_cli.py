@@ -19,7 +19,7 @@ from PIL import Image
 from dcae.cli import main
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
-from dcae.modelfile import CodingModel
+from dcae.models.modelfile import CodingModel
 
 Dcae = Callable[..., Result]
 

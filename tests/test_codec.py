@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import struct
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import synthetic_picture, write_tiny_model
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 import dcae
+from dcae.codec import feedback
 from dcae.codec.codec import Codec
 from dcae.codec.container import Container, read_container, write_container
 from dcae.codec.picture import open_picture, to_pixels
@@ -29,8 +32,8 @@ from dcae.errors import (
     PictureError,
     SymbolMismatchError,
 )
-from dcae.modelfile import CodingModel
-from dcae.network import pad_to_multiple
+from dcae.models.modelfile import CodingModel
+from dcae.networks.base import pad_to_multiple
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,8 @@ def test_round_trip(codec: Codec, size: tuple[int, int], quality: float) -> None
     assert (decoded.mode, decoded.size) == ("RGB", size)
     assert data == codec.encode(picture, quality)
     steps = round(quality * 256) / 256
-    difference = np.asarray(decoded, int) - _reconstruction(codec.model, picture, steps)
+    plain = codec.decode(codec.encode(picture, quality, correct_means=False))
+    difference = np.asarray(plain, int) - _reconstruction(codec.model, picture, steps)
     assert np.abs(difference).max() <= 1  # of one arithmetic, but not of the very same calls
     assert _psnr(decoded, picture) > 18
 
@@ -495,3 +499,38 @@ def test_linear_profile_whose_name_contains_srgb_is_converted() -> None:
         patch.setattr(ImageCms, "profileToProfile", lambda *a, **k: calls.append(1) or original(*a, **k))
         to_pixels(image)
     assert calls == [1]
+
+
+@pytest.fixture
+def too_bright(tiny_model: CodingModel) -> Codec:
+    """A codec whose synthesis makes everything three levels too bright."""
+    network = copy.deepcopy(tiny_model.network)
+    with torch.no_grad():
+        network.g_s.head.bias.add_(3 / 255)
+    return Codec(dataclasses.replace(tiny_model, network=network))
+
+
+@pytest.mark.parametrize("size", [(128, 128), (100, 70)])
+def test_the_encoder_feeds_back_errors_of_brightness(too_bright: Codec, size: tuple[int, int]) -> None:
+    picture, quality = synthetic_picture(*size), 8.0
+    weight = too_bright.network.config.lambda_of(quality)
+
+    def measured(data: bytes) -> tuple[float, float]:
+        error = np.asarray(picture, float) - np.asarray(too_bright.decode(data), float)
+        return abs(error.mean()), weight * float((error**2).mean()) * error[..., 0].size + 8 * len(data)
+
+    plain = measured(too_bright.encode(picture, quality, correct_means=False))
+    data = too_bright.encode(picture, quality)
+    brightness, cost = measured(data)
+    assert plain[0] > 2 and brightness < plain[0] / 2
+    assert cost < plain[1]
+    assert data == too_bright.encode(picture, quality, correct_means=True)
+
+
+def test_feedback_is_dropped_where_it_costs_more_than_it_gains(
+    too_bright: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = synthetic_picture(70, 130)
+    plain = too_bright.encode(picture, 8, correct_means=False)
+    monkeypatch.setattr(feedback, "corrected", lambda x, error: x - F.interpolate(error, scale_factor=64))
+    assert too_bright.encode(picture, 8) == plain

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from dcae.cli import main
-from dcae.config import LiteConfig
 from dcae.errors import MissingDependencyError, OptionError
 from dcae.eval import memory
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.complexity import measure_complexity
 from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import find_pictures, load_pixels, mosaic
+from dcae.networks.config import LiteConfig
 
 
 def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int = 64) -> list[Path]:

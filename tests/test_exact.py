@@ -20,11 +20,11 @@ from safetensors import safe_open
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import NUMERICS, read_container, write_container
+from dcae.entropy.exact import ExactEntropyModel
+from dcae.entropy.exact_tensors import LIMIT, ExactTensors, check, maps
 from dcae.errors import FileFormatError, ModelFileError, SymbolMismatchError
-from dcae.exact import ExactEntropyModel
-from dcae.exact_tensors import LIMIT, ExactTensors, check, maps
-from dcae.lite import LiteDCAE
-from dcae.modelfile import CodingModel, load_model
+from dcae.models.modelfile import CodingModel, load_model
+from dcae.networks.lite.wiring import LiteDCAE
 
 _SCRIPT = Path(__file__).parent.parent / "docs" / "exactness.py"
 
@@ -112,10 +112,10 @@ def test_any_order_of_summation_gives_the_same(tiny_path: Path) -> None:
         expected = run(z)
         assert torch.equal(torch.cat([run(z[:1]), run(z[1:])]), expected)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("dcae.exact.F.linear", permuted)
+            patch.setattr("dcae.entropy.exact.F.linear", permuted)
             assert torch.equal(run(z), expected)
             patch.setattr(
-                "dcae.exact.F.linear",
+                "dcae.entropy.exact.F.linear",
                 lambda x, w, b=None: linear(x.double(), w.double(), b if b is None else b.double()).float(),
             )
             assert torch.equal(run(z), expected)
@@ -183,10 +183,12 @@ def test_reduced_precision_of_the_machine_is_noticed_and_avoided(
             a, b = _reduced(a, bits), _reduced(b, bits)
         return linear(a, b, *bias) if where == "linear" else matmul(a, b)
 
-    monkeypatch.setattr("dcae.exact.F.linear" if where == "linear" else "dcae.exact.torch.matmul", reduced)
+    monkeypatch.setattr(
+        "dcae.entropy.exact.F.linear" if where == "linear" else "dcae.entropy.exact.torch.matmul", reduced
+    )
     expected = codec.decode_latents(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcae.exact._is_ieee", lambda device: True)
+        patch.setattr("dcae.entropy.exact._is_ieee", lambda device: True)
         with pytest.raises(SymbolMismatchError):
             codec.decode_latents(data)  # what would happen: the test's own arithmetic does change symbols
     monkeypatch.undo()
@@ -233,8 +235,8 @@ def test_files_say_that_they_are_exact(tiny_path: Path) -> None:
 def test_float64_for_presets_without_exact_arithmetic() -> None:
     """Files of `paper` say which arithmetic they were made with, and are read with it."""
     pytest.importorskip("compressai")
-    from dcae.export import coding_model
-    from dcae.presets import build_model
+    from dcae.models.export import coding_model
+    from dcae.networks.registry import build_model
 
     torch.manual_seed(0)
     network = build_model("paper")

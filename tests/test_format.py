@@ -22,8 +22,8 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
+from dcae.entropy.tables import MAX_ROW, PRECISION, Tables, gaussian_tables
 from dcae.errors import FileFormatError, ModelFileError
-from dcae.tables import MAX_ROW, PRECISION, Tables, gaussian_tables
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "format.md"
 HEADER = Header(width=300, height=2, colour=1, numerics=0, quality=1100, model=b"\x00\xffmodel.", check=0xFEDCBA98)

@@ -70,7 +70,7 @@ def test_regenerate(monkeypatch: pytest.MonkeyPatch) -> None:
         return decode(self, rows_)
 
     monkeypatch.setattr(SymbolDecoder, "decode", recording)
-    monkeypatch.setattr("dcae.export._LARGE", 0)  # all weights in float16: half the size
+    monkeypatch.setattr("dcae.models.export._LARGE", 0)  # all weights in float16: half the size
     FOLDER.mkdir(exist_ok=True)
     write_tiny_model(MODEL)
     codec = Codec(MODEL)

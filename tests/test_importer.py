@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcae.config import PaperConfig
 from dcae.errors import ModelFileError
-from dcae.importer import import_checkpoint, read_checkpoint
-from dcae.paper import PaperDCAE
+from dcae.networks.config import PaperConfig
+from dcae.networks.paper.importer import import_checkpoint, read_checkpoint
+from dcae.networks.paper.wiring import PaperDCAE
 
 pytest.importorskip("compressai")
 

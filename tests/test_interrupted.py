@@ -15,7 +15,7 @@ from helpers import synthetic_picture
 from PIL import Image
 
 from dcae.codec.codec import Codec
-from dcae.modelfile import CodingModel, load_model
+from dcae.models.modelfile import CodingModel, load_model
 
 if sys.platform == "win32":
     pytest.skip("signals and limits of POSIX", allow_module_level=True)
@@ -30,7 +30,7 @@ from pathlib import Path
 import dcae.codec.codec
 from dcae.cli import main
 from dcae.errors import DCAEError
-from dcae.modelfile import load_model, write_model
+from dcae.models.modelfile import load_model, write_model
 
 # One process for all that is tried, and a fork for each: importing torch takes the longest.
 

@@ -23,10 +23,10 @@ from dcae.cli import main
 from dcae.codec.codec import SMALL_PIXELS, Codec
 from dcae.codec.container import read_container
 from dcae.codec.picture import open_picture
-from dcae.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.models.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.networks.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
 
 BYTES_PER_PIXEL = 256
 """What docs/format.md promises for decoding with `lite`, per padded pixel."""

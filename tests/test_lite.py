@@ -9,10 +9,10 @@ import torch
 from helpers import TINY
 from torch import Tensor, nn
 
-from dcae.blocks import WindowAttention, depth_to_space, space_to_depth
-from dcae.config import LiteConfig, config_from_dict
 from dcae.errors import OptionError
-from dcae.presets import build_model
+from dcae.networks.config import LiteConfig, config_from_dict
+from dcae.networks.lite.blocks import WindowAttention, depth_to_space, space_to_depth
+from dcae.networks.registry import build_model
 
 pytest.importorskip("compressai", reason="the densities for training come from compressai")
 

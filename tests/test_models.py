@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dcae.codec.codec import Codec
+from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError, ModelNotFoundError
-from dcae.installed import find_model, find_model_by_id, installed_models
-from dcae.modelfile import CodingModel, load_model, read_header, write_model
-from dcae.tables import Tables
+from dcae.models.installed import find_model, find_model_by_id, installed_models
+from dcae.models.modelfile import CodingModel, load_model, read_header, write_model
 
 
 def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -82,8 +82,8 @@ def test_round_trip(tiny_path: Path, tiny_model: CodingModel, tmp_path: Path) ->
 
 def test_large_weights_are_stored_in_half_precision_and_used_in_single(tmp_path: Path) -> None:
     pytest.importorskip("compressai")
-    from dcae.export import export_model
-    from dcae.presets import build_model
+    from dcae.models.export import export_model
+    from dcae.networks.registry import build_model
 
     network = build_model("lite", **(TINY | {"dictionary_entries": 1024}))
     for half, kind in ((True, torch.float16), (False, torch.float32)):
@@ -101,8 +101,8 @@ def test_large_weights_are_stored_in_half_precision_and_used_in_single(tmp_path:
 
 def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path) -> None:
     pytest.importorskip("compressai")
-    from dcae.export import export_model
-    from dcae.presets import build_model
+    from dcae.models.export import export_model
+    from dcae.networks.registry import build_model
 
     network = build_model("lite", **(TINY | {"dictionary_entries": 1024}))
     for value in (float("nan"), 1e5):  # too large for float16
@@ -355,7 +355,7 @@ def test_light_commands_do_not_import_torch(tiny_path: Path, tmp_path: Path) -> 
 import sys
 from pathlib import Path
 from dcae.cli import main
-from dcae.modelfile import read_header
+from dcae.models.modelfile import read_header
 read_header(Path({str(tiny_path)!r}))
 for arguments in {commands}:
     assert main(arguments, standalone_mode=False) in (0, None)

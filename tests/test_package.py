@@ -23,7 +23,7 @@ def test_nothing_but_dcae_lands_in_site_packages() -> None:
 
 def test_default_model_is_in_the_package_and_small() -> None:
     import dcae
-    from dcae.installed import find_model
+    from dcae.models.installed import find_model
 
     header = find_model("lite")
     assert header.path.is_relative_to(Path(dcae.__file__).parent)

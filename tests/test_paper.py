@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcae.config import PaperConfig
-from dcae.network import DCAE
-from dcae.paper import PaperDCAE
-from dcae.paper_blocks import SwinStage, WindowAttention, border_mask
-from dcae.scales import scale_table
+from dcae.networks.base import DCAE
+from dcae.networks.config import PaperConfig
+from dcae.networks.paper.blocks import SwinStage, WindowAttention, border_mask
+from dcae.networks.paper.wiring import PaperDCAE
+from dcae.networks.scales import scale_table
 
 pytest.importorskip("compressai")
 
@@ -46,8 +46,8 @@ def _reference(shared: Path) -> tuple[ModuleType, dict[str, list[int]]]:
 def test_construction_needs_no_compressai() -> None:
     code = (
         "import sys, torch\n"
-        "from dcae.config import PaperConfig\n"
-        "from dcae.paper import PaperDCAE\n"
+        "from dcae.networks.config import PaperConfig\n"
+        "from dcae.networks.paper.wiring import PaperDCAE\n"
         "with torch.device('meta'):\n"
         "    network = PaperDCAE(PaperConfig())\n"
         "assert 'compressai' not in sys.modules\n"

@@ -32,7 +32,7 @@ from dcae.eval.speed_plot import plot
 from dcae.eval.speed_results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save, to_csv
 from dcae.eval.stages import CODING, ENTROPY, LOAD, OTHER, PLACES, TRANSFORM, WRITE, Clock, owner_of, watched
 from dcae.eval.worker import Job
-from dcae.modelfile import CodingModel
+from dcae.models.modelfile import CodingModel
 
 
 def _write_pictures(folder: Path, count: int = 2) -> list[Path]:

@@ -26,7 +26,7 @@ pytest.importorskip("compressai", reason="training needs compressai")
 
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig, effective_config, recipes
-from dcae.train.data import Loader, Patches, load_folder, split
+from dcae.train.data import load_folder
 from dcae.train.export import export_checkpoint
 from dcae.train.init import initial_network
 from dcae.train.loop import train
@@ -76,7 +76,7 @@ def test_validation_measures_files_and_warns_when_the_estimate_is_off(
     from dcae.train import validation
 
     network = initial_network(training_settings(pictures))
-    crops = validation.validation_crops(load_folder(pictures, 64), 3)
+    crops = validation.validation_crops([p.pixels for p in load_folder(pictures, 64)], 3)
     network.calibrate(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -338,14 +338,6 @@ def test_tensorboard_has_the_curves_and_pictures(pictures: Path, tmp_path: Path)
     assert events.Scalars("loss")[0].step == 20
 
 
-def test_folder_is_read_with_its_faults_reported(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        found = load_folder(pictures, 64)
-    assert [p.shape for p in found] == [(160, 192, 3)] * 6
-    assert any("broken.jpg" in m and "unreadable" in m for m in caplog.messages)
-    assert any("tiny.png" in m and "smaller" in m for m in caplog.messages)
-
-
 def test_bad_input_is_one_clear_error(pictures: Path, tmp_path: Path) -> None:
     for data, message in ((tmp_path / "missing", "no such folder"), ("", "--data")):
         with pytest.raises(OptionError, match=message):
@@ -390,36 +382,6 @@ def test_remaining_time_of_a_continued_run_counts_only_what_it_did_itself(monkey
     assert monitor._remaining(0.5, 0.0, 0.6, 60.0) == "4 min"
     assert monitor._remaining(0.5, 0.0, 0.501, 60.0) == "8.3 h"
     assert monitor._remaining(0.5, 0.0, 0.5, 60.0) == "unknown time"
-
-
-def test_patches_are_reproducible_vary_and_do_not_depend_on_the_split(pictures: Path) -> None:
-    training, held_out = split(load_folder(pictures, 64))
-    assert len(held_out) == 1
-    assert not any(np.array_equal(held_out[0], p) for p in training)
-    many = [np.full((1, 1, 3), k, np.uint8) for k in range(130)]
-    seen, held = ({int(p[0, 0, 0]) for p in part} for part in split(many))
-    assert held == {59, 119} and seen == set(range(130)) - held
-    patches = Patches(training, 0.5, seed=3)
-    whole = patches.batch(7, 64, 0, 6)
-    assert whole.pixels.shape == (6, 3, 64, 64)
-    assert whole.pixels.dtype == torch.uint8
-    halves = [Patches(training, 0.5, seed=3).batch(7, 64, first, 3) for first in (0, 3)]
-    assert torch.equal(whole.pixels, torch.cat([h.pixels for h in halves]))
-    assert np.array_equal(whole.draws, np.concatenate([h.draws for h in halves]))
-    assert len({patch.numpy().tobytes() for patch in whole.pixels}) == 6
-    assert not torch.equal(whole.pixels, patches.batch(8, 64, 0, 6).pixels)
-    # Only pixels of the pictures, unless shrunk.
-    colours = {tuple(c) for p in training for c in p.reshape(-1, 3).tolist()}
-    cut = Patches(training, 0.0, seed=3).batch(0, 64, 0, 2).pixels
-    assert {tuple(c) for c in cut.permute(0, 2, 3, 1).reshape(-1, 3).tolist()} <= colours
-
-
-def test_the_loader_hands_out_every_step_in_any_order(pictures: Path) -> None:
-    patches = Patches(load_folder(pictures, 64), 0.5, seed=3)
-    loader = Loader(patches, rank=1)
-    for step, patch, count in ((0, 64, 2), (1, 64, 2), (2, 128, 1), (9, 64, 2)):
-        assert torch.equal(loader.batch(step, patch, count).pixels, patches.batch(step, patch, count, count).pixels)
-    loader.close()
 
 
 def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def train(output: Path, recipe: str | None, resume: str, device: str, processes:
 
         stored = stored_settings(output, resume == "auto", given.get("decay"))
     config = effective_config(recipe, given, stored)
-    from dcae.network import check_device
+    from dcae.networks.base import check_device
     from dcae.train.export import export_checkpoint
     from dcae.train.machine import process_count
     from dcae.train.processes import launch

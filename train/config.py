@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcae.config import anchor_lambdas
 from dcae.errors import OptionError
+from dcae.networks.config import anchor_lambdas
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -136,10 +136,18 @@ class TrainConfig:
     balance: float = _setting(
         0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
+    block_means: float = _setting(
+        0.0, _number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
+    )
     low_rate_weight: float = _setting(
         1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
     )
     downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
+    smooth: float = _setting(
+        0.33,
+        _number,
+        "Share of patches as smooth as cameras' pictures: of large pictures, enlarged, before plain walls.",
+    )
     precision: str = _setting(
         "auto", _text, "Of the transforms in training; auto: bf16 where the device has instructions for it. The "
         "entropy model is always in float32.", ("auto", "bf16", "float32"),
@@ -171,7 +179,16 @@ class TrainConfig:
         for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
-        limits = {"ema": 1.0, "downscale": 1.0, "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32}
+        limits = {
+            "ema": 1.0,
+            "downscale": 1.0,
+            "smooth": 1.0,
+            "block_means": 100.0,
+            "final_fraction": 1.0,
+            "balance": 2.0,
+            "warmup": 1e9,
+            "seed": 2.0**32,
+        }
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")

@@ -6,6 +6,7 @@ is drawn depends neither on how many processes share a batch nor on when a run w
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,22 +21,43 @@ from torch import Tensor
 
 from dcae.errors import OptionError
 from dcae.files import PICTURE_SUFFIXES
+from dcae.train.augment import before_plain_background, magnified
 
 log = logging.getLogger(__name__)
+_NATIVE, _BEFORE_PLAIN = 0.55, 0.2
+"""Of the smooth patches: cut from large pictures; put before a plain background. The remainder is magnified."""
 
 
-def load_folder(folder: Path, smallest: int) -> list[np.ndarray]:
-    """All pictures below `folder`, in the order of their paths, as (H, W, 3) uint8.
+class Picture(NamedTuple):
+    """A training picture in memory."""
 
-    Unreadable files and pictures with a side below `smallest` pixels are logged and skipped.
+    pixels: np.ndarray
+    """(H, W, 3) uint8."""
+    source: str
+    """The photograph it was made from: pictures of one source are held out together."""
+    large: bool
+    """Whether it has the smoothness of a photograph at a camera's size: from a folder `part-large`, or large itself."""
+
+
+_LARGE_FOLDER = "part-large"
+_LARGE_PIXELS = 1_500_000
+
+
+def load_folder(folder: Path, smallest: int) -> list[Picture]:
+    """Pictures below `folder`, in the order of their paths.
+
+    A file MANIFEST.csv in it or beside it (columns part, file, source_repo and source_path) says which of them come
+    from one photograph; without it each is a source of its own. Unreadable files and pictures with a side below
+    `smallest` pixels are logged and skipped.
 
     Raises:
         OptionError: no folder, or no usable picture in it.
     """
     if not folder.is_dir():
         raise OptionError(f"{folder}: no such folder of training pictures")
+    sources = _sources(folder)
 
-    def read(path: Path) -> np.ndarray | None:
+    def read(path: Path) -> Picture | None:
         try:
             with Image.open(path) as image:
                 pixels = np.array(image.convert("RGB"))
@@ -45,7 +67,8 @@ def load_folder(folder: Path, smallest: int) -> list[np.ndarray]:
         if min(pixels.shape[:2]) < smallest:
             log.warning("%s: skipped, smaller than %d pixels", path, smallest)
             return None
-        return pixels
+        large = path.parent.name == _LARGE_FOLDER or pixels.size >= 3 * _LARGE_PIXELS
+        return Picture(pixels, sources.get((path.parent.name, path.name), str(path)), large)
 
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -55,14 +78,55 @@ def load_folder(folder: Path, smallest: int) -> list[np.ndarray]:
     return pictures
 
 
-def split(pictures: list[np.ndarray], every: int = 60) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Training and validation pictures: every `every`-th is held out, of a smaller set the last.
+def _sources(folder: Path) -> dict[tuple[str, str], str]:
+    """Source by (folder's name, file's name), from the list beside the pictures; nothing where there is none."""
+    for path in (folder / "MANIFEST.csv", folder.resolve().parent / "MANIFEST.csv"):
+        if path.is_file():
+            try:
+                rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+                return {(r["part"], r["file"]): f"{r['source_repo']}/{r['source_path']}" for r in rows}
+            except (OSError, ValueError, KeyError, csv.Error) as error:
+                log.warning("%s: not a list of pictures' sources (%r); each picture counts as its own", path, error)
+    return {}
 
-    They are disjoint unless there is only one picture.
+
+def split(pictures: list[Picture], every: int = 60) -> tuple[list[Picture], list[Picture]]:
+    """Training and held-out pictures.
+
+    Held out are every `every`-th picture (of a smaller set the last), of large ones more when there are few (up to 4
+    sources and a fifth of them), and all other pictures of the same sources. Disjoint unless all are of one source.
     """
-    if len(pictures) < every:
+    held = {p.source for p in pictures[every - 1 :: every]} or {pictures[-1].source}
+    large = list(dict.fromkeys(p.source for p in pictures if p.large))
+    wanted = min(4, len(large) // 5) if len(pictures) >= every else 0
+    for source in large[4::5]:
+        if len(held.intersection(large)) < wanted:
+            held.add(source)
+    training = [p for p in pictures if p.source not in held]
+    if not training:
         return (pictures[:-1] or pictures), pictures[-1:]
-    return [p for k, p in enumerate(pictures) if k % every != every - 1], pictures[every - 1 :: every]
+    return training, [p for p in pictures if p.source in held]
+
+
+class _Pool:
+    """Pictures that are drawn by their area."""
+
+    def __init__(self, pictures: list[Tensor]) -> None:
+        self.pictures = pictures
+        area = np.array([p.shape[1] * p.shape[2] for p in pictures], float)
+        self.share = np.cumsum(area / area.sum()) if pictures else area
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def picture(self, rng: np.random.Generator) -> Tensor:
+        return self.pictures[min(int(np.searchsorted(self.share, rng.random())), len(self) - 1)]
+
+
+def _cut(rng: np.random.Generator, picture: Tensor, side: int) -> Tensor:
+    """A square of a picture, (3, side, side)."""
+    top, left = (int(rng.integers(0, n - side + 1)) for n in picture.shape[1:])
+    return picture[:, top : top + side, left : left + side]
 
 
 class Batch(NamedTuple):
@@ -75,40 +139,60 @@ class Batch(NamedTuple):
 
 
 class Patches:
-    """Random square patches: pictures are drawn by their area, then a place, a flip, and sometimes a shrinking.
+    """Random square patches of pictures, mirrored and transposed at random.
+
+    A share of them are as smooth as photographs at a camera's size: cut from large pictures at their own size, or made
+    from others (:func:`magnified`, :func:`before_plain_background`). The rest come from the other pictures, each drawn
+    by its area and sometimes shrunk.
 
     Args:
-        pictures: (H, W, 3) uint8 each.
-        downscale: share of patches that are shrunk by a random factor up to 2.
+        downscale: share of the rest that is shrunk by a random factor up to 2.
         device: where patches are wanted; the pictures are kept there when they take at most a third of its free
             memory.
+        smooth: share of the smooth ones; at 0 large pictures are drawn like all others.
     """
 
-    def __init__(self, pictures: list[np.ndarray], downscale: float, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self, pictures: list[Picture], downscale: float, seed: int, device: str = "cpu", *, smooth: float = 0.0
+    ) -> None:
         self.downscale = downscale
+        self.smooth = smooth
         self.seed = seed
         self.device = torch.device(device)
         store = self.device
-        if store.type == "cuda" and sum(p.nbytes for p in pictures) > torch.cuda.mem_get_info(store)[0] / 3:
+        if store.type == "cuda" and sum(p.pixels.nbytes for p in pictures) > torch.cuda.mem_get_info(store)[0] / 3:
             store = torch.device("cpu")
-        self.pictures = [torch.from_numpy(p).to(store).permute(2, 0, 1) for p in pictures]
-        area = np.array([p.shape[1] * p.shape[2] for p in self.pictures], float)
-        self.share = np.cumsum(area / area.sum())
+        tensors = [torch.from_numpy(p.pixels).to(store).permute(2, 0, 1) for p in pictures]
+        self.all = _Pool(tensors)
+        self.large = _Pool([t for t, p in zip(tensors, pictures, strict=True) if p.large])
+        small = _Pool([t for t, p in zip(tensors, pictures, strict=True) if not p.large])
+        self.rest = small if smooth and small else self.all
 
     def _one(self, rng: np.random.Generator, patch: int) -> Tensor:
-        picture = self.pictures[min(int(np.searchsorted(self.share, rng.random())), len(self.pictures) - 1)]
-        shrink, factor, flip, turn = rng.random(4)
-        side = patch
-        if shrink < self.downscale:
-            side = min(int(patch * (1 + factor)), *picture.shape[1:])
-        top, left = (int(rng.integers(0, n - side + 1)) for n in picture.shape[1:])
-        cut = picture[:, top : top + side, left : left + side]
-        if side != patch:
-            cut = F.interpolate(cut[None].float(), (patch, patch), mode="bicubic", antialias=True)[0]
+        cut = self._smooth(rng, patch) if rng.random() < self.smooth else self._plain(rng, patch)
+        if cut.is_floating_point():
             cut = cut.round().clamp(0, 255).to(torch.uint8)
+        flip, turn = rng.random(2)
         if flip < 0.5:
             cut = cut.flip(2)
         return cut.transpose(1, 2) if turn < 0.5 else cut
+
+    def _plain(self, rng: np.random.Generator, patch: int) -> Tensor:
+        picture = self.rest.picture(rng)
+        shrink, factor = rng.random(2)
+        if shrink >= self.downscale:
+            return _cut(rng, picture, patch)
+        cut = _cut(rng, picture, min(int(patch * (1 + factor)), *picture.shape[1:]))
+        return F.interpolate(cut[None].float(), (patch, patch), mode="bicubic", antialias=True)[0]
+
+    def _smooth(self, rng: np.random.Generator, patch: int) -> Tensor:
+        kind = rng.random()
+        if kind < _BEFORE_PLAIN:
+            return before_plain_background(rng, _cut(rng, self.all.picture(rng), patch))
+        if self.large and kind < _BEFORE_PLAIN + _NATIVE:
+            return _cut(rng, self.large.picture(rng), patch)
+        factor = rng.uniform(1.0, 2.5)
+        return magnified(rng, _cut(rng, self.rest.picture(rng), max(int(patch / factor), 16)), patch)
 
     def batch(self, step: int, patch: int, first: int, count: int) -> Batch:
         """Samples `first` to `first + count - 1` of this step's global batch."""

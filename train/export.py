@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dcae.config import config_from_dict
 from dcae.errors import ModelFileError, OptionError
-from dcae.export import export_model
-from dcae.modelfile import ModelHeader
-from dcae.presets import build_model
+from dcae.models.export import export_model
+from dcae.models.modelfile import ModelHeader
+from dcae.networks.config import config_from_dict
+from dcae.networks.registry import build_model
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 
 

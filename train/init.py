@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dcae.config import DCAEConfig, config_from_dict
 from dcae.errors import OptionError
-from dcae.installed import find_model
-from dcae.modelfile import load_model
-from dcae.network import DCAE
-from dcae.presets import build_model
+from dcae.models.installed import find_model
+from dcae.models.modelfile import load_model
+from dcae.networks.base import DCAE
+from dcae.networks.config import DCAEConfig, config_from_dict
+from dcae.networks.registry import build_model
 from dcae.train.checkpoint import BEST, CHECKPOINT, best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
 
@@ -47,6 +47,8 @@ def initial_network(config: TrainConfig) -> DCAE:
         raise OptionError(f"{config.init} was trained for {found.metric}; give the λ of {config.metric} with --lambda")
     network = _build(found, own, config.metric)
     weights = _for_lambdas(weights, network, found)
+    if network.closed_loop and not getattr(found, "skip_channels", 0):
+        weights = grown(weights, network)
     try:
         missing, unknown = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -95,3 +97,18 @@ def _for_lambdas(weights: dict[str, Tensor], network: DCAE, found: DCAEConfig) -
         rows[row, b] += share
     anchored = network.anchored_parameters()
     return {k: (rows @ v.double()).float() if k in anchored else v for k, v in weights.items()}
+
+
+def grown(weights: dict[str, Tensor], network: DCAE) -> dict[str, Tensor]:
+    """Weights of a network without closed loop as those of one with it: its tables begin with theirs, and what is new
+    keeps its starting values, with which it changes nothing."""
+    grown = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    for name, value in weights.items():
+        if name in grown and grown[name].dim() == value.dim():
+            corner = tuple(slice(n) for n in value.shape)
+            grown[name][corner] = value
+    extend = f"slice_networks.{len(network.config.slices) - 2}.extend."
+    for name in grown:
+        if name.startswith(extend):
+            grown[name].zero_()
+    return grown

@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.config import config_from_dict
 from dcae.errors import DCAEError, OptionError
-from dcae.network import DCAE
-from dcae.presets import build_model
+from dcae.networks.base import DCAE
+from dcae.networks.config import config_from_dict
+from dcae.networks.registry import build_model
 from dcae.train import schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
 from dcae.train.config import TrainConfig
@@ -76,11 +76,14 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     torch.manual_seed(config.seed)
     network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
     pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
-    patches = Patches(pictures, config.downscale, config.seed, device)
+    patches = Patches(pictures, config.downscale, config.seed, device, smooth=config.smooth)
     loader = Loader(patches, rank)
-    crops = validation_crops(held_out, config.validation_pictures)
-    if not (saved or config.init):
-        network.calibrate(to_float(patches.batch(0, config.patch[0], 0, 64).pixels))
+    crops = validation_crops([p.pixels for p in held_out], config.validation_pictures)
+    if not saved:
+        sample = to_float(patches.batch(0, config.patch[0], 0, 64).pixels)
+        if not config.init:
+            network.calibrate(sample)
+        network.calibrate_skip(sample)
     optimizers = build_optimizers(network, config.optimizer, config.learning_rate)
     base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -157,7 +160,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
             x = to_float(batch.pixels)
             with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
                 output = model(x, quality)
-            terms = rate_distortion(x, output, lambdas, config.metric)
+            terms = rate_distortion(x, output, lambdas, config.metric, config.block_means)
             loss = balanced(terms.loss, lambdas, config.metric, config.balance).mean()
             auxiliary = network.entropy_bottleneck.loss()
             for optimizer in optimizers:

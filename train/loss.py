@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dcae.config import METRICS
+from dcae.networks.config import METRICS
+
+MEAN_SIDES = (8, 16, 64)
+"""Sides of the blocks, in pixels, whose mean errors are counted again: the eye is strict where nothing else is."""
 
 _MIDDLE = 0.01
 """An MSE λ in the middle of the usual range."""
 
 
 class RateDistortion(NamedTuple):
-    """Each (B,): the loss, bits per pixel of y and of z, and the mean squared error of pictures in [0, 1]."""
+    """Each (B,): the loss, bits per pixel of y (with the block means, where they are coded) and of z, and the mean
+    squared error of pictures in [0, 1]."""
 
     loss: Tensor
     bpp_y: Tensor
@@ -22,7 +27,9 @@ class RateDistortion(NamedTuple):
     mse: Tensor
 
 
-def rate_distortion(x: Tensor, output: dict[str, Any], lambdas: Tensor, metric: str = "mse") -> RateDistortion:
+def rate_distortion(
+    x: Tensor, output: dict[str, Any], lambdas: Tensor, metric: str = "mse", block_means: float = 0.0
+) -> RateDistortion:
     """λ·255²·MSE + bpp per sample (Minnen et al. 2018), or λ·(1 - MS-SSIM) + bpp, as in CompressAI.
 
     Args:
@@ -30,17 +37,24 @@ def rate_distortion(x: Tensor, output: dict[str, Any], lambdas: Tensor, metric: 
         output: what `DCAE.forward` returned for it.
         lambdas: (B,) or (1,).
         metric: "mse" or "ms-ssim".
+        block_means: weight of the squared errors of block means (see :data:`MEAN_SIDES`) beside that of the pixels, of
+            which they are a part already; sides of pictures must then be multiples of 64. For "mse" alone.
     """
     pixels = x.shape[-1] * x.shape[-2]
     bits = {k: -torch.log2(v.float()).sum((1, 2, 3)) / pixels for k, v in output["likelihoods"].items()}
     x_hat = output["x_hat"].float()
     mse = (x_hat - x).square().mean((1, 2, 3))
     distortion = 255**2 * mse
+    if block_means:
+        for side in MEAN_SIDES:
+            distortion = distortion + block_means * 255**2 * F.avg_pool2d(x_hat - x, side).square().mean((1, 2, 3))
     if metric == "ms-ssim":
         from pytorch_msssim import ms_ssim
 
         distortion = 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
-    return RateDistortion(lambdas * distortion + bits["y"] + bits["z"], bits["y"], bits["z"], mse)
+    z = bits.pop("z")
+    y = torch.stack(list(bits.values())).sum(0)
+    return RateDistortion(lambdas * distortion + y + z, y, z, mse)
 
 
 def balanced(loss: Tensor, lambdas: Tensor, metric: str, power: float) -> Tensor:

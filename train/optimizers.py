@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
-from dcae.blocks import LappedDown, LappedUp
-from dcae.network import DCAE
+from dcae.networks.base import DCAE
+from dcae.networks.lite.blocks import LappedDown, LappedUp
 
 _FAST = 5.0
 """Of Adam's step size, for parameters on a logarithmic scale, which would get nowhere otherwise."""

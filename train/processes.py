@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from dcae.errors import DCAEError
-from dcae.network import check_device
+from dcae.networks.base import check_device
 from dcae.train.machine import cores
 
 _GRACE = 60

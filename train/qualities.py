@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcae.config import DCAEConfig
+from dcae.networks.config import DCAEConfig
 
 
 def in_strata(draws: np.ndarray, seed: int, step: int, first: int, total: int) -> np.ndarray:

@@ -14,8 +14,8 @@ from torch import Tensor
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.errors import ModelFileError
-from dcae.export import coding_model
-from dcae.network import DCAE
+from dcae.models.export import coding_model
+from dcae.networks.base import DCAE
 from dcae.train.config import TrainConfig
 from dcae.train.data import to_float
 from dcae.train.loss import balanced, rate_distortion

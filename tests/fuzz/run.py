@@ -35,9 +35,9 @@ def main() -> None:
     with atheris.instrument_imports(include=["dcae"]):
         import dcae
         import dcae.codec.codec
-        import dcae.exact
-        import dcae.lite
-        import dcae.paper
+        import dcae.entropy.exact
+        import dcae.networks.lite.wiring
+        import dcae.networks.paper.wiring
     import torch
     from fuzz.targets import TARGETS
 

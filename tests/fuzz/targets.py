@@ -30,9 +30,9 @@ from dcae.codec.codec import Codec
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
 from dcae.codec.picture import open_picture, to_pixels
+from dcae.entropy.tables import MAX_ROW, Tables, gaussian_tables
 from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
-from dcae.modelfile import load_model, read_header
-from dcae.tables import MAX_ROW, Tables, gaussian_tables
+from dcae.models.modelfile import load_model, read_header
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 192 * 128

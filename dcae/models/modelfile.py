@@ -6,7 +6,7 @@ metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every 
 `z_median`             (N,) float32, what ẑ is rounded relative to
 `tables.y.*`           integer frequencies of the Gaussian scale table (`frequencies`, `lengths`, `offsets`)
 `tables.z.*`           the same per channel of z
-`exact.*`              what exact arithmetic needs beside the weights (`dcae.exact_tensors.ExactTensors`), for `lite`
+`exact.*`              what exact arithmetic needs beside the weights (`dcae.entropy.exact_tensors`), for `lite`
 =====================  ==========================================================================================
 
 The id is the SHA-256 over what decides decoding: the configuration and every tensor but the densities for
@@ -28,17 +28,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from dcae.config import DCAEConfig, config_from_dict
+from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError
 from dcae.files import replacing
-from dcae.scales import SCALE_LEVELS
-from dcae.tables import Tables
+from dcae.networks.config import DCAEConfig, config_from_dict
+from dcae.networks.scales import SCALE_LEVELS
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dcae.network import DCAE, EntropyModel
+    from dcae.networks.base import DCAE, EntropyModel
 
 FORMAT = 1
 ID_BYTES = 8
@@ -196,7 +196,7 @@ def coding_model(
     """Make a network ready to code.
 
     Args:
-        exact: the fields of `dcae.exact_tensors.ExactTensors` for `lite`, else empty.
+        exact: the fields of `dcae.entropy.exact_tensors.ExactTensors` for `lite`, else empty.
         tables: of y and z.
 
     Raises:
@@ -204,9 +204,9 @@ def coding_model(
     """
     import torch
 
-    from dcae.exact import ExactEntropyModel
-    from dcae.exact_tensors import ExactTensors
-    from dcae.lite import LiteDCAE
+    from dcae.entropy.exact import ExactEntropyModel
+    from dcae.entropy.exact_tensors import ExactTensors
+    from dcae.networks.lite.wiring import LiteDCAE
 
     network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     network.prepare_for_coding()
@@ -231,7 +231,7 @@ def _empty_network(config: DCAEConfig, numbers: int) -> DCAE:
     import torch
     from torch.overrides import TorchFunctionMode
 
-    from dcae.presets import network_of
+    from dcae.networks.registry import network_of
 
     factories = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn)
 

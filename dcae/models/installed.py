@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dcae.errors import ModelFileError, ModelNotFoundError
-from dcae.modelfile import ModelHeader, read_header
+from dcae.models.modelfile import ModelHeader, read_header
 
 DEFAULT_MODEL = "lite"
 _SUFFIX = ".safetensors"
@@ -15,7 +15,7 @@ _SUFFIX = ".safetensors"
 def model_folders() -> list[Path]:
     """Folders searched for `NAME.safetensors`, the package's own first."""
     extra = os.environ.get("DCAE_MODEL_PATH", "")
-    return [Path(__file__).parent / "models", *(Path(p) for p in extra.split(os.pathsep) if p)]
+    return [Path(__file__).parent, *(Path(p) for p in extra.split(os.pathsep) if p)]
 
 
 def installed_models() -> dict[str, ModelHeader]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import ModelFileError
-from dcae.scales import scale_table
+from dcae.networks.scales import scale_table
 
 PRECISION = 24
 MAX_ROW = 1 << 14

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_file_header
-from dcae.installed import DEFAULT_MODEL, find_model, find_model_by_id
+from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id
 
 
 @lru_cache(maxsize=2)

@@ -9,7 +9,7 @@ variance at every rate; the scale table's index gets an offset per channel and a
 
 Entropy model: hyper synthesis gives a state (B, H/16, W/16, E). Slice k refines it by dictionary cross-attention
 and a convolutional layer, reads mean and scale off it, and adds the decoded slice to it, so that later slices see
-deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/blocks.py`) take part.
+deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/networks/lite/blocks.py`) take part.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.blocks import (
+from dcae.networks.base import DCAE, SlicePrior, round_ste
+from dcae.networks.config import LiteConfig
+from dcae.networks.lite.blocks import (
     ConvLayer,
     DictionaryAttention,
     Gain,
@@ -34,12 +36,14 @@ from dcae.blocks import (
     space_to_depth,
     zero_linear,
 )
-from dcae.config import LiteConfig
-from dcae.lite_init import haar_basis, patch_basis, set_lapped_pair, set_pair
-from dcae.network import DCAE, SlicePrior, round_ste
-from dcae.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
+from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
+from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
+from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 
 _PATCH = 8
+_MOST_UNITS = math.log(8.0)
+"""Logarithm of the most units of the entropy model that a quantisation step stands for at the start. Where a latent's
+deviation is far below its step, unit variance would make its few symbols too large for exact arithmetic."""
 
 
 def _nchw(x: Tensor) -> Tensor:
@@ -48,6 +52,12 @@ def _nchw(x: Tensor) -> Tensor:
 
 def _nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """The linear path of the transforms stays in float32 where their branches run in bf16, whose 8 bits of mantissa
+    are not enough for 38 dB."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class _Quality(NamedTuple):
@@ -100,11 +110,17 @@ class _Analysis(nn.Module):
         self.stage8 = _Stage(config, 0)
         self.down = LappedDown(wide, deep, 2)
         self.stage16 = _Stage(config, 1)
-        self.head = nn.Linear(deep, config.latent_channels)
+        self.head = nn.Linear(deep, config.transform_channels)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        x = self.stage8(self.embed(x), weights)
-        return self.head(self.stage16(self.down(x), weights))
+        with full_precision(x):
+            x = self.embed(x.float())
+        x = self.stage8(x, weights)
+        with full_precision(x):
+            x = self.down(x)
+        x = self.stage16(x, weights)
+        with full_precision(x):
+            return self.head(x)
 
 
 class _Synthesis(nn.Module):
@@ -113,15 +129,21 @@ class _Synthesis(nn.Module):
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         wide, deep = config.widths
-        self.embed = nn.Linear(config.latent_channels, deep)
+        self.embed = nn.Linear(config.transform_channels, deep)
         self.stage16 = _Stage(config, 1, reverse=True)
         self.up = LappedUp(deep, wide, 2)
         self.stage8 = _Stage(config, 0, reverse=True)
         self.head = LappedUp(wide, 3, _PATCH)
 
     def forward(self, y: Tensor, weights: Tensor) -> Tensor:
-        x = self.stage16(self.embed(y), weights)
-        return self.head(self.stage8(self.up(x), weights))
+        with full_precision(y):
+            x = self.embed(y)
+        x = self.stage16(x, weights)
+        with full_precision(x):
+            x = self.up(x)
+        x = self.stage8(x, weights)
+        with full_precision(x):
+            return self.head(x)
 
 
 class _HyperAnalysis(nn.Module):
@@ -130,7 +152,7 @@ class _HyperAnalysis(nn.Module):
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         c = config.hyper_width
-        self.embed = nn.Linear(config.latent_channels, c)
+        self.embed = nn.Linear(config.transform_channels, c)
         self.modulation = Modulation(len(config.lambdas), c)
         self.layer = ConvLayer(c, 2)
         self.down1 = nn.Linear(4 * c, c)
@@ -220,10 +242,17 @@ class LiteDCAE(DCAE):
         self.slice_networks = nn.ModuleList(
             _SliceNetwork(config, channels, k == last) for k, channels in enumerate(config.slices)
         )
+        self.closed_loop = config.skip_channels > 0
+        self.corrects_means = not self.closed_loop
+        if self.closed_loop:
+            self.left_over = ResidualPath(config)
         anchors, latents = len(config.lambdas), config.latent_channels
         # A step of 0.02/sqrt(λ) is what rate-distortion theory asks of an orthonormal transform of pixels in
         # [0, 1] (D = 3 / (2 ln 2 · 255² λ), step² = 12 D).
         gain = (50.0 * torch.tensor(config.mse_lambdas).sqrt())[:, None].expand(-1, latents).clone()
+        # Skip latents are sparse: at low rates they are not worth coding before their scales are well predicted.
+        coarser = torch.linspace(0.5 * anchors - 0.5, 0, anchors) + 1
+        gain[:, config.transform_channels :] /= coarser[:, None]
         self.gain_y, self.inverse_y = Gain(gain), Gain(1 / gain)
         self.mean_gain, self.context_gain = Gain(gain), Gain(1 / gain)
         self.gain_z = Gain(torch.full((anchors, config.hyper_channels), 4.0))
@@ -231,12 +260,12 @@ class LiteDCAE(DCAE):
         self.scale_offset = nn.Parameter(torch.zeros(anchors, latents))
 
     def initialise(self) -> None:
-        """Set the linear path of the transforms to a truncated lapped transform (see `dcae/lite_init.py`)."""
+        """Set the linear path of the transforms to a truncated lapped transform (see `starting_values.py`)."""
         config = self.config
         basis, frequencies = patch_basis(_PATCH, config.widths[0])
         set_lapped_pair(self.g_a.embed, self.g_s.head, basis)
         set_lapped_pair(self.g_a.down, self.g_s.up, haar_basis(frequencies, config.widths[1]))
-        set_pair(self.g_a.head, self.g_s.embed, torch.eye(config.latent_channels, config.widths[1]))
+        set_pair(self.g_a.head, self.g_s.embed, torch.eye(config.transform_channels, config.widths[1]))
         for module in (self.h_a, self.h_s, self.slice_networks):
             for layer in module.modules():
                 if isinstance(layer, nn.Linear) and layer.weight.any():
@@ -247,7 +276,7 @@ class LiteDCAE(DCAE):
                 network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
 
     def anchored_parameters(self) -> set[str]:
-        found = {"scale_offset"}
+        found = {"scale_offset", "left_over.mean_scale", "left_over.mean_step"}
         for name, module in self.named_modules():
             if isinstance(module, Modulation | Gain):
                 found.update(f"{name}.{leaf}" for leaf, _ in module.named_parameters())
@@ -266,13 +295,28 @@ class LiteDCAE(DCAE):
             x: (B, 3, H, W), a sample of the training pictures, seen by the freshly initialised network.
         """
         q = self.conditioning(1.0)
-        y = self.analysis(x, q).permute(1, 0, 2, 3).flatten(1) / q.gain_y.reshape(-1, 1)
-        sigma = y.std(1).clamp(min=0.02)
+        y = self.analysis(x, q).permute(1, 0, 2, 3).flatten(1) / self._base(q.gain_y).reshape(-1, 1)
+        sigma = F.pad(y.std(1).clamp(min=0.02), (0, self.config.skip_channels), value=1.0)
         log_gain = self.gain_y.log_gain + sigma.log()
         self.mean_gain.log_gain.copy_(log_gain)
-        self.context_gain.log_gain.copy_(-log_gain)
+        self.context_gain.log_gain.copy_(-log_gain.clamp(min=-_MOST_UNITS))
         # Half the deviation: some of it is going to be predicted.
         self.scale_offset.copy_((log_gain + math.log(0.5 / SCALE_MIN)) / SCALE_STEP)
+        self.calibrate_skip(x)
+
+    @torch.no_grad()
+    def calibrate_skip(self, x: Tensor) -> None:
+        """Start the skip latents from what the synthesis leaves over at the highest quality."""
+        if not self.closed_loop or self.left_over.down.patch.weight.any():
+            return
+        q = self.conditioning(self.config.qualities[1])
+        left = x - self.base_synthesis(self.analysis(x, q).round(), q)
+        first = self.config.transform_channels
+        sigma = self.left_over.start(_nhwc(left), float(self._slice(-1, q.inverse_y).mean()))
+        log_gain = self.gain_y.log_gain[:, first:] + sigma.clamp(min=1e-4).log()
+        self.mean_gain.log_gain[:, first:] = log_gain
+        self.context_gain.log_gain[:, first:] = -log_gain.clamp(min=-_MOST_UNITS)
+        self.scale_offset[:, first:] = (log_gain - math.log(SCALE_MIN)) / SCALE_STEP
 
     def conditioning(self, quality: float | Tensor) -> _Quality:
         """Interpolation weights of the anchors and all gains.
@@ -295,16 +339,17 @@ class LiteDCAE(DCAE):
 
     def analysis(self, x: Tensor, q: _Quality) -> Tensor:
         y = self.g_a(_nhwc(x) - 0.5, q.weights)
-        return _nchw(y.to(q.gain_y.dtype) * q.gain_y)
+        return _nchw(y.to(q.gain_y.dtype) * self._base(q.gain_y))
 
     def hyper_analysis(self, y: Tensor, q: _Quality) -> Tensor:
-        z = self.h_a(_nhwc(y) * q.context_gain, q.weights)
+        z = self.h_a(_nhwc(y) * self._base(q.context_gain), q.weights)
         return _nchw(z.to(q.gain_z.dtype) * q.gain_z)
 
     def hyper_synthesis(self, z_hat: Tensor, q: _Quality) -> Tensor:
         return self.h_s(_nhwc(z_hat) * q.inverse_z, q.weights)
 
     def _slice(self, k: int, x: Tensor) -> Tensor:
+        k %= len(self.config.slices)
         start = sum(self.config.slices[:k])
         return x[..., start : start + self.config.slices[k]]
 
@@ -334,7 +379,34 @@ class LiteDCAE(DCAE):
         return self._network(k).extended(support, self._unit_variance(k, y_hat, q))
 
     def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
-        return _nchw(self.g_s(_nhwc(y_hat) * q.inverse_y, q.weights) + 0.5)
+        if not self.closed_loop:
+            return self.base_synthesis(y_hat, q)
+        base, skip = y_hat.split((self.config.transform_channels, self.config.skip_channels), 1)
+        return self.add_skip(self.base_synthesis(base, q), skip, q)
+
+    def base_synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
+        return _nchw(self.g_s(_nhwc(y_hat) * self._base(q.inverse_y), q.weights) + 0.5)
+
+    def skip_latents(self, x: Tensor, base: Tensor, q: _Quality) -> Tensor:
+        with full_precision(x):
+            return _nchw(self.left_over.analysis(_nhwc(x - base)) * self._slice(-1, q.gain_y))
+
+    def add_skip(self, base: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
+        with full_precision(base):
+            return base + _nchw(self.left_over.synthesis(_nhwc(y_hat) * self._slice(-1, q.inverse_y)))
+
+    def block_means(self, x: Tensor, x_hat: Tensor, q: _Quality) -> Tensor:
+        return block_means(x - x_hat) / self.left_over.step(q.weights)
+
+    def add_means(self, x_hat: Tensor, means: Tensor, q: _Quality) -> Tensor:
+        return x_hat + spread_means(means * self.left_over.step(q.weights))
+
+    def means_scale(self, q: _Quality) -> Tensor:
+        return (q.weights @ self.left_over.mean_scale)[:, :, None, None]
+
+    def _base(self, gain: Tensor) -> Tensor:
+        """The part of a table over all channels of y that belongs to the transforms."""
+        return gain[..., : self.config.transform_channels]
 
     def sigma(self, scale: Tensor) -> Tensor:
         # Clamped from above only: the Gaussian's own lower bound lets gradients out of its floor.

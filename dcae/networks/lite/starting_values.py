@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dcae.blocks import LappedDown, LappedUp
+from dcae.networks.lite.blocks import LappedDown, LappedUp
 
 _COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 _CHROMA_PENALTY = 2.5

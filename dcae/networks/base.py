@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.config import DCAEConfig
 from dcae.errors import MissingDependencyError, OptionError
+from dcae.networks.config import DCAEConfig
 
 
 class SlicePrior(NamedTuple):
@@ -66,6 +66,7 @@ class EntropyModel(Protocol):
     def hyper_synthesis(self, z_hat: Tensor, q: Any, /) -> Any: ...
     def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior: ...
     def scale_index(self, scale: Tensor, /) -> Tensor: ...
+    def means_scale(self, q: Any, /) -> Tensor: ...
     def latent_residual(self, k: int, support: Any, y_hat: Tensor, q: Any, /) -> Tensor: ...
     def extend_context(self, k: int, context: Any, support: Any, y_hat: Tensor, q: Any, /) -> Any: ...
     def arithmetic(self) -> AbstractContextManager[None]: ...
@@ -84,6 +85,11 @@ class DCAE(nn.Module):
     prior_scale = 10
     """Width of the factorised prior at the start of training; 10 is CompressAI's."""
 
+    closed_loop = False
+    """Whether the last slice and the block means carry what the synthesis of the others leaves over."""
+    corrects_means = False
+    """Whether encoding looks at the decoded picture and corrects its brightness unless told otherwise."""
+
     fast_parameters: tuple[str, ...] = ()
     """Parts of the names of parameters that are trained with larger steps than the others."""
 
@@ -98,6 +104,9 @@ class DCAE(nn.Module):
 
     def calibrate(self, x: Tensor) -> None:
         """Adapt the starting values to a batch of training pictures (B, 3, H, W); nothing by default."""
+
+    def calibrate_skip(self, x: Tensor) -> None:
+        """Start skip latents that no training has touched yet from a batch of training pictures, as above."""
 
     def anchored_parameters(self) -> set[str]:
         """Names of the parameters whose first dimension runs over `config.lambdas`."""
@@ -136,6 +145,30 @@ class DCAE(nn.Module):
 
     def synthesis(self, y_hat: Tensor, q: Any) -> Tensor:
         """ŷ -> x̂ (B, 3, H, W), not clamped."""
+        raise NotImplementedError
+
+    def base_synthesis(self, y_hat: Tensor, q: Any) -> Tensor:
+        """ŷ of all slices but the last -> x̂0, where the network has a closed loop."""
+        raise NotImplementedError
+
+    def skip_latents(self, x: Tensor, base: Tensor, q: Any) -> Tensor:
+        """x and x̂0 (B, 3, H, W) -> the last slice of y (B, C, H/16, W/16)."""
+        raise NotImplementedError
+
+    def add_skip(self, base: Tensor, y_hat: Tensor, q: Any) -> Tensor:
+        """x̂0 and ŷ of the last slice -> x̂1."""
+        raise NotImplementedError
+
+    def block_means(self, x: Tensor, x_hat: Tensor, q: Any) -> Tensor:
+        """x and x̂1 -> what is left in the means of blocks, in steps (B, 3, H/64, W/64)."""
+        raise NotImplementedError
+
+    def add_means(self, x_hat: Tensor, means: Tensor, q: Any) -> Tensor:
+        """x̂1 and the rounded means -> x̂."""
+        raise NotImplementedError
+
+    def means_scale(self, q: Any) -> Tensor:
+        """Scale of the block means, as `SlicePrior.scale` (B or 1, 3, 1, 1); their mean is 0."""
         raise NotImplementedError
 
     def sigma(self, scale: Tensor) -> Tensor:
@@ -184,28 +217,63 @@ class DCAE(nn.Module):
             quality: one number or (B,), in `config.qualities`.
 
         Returns:
-            `x_hat` (B, 3, H, W), not clamped; `likelihoods` of `y` and `z`, of the padded picture, noisy in
-            training mode and of the rounded latents in eval mode.
+            `x_hat` (B, 3, H, W), not clamped; `likelihoods` of `y`, of `z` and, where there is a closed loop, of
+            the block means `c`, of the padded picture: in eval mode those of the rounded latents, in training mode
+            see :meth:`likelihood`.
         """
         height, width = x.shape[-2:]
         q = self.conditioning(quality)
-        y = self.analysis(pad_to_multiple(x, self.config.stride), q)
+        x = pad_to_multiple(x, self.config.stride)
+        y = self.analysis(x, q)
         z = self.hyper_analysis(y, q)
         dtype = y.dtype if y.dtype == torch.float64 else torch.float32
         y, z = y.to(dtype), z.to(dtype)
-        with torch.autocast(x.device.type, enabled=False):  # bf16, if at all, for the transforms alone
-            _, z_likelihoods = self.entropy_bottleneck(z)
-            medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1).detach()
-            z_hat = round_ste(z - medians) + medians
+        _, z_likelihoods = self.entropy_bottleneck(z)
+        medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1).detach()
+        z_hat = round_ste(z - medians) + medians
 
+        last = len(self.config.slices) - 1
+        parts = list(y.split(self.config.slices[: last + (not self.closed_loop)], 1))
+        y_hats: list[Tensor] = []
+        likelihoods = []
+        base = None
+        with torch.autocast(x.device.type, enabled=False):  # bf16, if at all, for the transforms alone
             context = self.hyper_synthesis(z_hat, q)
-            y_hats, y_likelihoods = [], []
-            for k, y_k in enumerate(y.split(self.config.slices, 1)):
+        for k in range(last + 1):
+            if k == len(parts):
+                base = self.base_synthesis(torch.cat(y_hats, 1), q)
+                parts.append(self.skip_latents(x, base, q))
+            with torch.autocast(x.device.type, enabled=False):
                 prior = self.slice_prior(k, context, q)
-                y_likelihoods.append(self.gaussian_conditional(y_k, self.sigma(prior.scale), prior.mean)[1])
-                y_hat = self.latent_residual(k, prior.support, self.quantise_slice(y_k, prior), q)
+                likelihoods.append(self.likelihood(parts[k], prior.mean, self.sigma(prior.scale)))
+                y_hat = self.latent_residual(k, prior.support, self.quantise_slice(parts[k], prior), q)
                 y_hats.append(y_hat)
-                if k + 1 < len(self.config.slices):
+                if k < last:
                     context = self.extend_context(k, context, prior.support, y_hat, q)
-        x_hat = self.synthesis(torch.cat(y_hats, 1), q)[..., :height, :width]
-        return {"x_hat": x_hat, "likelihoods": {"y": torch.cat(y_likelihoods, 1), "z": z_likelihoods}}
+        found = {"y": torch.cat(likelihoods, 1), "z": z_likelihoods}
+        if base is None:
+            x_hat = self.synthesis(torch.cat(y_hats, 1), q)
+        else:
+            x_hat = self.add_skip(base, y_hats[-1], q)
+            means = self.block_means(x, x_hat, q)
+            found["c"] = self.likelihood(means, torch.zeros_like(means), self.sigma(self.means_scale(q)))
+            x_hat = self.add_means(x_hat, round_ste(means), q)
+        return {"x_hat": x_hat[..., :height, :width], "likelihoods": found}
+
+    def likelihood(self, y: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
+        """Probability of latents under their Gaussians, in bins of one quantisation step.
+
+        In eval mode that of the rounded latents, which files spend. In training the value is the same, but the
+        gradient for y is that of y with uniform noise (Ballé et al. 2017) under the same Gaussians, since rounding
+        has none. So mean and scale learn from what is coded, and a latent that is always zero costs nothing: noise
+        would charge it 0.15 bits at the lowest scale, and sparse channels would be taxed away.
+        """
+        density = self.gaussian_conditional
+        if not self.training:
+            return density(y, sigma, mean, training=False)[1]
+        coded = density._likelihood(round_ste(y.detach() - mean), sigma)
+        coded = density.likelihood_lower_bound(coded)
+        noise = torch.rand_like(y) - 0.5
+        noisy = density._likelihood(y - mean.detach() + noise, sigma.detach())
+        noisy = density.likelihood_lower_bound(noisy)
+        return coded * (noisy / noisy.detach())

@@ -104,7 +104,7 @@ class DCAEConfig:
 
 @dataclass(frozen=True)
 class LiteConfig(DCAEConfig):
-    """The small network: everything from H/8 on, one model for all qualities. See `dcae/lite.py`."""
+    """The small network: everything from H/8 on, one model for all qualities. See `dcae/networks/lite/wiring.py`."""
 
     preset: ClassVar[str] = "lite"
 
@@ -129,6 +129,9 @@ class LiteConfig(DCAEConfig):
     """Channels of a dictionary entry."""
     residual_width: int = 64
     """Hidden channels of the latent residual prediction."""
+    skip_channels: int = 0
+    """Skip latents, which are all of the last slice (see `dcae/networks/lite/closed_loop.py`); 0 for a network without
+    closed loop, as the first ones were."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,7 +145,14 @@ class LiteConfig(DCAEConfig):
         attending = [w for w, layers in zip(self.widths, self.layers, strict=True) if "S" in layers]
         if any(width % self.head_channels for width in (*attending, self.dictionary_width)):
             raise OptionError(f"widths with attention must be multiples of {self.head_channels} head channels")
+        if self.skip_channels and (len(self.slices) < 2 or self.skip_channels != self.slices[-1]):
+            raise OptionError(f"skip_channels must be 0 or the last of several slices {self.slices}")
         self._check_widest(max(self._stage(0) / 8**2, max(self._stage(1), self._entropy_model()) / 16**2))
+
+    @property
+    def transform_channels(self) -> int:
+        """Channels of y that come from the analysis transform and go into the synthesis transform."""
+        return self.latent_channels - self.skip_channels
 
     def _stage(self, level: int) -> int:
         """Numbers in the widest layer of a stage of the transforms, per sample."""
@@ -157,7 +167,7 @@ class LiteConfig(DCAEConfig):
 
 @dataclass(frozen=True)
 class PaperConfig(DCAEConfig):
-    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/paper.py`."""
+    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/networks/paper/wiring.py`."""
 
     preset: ClassVar[str] = "paper"
 
@@ -182,7 +192,7 @@ def _check_type(name: str, value: Any, like: Any) -> None:
     for item in value if several else (value,):
         if not isinstance(item, (int, float) if kind is float else kind) or isinstance(item, bool):
             raise OptionError(f"{name} must be of type {kind.__name__}, got {item!r:.60}")
-        if kind is int and not 1 <= item <= MAX_CHANNELS:
+        if kind is int and not min(1, like if not several else 1) <= item <= MAX_CHANNELS:
             raise OptionError(f"{name} must be at least 1 and at most {MAX_CHANNELS}, got {item!r:.60}")
         if kind is float and not 0 < item < 1e9:
             raise OptionError(f"{name} must be positive numbers, got {item!r:.60}")

@@ -7,7 +7,7 @@ that float32 holds exactly, in any order of summation, fused or not. Powers of t
 gains, a few products per latent, are taken in float64 below 2**53. `docs/format.md` specifies all of it.
 
 A map's input has `fraction` fractional bits: an integer n stands for n / 2**fraction. The state has `STATE`.
-Fractions and the shifts of all weight rows are chosen at export (`dcae/exact_export.py`), where the weights are
+Fractions and the shifts of all weight rows are chosen at export (`dcae/entropy/exact_export.py`), where the weights are
 rounded to them, and stored in the model file; the bounds are checked again when it is loaded.
 """
 
@@ -22,9 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.blocks import ConvLayer, Depthwise, DictionaryAttention, GatedUnit, depth_to_space
-from dcae.config import QUALITY_STEPS
-from dcae.exact_tensors import (
+from dcae.entropy.exact_tensors import (
     EXACT,
     GATE,
     LIMIT,
@@ -40,9 +38,11 @@ from dcae.exact_tensors import (
     power,
     sites,
 )
-from dcae.lite import LiteDCAE
-from dcae.network import SlicePrior
-from dcae.scales import SCALE_LEVELS
+from dcae.networks.base import SlicePrior
+from dcae.networks.config import QUALITY_STEPS
+from dcae.networks.lite.blocks import ConvLayer, Depthwise, DictionaryAttention, GatedUnit, depth_to_space
+from dcae.networks.lite.wiring import LiteDCAE
+from dcae.networks.scales import SCALE_LEVELS
 
 _SCALE = 532576 / 2**16
 """1 / SCALE_STEP: what one unit of log-scale is in rows of the scale table."""
@@ -176,7 +176,7 @@ class _Attention:
 
 
 class _Slice:
-    """A slice network, see `dcae.lite`."""
+    """A slice network, see `dcae.networks.lite.wiring`."""
 
     def __init__(self, parts: _Parts, network: LiteDCAE, k: int, exact: ExactTensors, values: Tensor) -> None:
         module = network._network(k)
@@ -203,6 +203,8 @@ class _Gains(NamedTuple):
     scale_offset: Tensor
     scale: Tensor
     shift: Tensor
+    means_scale: Tensor | None = None
+    """(3,), where there is a closed loop."""
 
 
 class _Support(NamedTuple):
@@ -211,7 +213,7 @@ class _Support(NamedTuple):
 
 
 class ExactEntropyModel:
-    """The hooks of :class:`dcae.network.DCAE` from ẑ to the last ŷ, in exact arithmetic.
+    """The hooks of :class:`dcae.networks.base.DCAE` from ẑ to the last ŷ, in exact arithmetic.
 
     Tensors at the interface are as there, (B, C, H, W): ẑ, means and ŷ float32 multiples of 1/64, `SlicePrior.scale`
     the row of the scale table.
@@ -275,6 +277,10 @@ class ExactEntropyModel:
 
     def scale_index(self, scale: Tensor) -> Tensor:
         return scale.to(torch.int64)
+
+    def means_scale(self, q: _Gains) -> Tensor:
+        assert q.means_scale is not None
+        return q.means_scale.round().clamp(0, SCALE_LEVELS - 1)[None, :, None, None]
 
     def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Gains) -> Tensor:
         part = self._slices[k]

@@ -1,6 +1,6 @@
 """What a model file holds for exact arithmetic, and the proof that it is exact: bounds computed from the weights.
 
-See `dcae/exact.py` for the arithmetic, `dcae/exact_export.py` for how the numbers are chosen.
+See `dcae/entropy/exact.py` for the arithmetic, `dcae/entropy/exact_export.py` for how the numbers are chosen.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcae.blocks import Depthwise, DictionaryAttention
 from dcae.errors import ModelFileError
-from dcae.lite import LiteDCAE
+from dcae.networks.lite.blocks import Depthwise, DictionaryAttention
+from dcae.networks.lite.wiring import LiteDCAE
 
 LIMIT = 2047
 """Largest input of a map."""
@@ -50,9 +50,10 @@ class ExactTensors(NamedTuple):
     exponentials: Tensor
     """(LOGITS,) int32, see :func:`exponentials`."""
     gains: Tensor
-    """(anchors, columns) int32: inverse_z, mean_gain, context_gain, scale_offset, modulation's scale and shift."""
+    """(anchors, columns) int32: inverse_z, mean_gain, context_gain, scale_offset, modulation's scale and shift, and
+    where there is a closed loop means_scale."""
     gain_shifts: Tensor
-    """(6,) int8, of these tables."""
+    """(tables,) int8, of these."""
 
 
 def maps(network: LiteDCAE) -> dict[str, nn.Linear | Depthwise]:
@@ -90,8 +91,9 @@ def power(exponents: int | Tensor) -> Tensor:
 
 
 def gain_columns(network: LiteDCAE) -> list[int]:
+    """Columns of each table of gains."""
     m, n, c = network.config.latent_channels, network.config.hyper_channels, network.config.context_width
-    return [n, m, m, m, c, c]
+    return [n, m, m, m, c, c, *([3] if network.closed_loop else [])]
 
 
 def check(network: LiteDCAE, exact: ExactTensors) -> None:
@@ -102,12 +104,12 @@ def check(network: LiteDCAE, exact: ExactTensors) -> None:
     """
     found = maps(network)
     rows = [m.weight.shape[0] for m in found.values()]
-    anchors, columns = len(network.config.lambdas), sum(gain_columns(network))
+    anchors, columns = len(network.config.lambdas), gain_columns(network)
     slices, heads = len(network.config.slices), network._network(0).attention.heads
     entries, width = network.dictionary.shape
     shapes: list[tuple[int, ...]] = [
         (len(sites(network)),), (sum(rows),), (slices, entries, width), (slices, heads, entries), (), (LOGITS,),
-        (anchors, columns), (6,),
+        (anchors, sum(columns)), (len(columns),),
     ]  # fmt: skip
     kinds = (torch.int8, torch.int8, torch.int16, torch.int8, torch.int8, torch.int32, torch.int32, torch.int8)
     for name, tensor, shape, kind in zip(ExactTensors._fields, exact, shapes, kinds, strict=True):

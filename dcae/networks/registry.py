@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcae.config import DCAEConfig, LiteConfig, PaperConfig, config_from_dict
 from dcae.errors import OptionError
-from dcae.network import DCAE
+from dcae.networks.base import DCAE
+from dcae.networks.config import DCAEConfig, LiteConfig, PaperConfig, config_from_dict
 
 
 def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = True, **overrides: Any) -> DCAE:
@@ -33,11 +33,11 @@ def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = Tru
 def network_of(config: DCAEConfig) -> DCAE:
     """The network of a configuration, for weights that are loaded afterwards: no entropy models, no starting values."""
     if isinstance(config, LiteConfig):
-        from dcae.lite import LiteDCAE
+        from dcae.networks.lite.wiring import LiteDCAE
 
         return LiteDCAE(config)
     if isinstance(config, PaperConfig):
-        from dcae.paper import PaperDCAE
+        from dcae.networks.paper.wiring import PaperDCAE
 
         return PaperDCAE(config)
     raise OptionError(f"no network for a configuration of type {type(config).__name__}")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcae import modelfile
+from dcae.entropy.exact_export import make_exact
+from dcae.entropy.tables import Tables, gaussian_tables
 from dcae.errors import ModelFileError
-from dcae.exact_export import make_exact
-from dcae.lite import LiteDCAE
-from dcae.modelfile import CodingModel, ModelHeader, write_model
-from dcae.network import DCAE
-from dcae.tables import Tables, gaussian_tables
+from dcae.models import modelfile
+from dcae.models.modelfile import CodingModel, ModelHeader, write_model
+from dcae.networks.base import DCAE
+from dcae.networks.lite.wiring import LiteDCAE
 
 _REACH = 1000
 """Symbols of z looked at on each side of the median."""

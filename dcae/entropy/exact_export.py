@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcae.blocks import Depthwise, DictionaryAttention
-from dcae.errors import ModelFileError
-from dcae.exact_tensors import (
+from dcae.entropy.exact_tensors import (
     EXACT,
     LIMIT,
     QUERY,
@@ -23,9 +21,11 @@ from dcae.exact_tensors import (
     sites,
     streams,
 )
-from dcae.lite import LiteDCAE
-from dcae.scales import scale_table
-from dcae.tables import Tables
+from dcae.entropy.tables import Tables
+from dcae.errors import ModelFileError
+from dcae.networks.lite.blocks import Depthwise, DictionaryAttention
+from dcae.networks.lite.wiring import LiteDCAE
+from dcae.networks.scales import scale_table
 
 _MARGIN = 2.0
 """How much larger than in the sample an input may be before it is clamped; real pictures have rarer extremes."""
@@ -165,6 +165,8 @@ def _gain_tables(network: LiteDCAE) -> tuple[Tensor, Tensor]:
         modulation.scale.double(),
         modulation.shift.double(),
     ]
+    if network.closed_loop:
+        tables.append(network.left_over.mean_scale.double())
     shifts = [min(TABLE_BITS - 1 - math.frexp(max(float(t.abs().max()), 2.0**-8))[1], 24) for t in tables]
     shifts[4] = shifts[5] = min(shifts[4:])  # they are added up
     rows = [(t * 2.0**s).round() for t, s in zip(tables, shifts, strict=True)]

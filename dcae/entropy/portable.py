@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcae.network import DCAE, SlicePrior
+from dcae.networks.base import DCAE, SlicePrior
 
 _TRANSFORMS = ("g_a", "g_s", "h_a")
 """Parts that decide no probability; they are not copied."""

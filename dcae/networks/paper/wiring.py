@@ -1,7 +1,7 @@
 """`paper`, the published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters.
 
-Keys and shapes of its state dict are those of the authors' checkpoints, which `dcae.importer` reads. The network
-has one rate, and unlike the published code takes pictures of any size.
+Keys and shapes of its state dict are those of the authors' checkpoints, which `importer.py` reads. The network has one
+rate, and unlike the published code takes pictures of any size.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.config import PaperConfig
-from dcae.network import DCAE, SlicePrior
-from dcae.paper_blocks import DictionaryCrossAttention, Down, SwinStage, Up, conv, deconv
-from dcae.scales import scale_table
+from dcae.networks.base import DCAE, SlicePrior
+from dcae.networks.config import PaperConfig
+from dcae.networks.paper.blocks import DictionaryCrossAttention, Down, SwinStage, Up, conv, deconv
+from dcae.networks.scales import scale_table
 
 _DICTIONARY_WIDTH = 640
 _HEAD_CHANNELS = 32

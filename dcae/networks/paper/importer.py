@@ -1,4 +1,4 @@
-"""Reads the authors' checkpoints (`.pth.tar`) of the published network into :class:`dcae.paper.PaperDCAE`.
+"""Reads the authors' checkpoints (`.pth.tar`) of the published network into :class:`PaperDCAE`.
 
 They are pickles from elsewhere: only `torch.load(weights_only=True)` touches them, and everything that does not fit
 is a :class:`ModelFileError`.
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcae.config import PaperConfig
 from dcae.errors import ModelFileError
-from dcae.paper import PaperDCAE
+from dcae.networks.config import PaperConfig
+from dcae.networks.paper.wiring import PaperDCAE
 
 _OLD_KEY = re.compile(r"(entropy_bottleneck\.)_(matrix|bias|factor)(\d+)")
 _NEW_NAMES = {"matrix": "matrices", "bias": "biases", "factor": "factors"}

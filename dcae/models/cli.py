@@ -1,0 +1,38 @@
+"""The commands `dcae models` and `dcae import-checkpoint`. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dcae.files import check_output
+from dcae.models.installed import DEFAULT_MODEL, installed_models
+
+
+@click.command()
+def models() -> None:
+    """List the installed models."""
+    for name, header in installed_models().items():
+        low, high = header.config.qualities
+        rates = f"quality {low:g}..{high:g}, λ {header.config.lambdas[0]:.4g}..{header.config.lambdas[-1]:.4g}"
+        size = header.path.stat().st_size / 2**20
+        default = " (default)" if name == DEFAULT_MODEL else ""
+        click.echo(f"{name}{default}  {header.short_id.hex()}  {header.config.preset}  {size:.1f} MiB  {rates}")
+
+
+@click.command("import-checkpoint")
+@click.argument("checkpoint")
+@click.option("-o", "--output", required=True, help="Model file to write (.safetensors).")
+@click.option("--lambda", "lambda_", type=float, help="The λ it was trained for, which checkpoints do not say.")
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force: bool) -> None:
+    """Turn a published DCAE CHECKPOINT (.pth.tar) into a model file."""
+    check_output(output, force)
+    from dcae.models.export import export_model
+    from dcae.networks.paper.importer import import_checkpoint as read
+
+    network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
+    record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
+    header = export_model(network, Path(output), record, half=False)
+    click.echo(f"{output}: model {header.short_id.hex()}", err=True)

@@ -1,0 +1,1 @@
+"""Networks: what all presets share, and one folder for each of them."""

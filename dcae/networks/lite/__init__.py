@@ -1,0 +1,1 @@
+"""`lite`, the default network."""

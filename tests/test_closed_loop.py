@@ -1,0 +1,145 @@
+"""What the synthesis leaves over, coded after everything else: skip latents and block means of `lite`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_decoder as reference
+import torch
+from helpers import TINY, TINY_LOOP, synthetic_picture
+from PIL import Image
+from reference_exact import ReferenceEntropyModel
+from safetensors import safe_open
+
+from dcae.codec.codec import Codec
+from dcae.codec.container import read_container
+from dcae.errors import OptionError
+from dcae.models.export import coding_model
+from dcae.models.modelfile import CodingModel
+from dcae.networks.config import LiteConfig
+from dcae.networks.lite.closed_loop import block_means, spread_means
+from dcae.networks.registry import build_model
+from dcae.train.init import grown
+from dcae.train.loss import rate_distortion
+
+pytest.importorskip("compressai", reason="the densities for training come from compressai")
+
+
+def _tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with safe_open(path, framework="numpy") as file:
+        return {n: file.get_tensor(n) for n in file.keys()}, json.loads(file.metadata()["dcae"])["config"]  # noqa: SIM118
+
+
+def _error(picture: Image.Image, decoded: Image.Image) -> np.ndarray:
+    return np.asarray(picture, float) - np.asarray(decoded, float)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (130, 65)])
+@pytest.mark.parametrize("quality", [1, 4.3, 8])
+def test_round_trip(looped_model: CodingModel, size: tuple[int, int], quality: float) -> None:
+    codec, picture = Codec(looped_model), synthetic_picture(*size)
+    data = codec.encode(picture, quality)
+    assert data == codec.encode(picture, quality)
+    decoded = codec.decode(data)
+    assert decoded.size == size
+    assert (_error(picture, decoded) ** 2).mean() < 255**2 / 10**1.8
+
+
+def test_files_read_by_the_second_decoder(looped_path: Path, looped_model: CodingModel) -> None:
+    """Symbols of all slices and of the block means, by the integers of the document alone."""
+    codec = Codec(looped_model)
+    data = codec.encode(synthetic_picture(100, 70), 6)
+    tensors, config = _tensors(looped_path)
+    model = ReferenceEntropyModel(tensors, config)
+    sections = dict(reference.read_sections(data))
+
+    def reader(name: str) -> reference.SymbolReader:
+        lengths, offsets = (tensors[f"tables.{name}.{kind}"] for kind in ("lengths", "offsets"))
+        rows = np.split(tensors[f"tables.{name}.frequencies"], np.cumsum(lengths)[:-1])
+        return reference.SymbolReader(sections[name.upper()], [row.tolist() for row in rows], offsets.tolist())
+
+    n, h, w = config["hyper_channels"], 2, 2
+    z = np.array(reader("z").read(np.repeat(np.arange(n), h * w).tolist())).reshape(n, h, w)
+    state, y, found = model.hyper_synthesis(z, 6 * 256), reader("y"), codec.decode_latents(data)
+    for k, channels in enumerate(config["slices"]):
+        mean, rows, state, hidden = model.slice_prior(k, state, 6 * 256)
+        symbols = np.array(y.read(rows.reshape(-1).tolist())).reshape(channels, 4 * h, 4 * w)
+        assert (symbols.reshape(-1) == found.y[k]).all()
+        y_hat = model.latent_residual(k, hidden, 64 * symbols + mean, 6 * 256)
+        if k + 1 < len(config["slices"]):
+            state = model.extend(k, state, y_hat, 6 * 256)
+    means = y.read(np.repeat(model.means_rows(6 * 256), h * w).tolist())
+    assert means == found.y[-1].tolist() and y.coder.at_end
+    assert found.means is not None and found.means.reshape(-1).tolist() == means
+
+
+@pytest.mark.parametrize("quality", [1.0, 2.7, 8.0])
+def test_rows_of_the_means_are_exact(looped_path: Path, looped_model: CodingModel, quality: float) -> None:
+    prior = looped_model.prior
+    rows = prior.scale_index(prior.means_scale(prior.conditioning(quality)))
+    expected = ReferenceEntropyModel(*_tensors(looped_path)).means_rows(round(quality * 256))
+    assert rows.reshape(-1).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("quality", [1, 8])
+def test_no_file_leaves_with_a_wrong_brightness(looped_model: CodingModel, quality: float) -> None:
+    """Three levels too bright, as no training would leave it: the means of 64x64 blocks come out right all the same."""
+    network = build_model("lite", **TINY_LOOP).eval()
+    network.load_state_dict(looped_model.network.state_dict(), strict=False)
+    with torch.no_grad():
+        network.g_s.head.bias.add_(3 / 255)
+    codec, picture = Codec(coding_model(network)), synthetic_picture(256, 192)
+    error = _error(picture, codec.decode(codec.encode(picture, quality)))
+    means = error.reshape(3, 64, 4, 64, 3).mean((1, 3))
+    assert abs(means.mean()) < 0.15 and np.sqrt((means**2).mean()) < 0.8
+
+
+def test_constants_and_linear_gradients_pass_through_the_means() -> None:
+    rows = torch.linspace(-1, 1, 320)[:, None].expand(320, 256)
+    picture = torch.stack([torch.full((320, 256), 0.3), rows, 2 * rows])[None]
+    again = spread_means(block_means(picture))
+    assert torch.allclose(again[:, :1], picture[:, :1], atol=1e-6)
+    assert torch.allclose(again[..., 32:-32, :], picture[..., 32:-32, :], atol=1e-5)
+
+
+def test_a_network_grows_without_changing_what_it_codes() -> None:
+    torch.manual_seed(3)
+    small = build_model("lite", **TINY).eval()
+    for parameter in small.parameters():
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    large = build_model("lite", **(TINY_LOOP | {"slices": (8, 24, 16)})).eval()
+    large.load_state_dict(grown(small.state_dict(), large))
+    x = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        a, b = small(x, 3.0), large(x, 3.0)
+    assert torch.equal(a["likelihoods"]["y"], b["likelihoods"]["y"][:, :32])
+    assert float(-b["likelihoods"]["y"][:, 32:].log2().sum()) < 1e-2  # skip latents that nothing started are zero
+    large.calibrate_skip(x)
+    with torch.no_grad():
+        c = large(x, 8.0)["x_hat"]
+    assert (c - x).square().mean() < (small(x, 8.0)["x_hat"] - x).square().mean()
+
+
+def test_the_estimate_is_what_the_file_takes() -> None:
+    picture = synthetic_picture(192, 128)
+    torch.manual_seed(2)
+    network = build_model("lite", **TINY_LOOP).eval()
+    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    network.calibrate(x)
+    with torch.no_grad():
+        terms = rate_distortion(x, network(x, 5.0), torch.tensor([0.01]))
+    container = read_container(Codec(coding_model(network)).encode(picture, 5))
+    coded = 8 * (len(container.z) + len(container.y)) / (192 * 128)
+    assert coded == pytest.approx(float(terms.bpp_y + terms.bpp_z), rel=0.02, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"skip_channels": 8}, {"skip_channels": 48, "slices": (48,)}, {"skip_channels": -1}]
+)
+def test_shapes_that_do_not_fit_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="skip_channels"):
+        LiteConfig(**(TINY_LOOP | fields))
