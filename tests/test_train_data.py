@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dcae.errors import OptionError
 from dcae.train import augment
+from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, Picture, load_folder, split
 from dcae.train.held_out import validation_pictures
 
@@ -109,7 +111,7 @@ def test_whole_photographs_of_the_large_are_held_out() -> None:
 
 def test_patches_are_reproducible_vary_and_do_not_depend_on_the_split(pictures: list[Picture]) -> None:
     def make() -> Patches:
-        return Patches(pictures, 0.5, seed=3, smooth=0.5)
+        return Patches(pictures, 0.5, seed=3, smooth=0.4, drawn=0.2, colour=0.5)
 
     whole = make().batch(7, 64, 0, 24)
     assert whole.pixels.shape == (24, 3, 64, 64)
@@ -153,6 +155,25 @@ def test_the_share_of_smooth_patches_is_as_set(monkeypatch: pytest.MonkeyPatch) 
     assert shares(small + large, 0.0)[20] == pytest.approx(0.25, abs=0.05)
 
 
+def test_the_shares_of_drawn_and_recoloured_patches_are_as_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts: list[bool] = []
+
+    def draw(rng: np.random.Generator, height: int, width: int, cut: np.ndarray | None) -> np.ndarray:
+        assert cut is None or cut.shape == (height, width, 3)
+        cuts.append(cut is not None)
+        return np.full((height, width, 3), 50, np.uint8)
+
+    monkeypatch.setattr("dcae.train.data.drawn_picture", draw)
+    monkeypatch.setattr("dcae.train.data.recoloured", lambda rng, cut: torch.full(cut.shape, 60.0))
+    patches = Patches([_flat(10)], 0.0, seed=1, drawn=0.3, colour=0.5)
+    seen = patches.batch(0, 64, 0, 1000).pixels[:, 0, 5, 5]
+    for level, share in ((50, 0.3), (60, 0.35), (10, 0.35)):
+        assert (seen == level).float().mean().item() == pytest.approx(share, abs=0.05)
+    assert np.mean(cuts) == pytest.approx(0.35, abs=0.08)
+    with pytest.raises(OptionError, match="together at most 1"):
+        TrainConfig(smooth=0.6, drawn=0.5)
+
+
 def test_magnified_patches_are_smoother_and_those_before_a_background_mostly_plain(pictures: list[Picture]) -> None:
     def roughness(x: torch.Tensor) -> float:
         return float((x[:, 1:] - x[:, :-1]).abs().mean())
@@ -176,11 +197,14 @@ def test_validation_pictures_are_of_each_kind() -> None:
     held = [_flat(k) for k in range(20)]
     held += [Picture(np.full((1100, 2048, 3), k, np.uint8), f"photograph {k // 5}", True) for k in range(20)]
     chosen = validation_pictures(held, 16)
-    assert [p.shape for p in chosen] == [(80, 80, 3)] * 12 + [(1024, 1024, 3)] * 4
-    assert [int(p[0, 0, 0]) for p in chosen] == [*range(12), 0, 5, 10, 15]
-    assert len(validation_pictures(held[:1], 8)) == 1
-    assert len(validation_pictures(held[-3:], 8)) == 3
-    assert [len(p) for p in validation_pictures(held[16:22], 6)] == [80] * 4 + [1024] * 2
+    assert [p.shape for p in chosen] == [(80, 80, 3)] * 8 + [(1024, 1024, 3)] * 4 + [(512, 512, 3)] * 4
+    assert [int(p[0, 0, 0]) for p in chosen[:12]] == [*range(8), 0, 5, 10, 15]
+    assert all(p.std() > 5 for p in chosen[12:])
+    again = validation_pictures(held, 16)
+    assert all(np.array_equal(a, b) for a, b in zip(chosen, again, strict=True))
+    assert [len(p) for p in validation_pictures(held[:1], 8)] == [80, 512, 512]
+    assert [len(p) for p in validation_pictures(held[-3:], 2)] == [1024] * 2
+    assert [len(p) for p in validation_pictures(held[16:22], 7)] == [80] * 4 + [1024] * 2 + [512]
 
 
 def test_the_shared_training_set_has_enough_to_hold_out(shared: Path) -> None:

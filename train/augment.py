@@ -82,3 +82,45 @@ def _background(rng: np.random.Generator, rows: Tensor, columns: Tensor) -> Tens
         shade = 0.7 - torch.hypot(rows - top, columns - left) / 1.4
     graded = torch.tensor(colour, dtype=torch.float32, device=rows.device)[:, None, None] * (1 + slope * shade)
     return graded.clamp(0, 255)
+
+
+_GRAY = (0.299, 0.587, 0.114)
+
+
+def recoloured(rng: np.random.Generator, cut: Tensor) -> Tensor:
+    """A patch (3, H, W) in 0..255 with other colours and brightness, float in 0..255.
+
+    Saturation, hue and the order of the channels change by one matrix, or the patch becomes gray; then a power law and
+    new levels for black and white make it darker, brighter or flatter. What the matrix drives out of the range is
+    brought back by lowering the contrast: no more than a hundredth of the values is clipped.
+    """
+    x = (cut.float() / 255).reshape(3, -1)
+    weights = torch.from_numpy(_colour_matrix(rng).astype(np.float32)).to(x.device)
+    x = weights @ x
+    some = x[:, :: max(1, x.shape[1] // 4096)].flatten().sort().values
+    low, high = some[len(some) // 200].clamp(max=0.0), some[-1 - len(some) // 200].clamp(min=1.0)
+    x = ((x - low) / (high - low)).clamp(0, 1)
+    if rng.random() < 0.7:
+        x = x ** float(np.exp(rng.uniform(-0.5, 0.9)))
+    if rng.random() < 0.7:
+        black, white = rng.uniform(0, 0.25) * rng.random(), 1 - rng.uniform(0, 0.6) * rng.random()
+        x = black + (white - black) * x
+    return (255 * x).reshape(cut.shape)
+
+
+def _colour_matrix(rng: np.random.Generator) -> np.ndarray:
+    """(3, 3) whose rows sum to one: gray stays gray."""
+    gray = np.ones((3, 1)) @ np.array([_GRAY])
+    kind = rng.random()
+    if kind < 0.12:
+        return gray
+    matrix = np.eye(3)
+    if kind < 0.3:
+        matrix = matrix[rng.permutation(3)]
+    if rng.random() < 0.5:
+        # A turn about the gray axis (Rodrigues' formula with the axis (1, 1, 1) / sqrt 3).
+        angle = rng.uniform(-math.pi, math.pi) if rng.random() < 0.3 else rng.normal(0, 0.3)
+        cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+        matrix = (np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) / 3) @ matrix
+    saturation = rng.uniform(0.2, 1.8)
+    return (gray + saturation * (np.eye(3) - gray)) @ matrix

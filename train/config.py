@@ -144,9 +144,13 @@ class TrainConfig:
     )
     downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
     smooth: float = _setting(
-        0.33,
-        _number,
-        "Share of patches as smooth as cameras' pictures: of large pictures, enlarged, before plain walls.",
+        0.33, _number, "Share of patches as smooth as a camera's pictures: cut from large ones, enlarged, or composed."
+    )
+    drawn: float = _setting(
+        0.12, _number, "Share of patches that are no photographs: text, interfaces, charts, line art, drawn by code."
+    )
+    colour: float = _setting(
+        0.3, _number, "Share of the photographs' patches whose brightness, contrast and colours are changed."
     )
     precision: str = _setting(
         "auto", _text, "Of the transforms in training; auto: bf16 where the device has instructions for it. The "
@@ -180,18 +184,16 @@ class TrainConfig:
             if not 0 < getattr(self, name) < float("inf"):
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
         limits = {
-            "ema": 1.0,
-            "downscale": 1.0,
-            "smooth": 1.0,
-            "block_means": 100.0,
-            "final_fraction": 1.0,
-            "balance": 2.0,
-            "warmup": 1e9,
-            "seed": 2.0**32,
-        }
+            "ema": 1.0, "downscale": 1.0, "smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0,
+            "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
+        }  # fmt: skip
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")
+        if self.smooth + self.drawn > 1:
+            raise OptionError(
+                f"smooth and drawn are shares of all patches, together at most 1, got {self.smooth + self.drawn:g}"
+            )
         if wrong := {"lambdas", "metric", "preset"} & set(self.network):
             raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
 

@@ -21,9 +21,12 @@ from torch import Tensor
 
 from dcae.errors import OptionError
 from dcae.files import PICTURE_SUFFIXES
-from dcae.train.augment import before_plain_background, magnified
+from dcae.train.augment import before_plain_background, magnified, recoloured
+from dcae.train.drawn import drawn_picture
 
 log = logging.getLogger(__name__)
+_WITH_PHOTOGRAPH = 0.35
+"""Of the drawn patches: those that may show a photograph."""
 _NATIVE, _BEFORE_PLAIN = 0.55, 0.2
 """Of the smooth patches: cut from large pictures; put before a plain background. The remainder is magnified."""
 
@@ -99,7 +102,7 @@ def split(pictures: list[Picture], every: int = 60) -> tuple[list[Picture], list
     held = {p.source for p in pictures[every - 1 :: every]} or {pictures[-1].source}
     large = list(dict.fromkeys(p.source for p in pictures if p.large))
     wanted = min(4, len(large) // 5) if len(pictures) >= every else 0
-    for source in large[4::5]:
+    for source in large[3::5]:
         if len(held.intersection(large)) < wanted:
             held.add(source)
     training = [p for p in pictures if p.source not in held]
@@ -109,7 +112,7 @@ def split(pictures: list[Picture], every: int = 60) -> tuple[list[Picture], list
 
 
 class _Pool:
-    """Pictures that are drawn by their area."""
+    """Pictures that are chosen by their area."""
 
     def __init__(self, pictures: list[Tensor]) -> None:
         self.pictures = pictures
@@ -142,21 +145,23 @@ class Patches:
     """Random square patches of pictures, mirrored and transposed at random.
 
     A share of them are as smooth as photographs at a camera's size: cut from large pictures at their own size, or made
-    from others (:func:`magnified`, :func:`before_plain_background`). The rest come from the other pictures, each drawn
+    from others (:func:`magnified`, :func:`before_plain_background`). The rest come from the other pictures, each chosen
     by its area and sometimes shrunk.
 
     Args:
         downscale: share of the rest that is shrunk by a random factor up to 2.
         device: where patches are wanted; the pictures are kept there when they take at most a third of its free
             memory.
-        smooth: share of the smooth ones; at 0 large pictures are drawn like all others.
+        smooth: share of the smooth ones; at 0 large pictures are chosen like all others.
+        drawn: share of patches that are no photographs but drawn by code (:mod:`dcae.train.drawn`).
+        colour: share of the photographs' patches that get other colours, brightness and contrast.
     """
 
     def __init__(
-        self, pictures: list[Picture], downscale: float, seed: int, device: str = "cpu", *, smooth: float = 0.0
-    ) -> None:
-        self.downscale = downscale
-        self.smooth = smooth
+        self, pictures: list[Picture], downscale: float, seed: int, device: str = "cpu", *, smooth: float = 0.0,
+        drawn: float = 0.0, colour: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.downscale, self.smooth, self.drawn, self.colour = downscale, smooth, drawn, colour
         self.seed = seed
         self.device = torch.device(device)
         store = self.device
@@ -169,13 +174,26 @@ class Patches:
         self.rest = small if smooth and small else self.all
 
     def _one(self, rng: np.random.Generator, patch: int) -> Tensor:
-        cut = self._smooth(rng, patch) if rng.random() < self.smooth else self._plain(rng, patch)
+        kind = rng.random()
+        if kind < self.drawn:
+            return self._drawn(rng, patch)
+        cut = self._smooth(rng, patch) if kind < self.drawn + self.smooth else self._plain(rng, patch)
+        if rng.random() < self.colour:
+            cut = recoloured(rng, cut)
         if cut.is_floating_point():
             cut = cut.round().clamp(0, 255).to(torch.uint8)
         flip, turn = rng.random(2)
         if flip < 0.5:
             cut = cut.flip(2)
         return cut.transpose(1, 2) if turn < 0.5 else cut
+
+    def _drawn(self, rng: np.random.Generator, patch: int) -> Tensor:
+        """Not mirrored: letters are read one way."""
+        cut = None
+        if rng.random() < _WITH_PHOTOGRAPH:
+            cut = _cut(rng, self.all.picture(rng), patch).permute(1, 2, 0).cpu().contiguous().numpy()
+        pixels = torch.from_numpy(drawn_picture(rng, patch, patch, cut))
+        return pixels.to(self.all.pictures[0].device).permute(2, 0, 1)
 
     def _plain(self, rng: np.random.Generator, patch: int) -> Tensor:
         picture = self.rest.picture(rng)

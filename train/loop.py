@@ -76,7 +76,9 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", resume: bool = Fa
     torch.manual_seed(config.seed)
     network = (build_model(config_from_dict(saved["config"])) if saved else initial_network(config)).to(device).train()
     pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
-    patches = Patches(pictures, config.downscale, config.seed, device, smooth=config.smooth)
+    patches = Patches(
+        pictures, config.downscale, config.seed, device, smooth=config.smooth, drawn=config.drawn, colour=config.colour
+    )
     loader = Loader(patches, rank)
     crops = validation_crops([p.pixels for p in held_out], config.validation_pictures)
     if not saved:
