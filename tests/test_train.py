@@ -240,21 +240,21 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dcae.errors import DCAEError
-    from dcae.train import loop
+    from dcae.train import codec_task, run
 
-    honest, calls = loop.balanced, []
+    honest, calls = codec_task.balanced, []
 
     def sometimes(*arguments: Any) -> Any:
         calls.append(0)
         return honest(*arguments) * (float("nan") if len(calls) % 3 == 0 else 1.0)
 
-    monkeypatch.setattr(loop, "balanced", sometimes)
+    monkeypatch.setattr(codec_task, "balanced", sometimes)
     state = load_checkpoint(train(training_settings(pictures, steps=9), tmp_path / "some") / CHECKPOINT)
     assert state["state"]["skipped"] == 3
     assert all(v.isfinite().all() for v in state["network"].values() if v.is_floating_point())
 
-    monkeypatch.setattr(loop, "balanced", lambda loss, *_: loss * float("nan"))
-    monkeypatch.setattr(loop, "_SKIPPED_IN_A_ROW", 3)
+    monkeypatch.setattr(codec_task, "balanced", lambda loss, *_: loss * float("nan"))
+    monkeypatch.setattr(run, "_SKIPPED_IN_A_ROW", 3)
     with pytest.raises(DCAEError, match="3 steps in a row"):
         train(training_settings(pictures), tmp_path / "all")
 

@@ -16,7 +16,7 @@ from dcae.errors import ModelFileError, OptionError
 
 pytest.importorskip("compressai", reason="training needs compressai")
 
-from dcae.train import loop, schedule
+from dcae.train import codec_task, loop, run, schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint
 from dcae.train.config import TrainConfig, effective_config
 from dcae.train.loop import train
@@ -25,7 +25,7 @@ from dcae.train.start import stored_settings
 
 def _stopped_by_a_signal(at: int, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
     """Train, and be sent SIGTERM in the middle of the `at`-th step."""
-    honest, calls = loop._update_average, []
+    honest, calls = run.update_average, []
 
     def and_a_signal(*values: Any) -> None:
         calls.append(0)
@@ -33,10 +33,10 @@ def _stopped_by_a_signal(at: int, monkeypatch: pytest.MonkeyPatch, *arguments: A
             os.kill(os.getpid(), signal.SIGTERM)
         honest(*values)
 
-    monkeypatch.setattr(loop, "_update_average", and_a_signal)
+    monkeypatch.setattr(run, "update_average", and_a_signal)
     with pytest.raises(loop.Interrupted, match="--resume auto"):
         train(*arguments)
-    monkeypatch.setattr(loop, "_update_average", honest)
+    monkeypatch.setattr(run, "update_average", honest)
 
 
 def _rates(run: Path) -> list[float]:
@@ -149,13 +149,13 @@ def test_every_step_has_a_quality_in_every_part_of_the_range(
     training_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    honest = loop.qualities_of
+    honest = codec_task.qualities_of
 
     def remember(network: Any, draws: np.ndarray, *others: Any) -> Any:
         seen.append(draws)
         return honest(network, draws, *others)
 
-    monkeypatch.setattr(loop, "qualities_of", remember)
+    monkeypatch.setattr(codec_task, "qualities_of", remember)
     train(training_settings(training_pictures, steps=6, batch=5), tmp_path)
     assert [sorted((5 * draws).astype(int)) for draws in seen] == [[0, 1, 2, 3, 4]] * 6
     assert len({tuple((5 * draws).astype(int)) for draws in seen}) > 3

@@ -8,7 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -93,8 +93,19 @@ def _passing_signals_on(processes: list[Any]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def join_group(device: str) -> tuple[int, int, str]:
-    """Rank, number of processes, and the device of this one, which has joined the others when it returns.
+class Group(NamedTuple):
+    """Processes that train together, as one of them sees it."""
+
+    rank: int
+    """Its number, from 0."""
+    world: int
+    """How many they are."""
+    device: str
+    """Its torch device."""
+
+
+def join_group(device: str) -> Group:
+    """The group of this process, which has joined the others when it returns.
 
     The environment says whether there are others: variables of `torchrun`, or those that :func:`launch` sets.
 
@@ -104,7 +115,7 @@ def join_group(device: str) -> tuple[int, int, str]:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         check_device(device)
-        return 0, 1, device
+        return Group(0, 1, device)
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     check_device(device)
@@ -116,7 +127,7 @@ def join_group(device: str) -> tuple[int, int, str]:
         store = os.environ.get("DCAE_STORE")
         method = f"file://{store}" if store else "env://"
         dist.init_process_group(backend, method, rank=int(os.environ["RANK"]), world_size=world)
-    return dist.get_rank(), dist.get_world_size(), device
+    return Group(dist.get_rank(), dist.get_world_size(), device)
 
 
 def leave_group() -> None:
@@ -133,3 +144,13 @@ def agreed(values: tuple[float, ...], world: int) -> tuple[float, ...]:
     tensor = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tuple(tensor.tolist())
+
+
+def mean_over(losses: list[float], world: int) -> float | None:
+    """Mean over all processes of the mean of each one's losses; None where there are none."""
+    if not losses:
+        return None
+    mean = torch.tensor(sum(losses) / len(losses), dtype=torch.float64)
+    if world > 1:
+        dist.all_reduce(mean)
+    return mean.item() / world
