@@ -73,6 +73,8 @@ def training_settings(data: Path, **changes: Any) -> TrainConfig:
         "patch": 64,
         "warmup": 4,
         "precision": "float32",
+        "validation_pictures": 1,
+        "reference": "",
     }
     return TrainConfig.from_dict({"data": str(data)} | values | changes)
 

@@ -138,6 +138,7 @@ batch = 2
 patch = 64
 validate_every = 1e-9
 validation_pictures = 1
+reference = ""
 [network]
 widths = [16, 32]
 layers = ["C", "S"]

@@ -13,13 +13,14 @@ from dcae.networks.config import config_from_dict
 from dcae.networks.registry import build_model
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.held_out import validation_pictures
 from dcae.train.init import initial_network
 from dcae.train.loss import balanced, rate_distortion
 from dcae.train.optimizers import build_optimizers
 from dcae.train.processes import Group
 from dcae.train.qualities import in_strata, qualities_of
 from dcae.train.task import Losses, Validation
-from dcae.train.validation import reconstructions, validate, validation_crops
+from dcae.train.validation import Validator
 
 _Batch = tuple[Tensor, Tensor, Tensor]
 """Pictures (B, 3, P, P) in [0, 1], and the quality and λ of each, (B,)."""
@@ -45,7 +46,8 @@ class CodecTask:
             smooth=config.smooth, drawn=config.drawn, colour=config.colour,
         )  # fmt: skip
         self._loader = Loader(patches, group.rank)
-        self._crops = validation_crops([p.pixels for p in held_out], config.validation_pictures)
+        seen = validation_pictures(held_out, config.validation_pictures)
+        self._validator = Validator(seen, network.config, config, group, (saved or {}).get("reference"))
         if not saved:
             sample = to_float(patches.batch(0, config.patch[0], 0, 64).pixels)
             if not config.init:
@@ -82,23 +84,10 @@ class CodecTask:
         return Losses(loss, auxiliary, curves)
 
     def validate(self, stopping: Callable[[], bool]) -> Validation | None:
-        row = validate(self.network, self._crops, self.config)
-        curves: dict[str, float] = {}
-        for quality, _, bpp, psnr in row["points"]:
-            curves |= {f"validation/bpp {quality:g}": bpp, f"validation/psnr {quality:g}": psnr}
-        for quality, whole, _, _ in row["files"]:
-            curves[f"validation/file bpp {quality:g}"] = whole
-        shown = reconstructions(self.network, self._crops[:4], self.network.config.default_quality)
-        first, last, lambdas = row["points"][0], row["points"][-1], self.network.config.lambdas
-        line = (
-            f"λ {lambdas[0]:.4g}: {first[2]:.4f} bpp, {first[3]:.2f} dB; "
-            f"λ {lambdas[-1]:.4g}: {last[2]:.4f} bpp, {last[3]:.2f} dB; "
-            f"files {', '.join(f'{f[1]:.4f}' for f in row['files'])} bpp"
-        )
-        return Validation(row["score"], "mean loss", row, curves, shown, line)
+        return self._validator(self.network, stopping)
 
     def content(self) -> dict[str, Any]:
-        return {"config": self.network.config.to_dict()}
+        return {"config": self.network.config.to_dict(), "reference": self._validator.content()}
 
     def close(self) -> None:
         self._loader.close()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import Tensor
 
 from dcae.errors import DCAEError
 from dcae.networks.base import check_device
@@ -154,3 +155,10 @@ def mean_over(losses: list[float], world: int) -> float | None:
     if world > 1:
         dist.all_reduce(mean)
     return mean.item() / world
+
+
+def sum_over(values: Tensor, world: int) -> Tensor:
+    """Sum over all processes of a tensor of the CPU, in place."""
+    if world > 1:
+        dist.all_reduce(values)
+    return values

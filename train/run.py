@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import platform
@@ -147,10 +148,12 @@ class Run:
         if found is None:
             return False
         state = self.state
-        state["log"].append({
+        row = {
             "step": state["step"], "patches": state["patches"], "minutes": round(state["seconds"] / 60, 2),
             "train_loss": None if train_loss is None else round(train_loss, 4),
-        } | found.row)  # fmt: skip
+        } | found.row  # fmt: skip
+        # Through JSON, since a number of NumPy's in a checkpoint would make it unreadable.
+        state["log"].append(json.loads(json.dumps(row)))
         if state.get("measure") != found.measure:  # older scores say nothing about this one
             state |= {"measure": found.measure, "best": math.inf}
         if self.group.rank == 0:
@@ -158,7 +161,7 @@ class Run:
             monitor.pictures(found.pictures, state["step"])
             log.info("validation at step %d: score %.4f; %s", state["step"], found.score, found.line)
         if found.score < state["best"]:
-            state["best"] = found.score
+            state["best"] = float(found.score)
             if self.group.rank == 0:
                 save_checkpoint(self.out / BEST, self._content() | {"network": {}, "optimizers": []})
         return True

@@ -77,7 +77,7 @@ class Task(Protocol):
             stopping: asked now and then; once it is true, what is left may be skipped.
 
         Returns:
-            The same on every process (pictures on the first alone), or None where it was skipped.
+            The same score and measure on every process, and the rest on the first; None everywhere if any is stopping.
         """
 
     def content(self) -> dict[str, Any]:
