@@ -266,7 +266,7 @@ class Codec:
         """ŷ, slice by slice, and the block means of a closed loop; `code` writes or reads the symbols of one slice
         given its means, its table rows and the slices before."""
         grid = self.network.latent_grid
-        y_hats = []
+        y_hats: list[Tensor] = []
         with prior.arithmetic():
             q = prior.conditioning(quality)
             z_hat = torch.from_numpy(z_symbols.reshape(tuple(z_shape))).to(self.device).float() + self.model.z_median

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 
 from dcae.codec.codec import Codec
 from dcae.codec.picture import from_pixels
+from dcae.errors import DCAEError
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import find_pictures, load_pixels
@@ -40,10 +42,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    try:
+        paths = find_pictures(options.pictures.resolve(), None, print)
+    except DCAEError as error:
+        sys.exit(str(error))
 
     exact = Codec(options.model)
     floating = Codec(_in_float32(options.model, options.checkpoint))
-    paths = find_pictures(options.pictures.resolve(), None, print)
     low, high = exact.network.config.qualities
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     times = {"exact": 0.0, "float32": 0.0}

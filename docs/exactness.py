@@ -60,8 +60,10 @@ def encode(pictures: Path, folder: Path, model: str) -> int:
     from dcae import Codec
     from dcae.files import PICTURE_SUFFIXES
 
+    paths = sorted(p for p in pictures.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        sys.exit(f"{pictures}: no pictures in it; give a folder of some")
     codec = Codec(model)
-    paths = sorted(p for p in pictures.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
     for path in paths:
         for quality in QUALITIES:
             quality = min(quality, codec.network.config.qualities[1])

@@ -170,6 +170,21 @@ def test_nothing_is_overwritten_without_force(dcae: Dcae, file: bytes) -> None:
     assert read_container(Path("photo.dcae").read_bytes()).header.width == 40
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_a_new_file_has_the_permissions_of_any_other(dcae: Dcae, file: bytes, umask: int) -> None:
+    """As the process's umask says, although it is written under another name first."""
+    before = os.umask(umask)
+    try:
+        assert dcae("decode", "photo.dcae", "-o", "new.png").exit_code == 0
+        assert dcae("encode", "photo.png", "--model", "tiny", "-o", "new.dcae").exit_code == 0
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    for name in ("new.png", "new.dcae"):
+        assert Path(name).stat().st_mode & 0o7777 == 0o666 & ~umask
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

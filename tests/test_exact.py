@@ -134,6 +134,7 @@ def test_settings_of_the_caller_do_not_matter(tiny_path: Path) -> None:
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.slow
 def test_processes_of_all_kinds_come_to_the_same_parameters(tiny_path: Path, tmp_path: Path) -> None:
     """The sceptic's script: processes whose libraries are held to other instructions, threads and algorithms."""
     for k in range(2):
@@ -232,6 +233,7 @@ def test_files_say_that_they_are_exact(tiny_path: Path) -> None:
     assert NUMERICS[read_container(data).header.numerics] == "integer"
 
 
+@pytest.mark.slow
 def test_float64_for_presets_without_exact_arithmetic() -> None:
     """Files of `paper` say which arithmetic they were made with, and are read with it."""
     pytest.importorskip("compressai")

@@ -67,6 +67,7 @@ def test_corpus(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", RANDOM)
+@pytest.mark.slow
 def test_random_inputs(target: str) -> None:
     reset_peak()
     generator = np.random.default_rng(0)

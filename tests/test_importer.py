@@ -68,6 +68,7 @@ def test_training_checkpoint(path: Path, weights: dict[str, Tensor]) -> None:
         assert network(torch.rand(1, 3, 20, 30))["x_hat"].shape == (1, 3, 20, 30)
 
 
+@pytest.mark.slow
 def test_bare_state_dict_of_another_precision(path: Path, weights: dict[str, Tensor]) -> None:
     torch.save({name: tensor.double() for name, tensor in weights.items()}, path)
     read = read_checkpoint(path)
@@ -117,6 +118,7 @@ def test_code_is_not_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_damaged_files(path: Path, weights: dict[str, Tensor]) -> None:
     torch.save({"state_dict": weights}, path)
     whole = path.read_bytes()

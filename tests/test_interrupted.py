@@ -150,6 +150,7 @@ def _is_one_line(stderr: str) -> bool:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_killed_or_out_of_space(run: Run, tiny_model: CodingModel, command: str) -> None:
     target = TARGETS[command]
     moments = {f"{kind} {moment}": moment for kind in ("old", "new") for moment in (*KILLED, "disk full")}
@@ -176,6 +177,7 @@ def test_killed_or_out_of_space(run: Run, tiny_model: CodingModel, command: str)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+@pytest.mark.slow
 def test_full_disk_behind_standard_output(run: Run) -> None:
     folders = run(["encode", "photo.png", "-o", "-", "--model", "./tiny.safetensors"], {"out": "stdout full"}, None)
     code, stderr = _ended(folders["out"])

@@ -260,6 +260,7 @@ print(peak_mib() - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are begun anew on Linux alone")
+@pytest.mark.slow
 def test_memory_of_decoding_is_as_promised(tmp_path: Path) -> None:
     codec = Codec("lite")
     width, height = 1024, 704

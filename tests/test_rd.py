@@ -42,6 +42,7 @@ def _rd(folder: Path, out: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["eval", "rd", str(folder), "-o", str(out), "--jobs", "2", *options])
 
 
+@pytest.mark.slow
 def test_rows_are_measured_continued_and_compared(folder: Path, tiny_path: Path, tmp_path: Path) -> None:
     codecs = f"jpeg,nonsense,webp,dcae:{tiny_path}"
     result = _rd(folder, tmp_path, "--codecs", codecs, "--qualities", "1,4.5,6,8", "--anchor", "jpeg")
@@ -143,6 +144,7 @@ def test_averages_and_bd_rates_of_known_rows() -> None:
         compare(rows, "avif", ["psnr"])
 
 
+@pytest.mark.slow
 def test_a_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Path) -> None:
     synthetic_picture(90, 60).save(tmp_path / "small.png")  # too small for MS-SSIM: nothing to add
     for path in folder.glob("[01].png"):
@@ -172,6 +174,7 @@ def test_a_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Path) 
     assert math.isnan({r.key: r for r in Table(out / "rows.csv").rows}[key].psnr)
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_and_skipped(folder: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()

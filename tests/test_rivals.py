@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from dcae.eval.metrics import psnr
 from dcae.eval.rd import Contestant, Task, run
 from dcae.eval.rivals import RIVALS, rival
 
-LIBRARIES = {"avif": "1.4.2", "libjpeg_turbo": "3.2.0"}
+LIBRARIES = {"avif": "1.4.2", "libjpeg_turbo": "3.2.0", "webp": "1.6.0"}
 """Those that the baselines' files were written with: their bytes are reproduced, of others' some percent."""
 
 
@@ -62,6 +64,7 @@ def test_colours_come_back(name: str) -> None:
     ("name", "baseline", "library", "qualities"),
     [
         ("jpeg", "jpeg-420", "libjpeg_turbo", (8, 30, 75)),
+        ("webp", "webp-m6", "webp", (5, 20)),
         ("avif", "avif-s6-444", "avif", (12, 50)),
         ("avif-psnr", "avif-s6-444-psnr", "avif", (12, 50)),
     ],
@@ -87,6 +90,36 @@ def test_the_baselines_are_reproduced(
         assert row.bpp == pytest.approx(float(known["bpp"]), rel=1e-5 if same else 0.03)
         assert row.psnr == pytest.approx(float(known["psnr"]), abs=1e-5 if same else 0.15)
         assert row.ms_ssim == pytest.approx(float(known["msssim"]), abs=2e-6 if same else 0.003)
+
+
+_AVIF = {"speed": 6, "subsampling": "4:4:4", "max_threads": 1}
+_PSNR = {"advanced": {"tune": "psnr"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "others"),
+    [
+        ("jpeg", "JPEG", {"subsampling": 2, "progressive": True}, [{"subsampling": 0}, {"progressive": False}]),
+        ("webp", "WEBP", {"method": 6}, [{"method": 0}, {"method": 4}, {"lossless": True}]),
+        ("avif", "AVIF", _AVIF, [{"speed": 9}, {"speed": 4}, {"subsampling": "4:2:0"}, _PSNR]),
+        ("avif-psnr", "AVIF", _AVIF | _PSNR, [{"speed": 4}, {"subsampling": "4:2:0"}, {"advanced": {"tune": "ssim"}}]),
+    ],
+)
+def test_settings_are_those_of_the_label(
+    name: str, kind: str, options: dict[str, Any], others: list[dict[str, Any]]
+) -> None:
+    """The bytes are those that Pillow writes with the options that are meant, and not those with any other."""
+    _usable(name)
+    image = synthetic_picture(160, 96, 3)
+
+    def written(options: dict[str, Any]) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, quality=50, **options)
+        return buffer.getvalue()
+
+    data = rival(name).encode(image, 50)
+    assert data == written(options)
+    assert all(data != written(options | other) for other in others)
 
 
 def test_what_vvc_does_not_code() -> None:

@@ -155,6 +155,7 @@ def command(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return run
 
 
+@pytest.mark.slow
 def test_command(command: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
     result = command("--skip", "paper")
@@ -177,6 +178,7 @@ def test_command(command: Callable[..., Result], tmp_path: Path) -> None:
     assert json.loads((out / "speed.json").read_text())["complexity"].keys() == {"lite"}
 
 
+@pytest.mark.slow
 def test_continuing_measures_only_what_is_missing(
     command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +214,7 @@ def test_continuing_measures_only_what_is_missing(
     assert len(jobs) > count and "from one run" in (tmp_path / "out" / "speed.md").read_text()
 
 
+@pytest.mark.slow
 def test_measurements_of_other_machines_are_not_mixed(command: Callable[..., Result], tmp_path: Path) -> None:
     skip = ("--skip", "paper,odd,complexity,process")
     assert command(*skip, sizes="0.008", threads="1").exit_code == 0
@@ -226,6 +229,7 @@ def test_measurements_of_other_machines_are_not_mixed(command: Callable[..., Res
     assert "not what this dcae eval speed writes" in command(*skip).stderr
 
 
+@pytest.mark.slow
 def test_a_codec_that_fails_is_named_and_not_tried_on_larger_pictures(
     command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +258,7 @@ def test_a_codec_that_fails_is_named_and_not_tried_on_larger_pictures(
     assert result.exit_code == 1 and "nothing could be measured" in result.stderr
 
 
+@pytest.mark.slow
 def test_paper_and_rounds(command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[Job] = []
 

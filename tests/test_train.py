@@ -45,6 +45,7 @@ def _script(source: str, *arguments: str, processes: int = 1, **environment: str
     return [*launcher, source, *arguments]
 
 
+@pytest.mark.slow
 def test_learns_exports_and_codes(pictures: Path, tmp_path: Path) -> None:
     run = train(training_settings(pictures, steps=40, ema=0.9), tmp_path / "run")
     state = load_checkpoint(run / CHECKPOINT)["state"]
@@ -82,6 +83,7 @@ train(TrainConfig.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
 def test_killed_and_continued_is_the_same_as_never_killed(pictures: Path, tmp_path: Path, number: int) -> None:
     """20 steps at once, and 20 with a kill somewhere after the 10th: the same weights, bit for bit."""
     settings = training_settings(pictures, steps=20, ema=0.9, batch=2, optimizer="muon")
@@ -121,6 +123,7 @@ def test_killed_and_continued_is_the_same_as_never_killed(pictures: Path, tmp_pa
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Path, optimizer: str) -> None:
     script = str(Path(__file__).with_name("ddp_run.py"))
     rows, weights = [], []
@@ -229,6 +232,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
         train(training_settings(pictures), tmp_path / "all")
 
 
+@pytest.mark.slow
 def test_ms_ssim_and_several_lambdas(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="at least 192"):
         training_settings(pictures, metric="ms-ssim")
@@ -281,6 +285,7 @@ def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.slow
 def test_recipes_run(pictures: Path, tmp_path: Path, recipe: str) -> None:
     """A few steps of each, in a size that a test can afford."""
     options = {"data": str(pictures), "patch": 64, "batch": 1, "steps": 2, "compile": False, "validation_pictures": 1}
@@ -355,6 +360,7 @@ def test_remaining_time_of_a_continued_run_counts_only_what_it_did_itself(monkey
     assert monitor._remaining(0.5, 0.0, 0.5, 60.0) == "unknown time"
 
 
+@pytest.mark.slow
 def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured as graphs, but run as they are: generating C++ for them takes minutes here."""
     compile_ = torch.compile
@@ -368,6 +374,7 @@ def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypat
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     options = ["train", "--lambda", "0.0018", "--data", str(pictures), "--steps", "3", "--batch", "1", "--patch", "64"]
@@ -411,6 +418,7 @@ def test_command_without_compressai_says_so(pictures: Path, tmp_path: Path, monk
     assert isinstance(result.exception, SystemExit)
 
 
+@pytest.mark.slow
 def test_command_trains_one_lambda_and_its_model_encodes(pictures: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 

@@ -41,6 +41,9 @@ class PortableEntropyModel:
     def scale_index(self, scale: Tensor) -> Tensor:
         return self._network.scale_index(scale)
 
+    def means_scale(self, q: Any) -> Tensor:
+        return self._network.means_scale(q)
+
     def latent_residual(self, k: int, support: Any, y_hat: Tensor, q: Any) -> Tensor:
         return self._network.latent_residual(k, support, y_hat, q)
 

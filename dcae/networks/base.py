@@ -273,7 +273,6 @@ class DCAE(nn.Module):
             return density(y, sigma, mean, training=False)[1]
         coded = density._likelihood(round_ste(y.detach() - mean), sigma)
         coded = density.likelihood_lower_bound(coded)
-        noise = torch.rand_like(y) - 0.5
-        noisy = density._likelihood(y - mean.detach() + noise, sigma.detach())
+        noisy = density._likelihood(density.quantize(y - mean.detach(), "noise"), sigma.detach())
         noisy = density.likelihood_lower_bound(noisy)
         return coded * (noisy / noisy.detach())
