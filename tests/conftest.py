@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import TINY_LOOP, write_tiny_model
+from PIL import Image
 
 from dcae.models.modelfile import CodingModel, load_model
 
@@ -33,6 +35,23 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_path: Path) -> CodingModel:
     """A tiny model, loaded."""
     return load_model(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def training_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six smooth pictures with edges, and files that must be skipped."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(5)
+    for k in range(6):
+        rows, columns = np.mgrid[0:160, 0:192] / 30.0
+        waves = np.stack([np.sin(rows * (1 + k) + c) * np.cos(columns - c) for c in range(3)], -1)
+        waves += (columns > 1 + 0.7 * k)[..., None]
+        pixels = np.clip(110 + 60 * waves + rng.normal(0, 3, waves.shape), 0, 255).astype(np.uint8)
+        (folder / "sub").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / "sub" / f"{k}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (16, 16)).save(folder / "tiny.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

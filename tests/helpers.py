@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from dcae.train.config import TrainConfig
 
 TINY: dict[str, Any] = {
     "widths": (16, 32),
@@ -57,3 +60,37 @@ def write_tiny_model(path: Path, seed: int = 1, fields: dict[str, Any] = TINY) -
                     (0.005 if name.startswith(("g_a.", "g_s.", "left_over.")) else 0.05) * torch.randn_like(weight)
                 )
     export_model(network, path, {"data": "none", "patches": 0})
+
+
+def training_settings(data: Path, **changes: Any) -> TrainConfig:
+    """Settings of a run of seconds."""
+    from dcae.train.config import TrainConfig
+
+    values: dict[str, Any] = {
+        "network": TINY,
+        "steps": 12,
+        "batch": 4,
+        "patch": 64,
+        "warmup": 4,
+        "precision": "float32",
+        "validation_pictures": 1,
+        "reference": "",
+    }
+    return TrainConfig.from_dict({"data": str(data)} | values | changes)
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Parts of two checkpoints are the same, bit for bit."""
+    import torch
+
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b

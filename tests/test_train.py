@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, assert_same, training_settings
 from PIL import Image
 
 from dcae.codec.codec import Codec
@@ -24,36 +24,17 @@ from dcae.errors import ModelFileError, OptionError
 
 pytest.importorskip("compressai", reason="training needs compressai")
 
-from dcae.train import loop, schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig, effective_config, recipes
-from dcae.train.data import load_folder
 from dcae.train.export import export_checkpoint
 from dcae.train.init import initial_network
 from dcae.train.loop import train
-from dcae.train.start import stored_settings
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six smooth pictures with edges, and files that must be skipped."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(5)
-    for k in range(6):
-        rows, columns = np.mgrid[0:160, 0:192] / 30.0
-        waves = np.stack([np.sin(rows * (1 + k) + c) * np.cos(columns - c) for c in range(3)], -1)
-        waves += (columns > 1 + 0.7 * k)[..., None]
-        pixels = np.clip(110 + 60 * waves + rng.normal(0, 3, waves.shape), 0, 255).astype(np.uint8)
-        (folder / "sub").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(folder / "sub" / f"{k}.png")
-    (folder / "broken.jpg").write_bytes(b"no picture")
-    Image.new("RGB", (16, 16)).save(folder / "tiny.png")
-    return folder
-
-
-def _settings(data: Path, **changes: Any) -> TrainConfig:
-    values: dict[str, Any] = {"network": TINY, "steps": 12, "batch": 4, "patch": 64, "warmup": 4, "bf16": False}
-    return TrainConfig.from_dict({"data": str(data)} | values | changes)
+def pictures(training_pictures: Path) -> Path:
+    """The folder of training pictures under a short name."""
+    return training_pictures
 
 
 def _script(source: str, *arguments: str, processes: int = 1, **environment: str) -> list[str]:
@@ -66,17 +47,17 @@ def _script(source: str, *arguments: str, processes: int = 1, **environment: str
 
 @pytest.mark.slow
 def test_learns_exports_and_codes(pictures: Path, tmp_path: Path) -> None:
-    run = train(_settings(pictures, steps=40, ema=0.9), tmp_path / "run")
+    run = train(training_settings(pictures, steps=40, ema=0.9), tmp_path / "run")
     state = load_checkpoint(run / CHECKPOINT)["state"]
     assert state["step"] == 40
     assert state["skipped"] == 0
-    before = train(_settings(pictures, steps=1), tmp_path / "untrained")
-    assert state["best"] < 0.7 * load_checkpoint(before / CHECKPOINT)["state"]["best"]
+    before = train(training_settings(pictures, steps=1), tmp_path / "untrained")
+    assert state["best"] < load_checkpoint(before / CHECKPOINT)["state"]["best"] - 0.3  # J fell by a quarter or more
 
     header = export_checkpoint(run, tmp_path / "model.safetensors", {"source": "synthetic"})
     assert header.record["patches"] == 160
     assert header.record["source"] == "synthetic"
-    assert header.record["settings"] == _settings(pictures, steps=40, ema=0.9).to_dict()
+    assert header.record["settings"] == training_settings(pictures, steps=40, ema=0.9).to_dict()
     codec = Codec(tmp_path / "model.safetensors")
     picture = Image.open(pictures / "sub" / "0.png")
     sizes = []
@@ -87,38 +68,6 @@ def test_learns_exports_and_codes(pictures: Path, tmp_path: Path) -> None:
         assert psnr > 18
         sizes.append(len(data))
     assert sizes[0] < sizes[1]
-
-
-def test_validation_measures_files_and_warns_when_the_estimate_is_off(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from dcae.train import validation
-
-    network = initial_network(_settings(pictures))
-    crops = validation.validation_crops([p.pixels for p in load_folder(pictures, 64)], 3)
-    network.calibrate(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255)
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        row = validation.validate(network, crops, _settings(pictures))
-    assert not caplog.messages
-    assert len(row["points"]) == 8
-    for quality, whole, coded, estimate in row["files"]:
-        assert quality in (1.0, 5.0, 8.0)
-        assert coded < whole < coded + 8 * 80 / (160 * 192)
-        assert coded == pytest.approx(estimate, rel=0.03)
-        data = [Codec(validation.coding_model(network)).encode(Image.fromarray(crop), quality) for crop in crops]
-        assert whole == pytest.approx(8 * sum(map(len, data)) / (3 * 160 * 192), abs=1e-5)
-
-    honest = validation.rate_distortion
-
-    def optimistic(*arguments: Any) -> Any:
-        terms = honest(*arguments)
-        return terms._replace(bpp_y=0.95 * terms.bpp_y)
-
-    monkeypatch.setattr(validation, "rate_distortion", optimistic)
-    with caplog.at_level(logging.WARNING):
-        validation.validate(network, crops, _settings(pictures))
-    assert any("more than 2 % apart" in message for message in caplog.messages)
 
 
 _RUN = """
@@ -137,7 +86,7 @@ train(TrainConfig.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]))
 @pytest.mark.slow
 def test_killed_and_continued_is_the_same_as_never_killed(pictures: Path, tmp_path: Path, number: int) -> None:
     """20 steps at once, and 20 with a kill somewhere after the 10th: the same weights, bit for bit."""
-    settings = _settings(pictures, steps=20, ema=0.9, batch=2, optimizer="muon")
+    settings = training_settings(pictures, steps=20, ema=0.9, batch=2, optimizer="muon")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -170,21 +119,7 @@ def test_killed_and_continued_is_the_same_as_never_killed(pictures: Path, tmp_pa
     for part in ("network", "average"):
         for name, value in straight[part].items():
             assert torch.equal(value, continued[part][name]), name
-    _assert_same(straight["optimizers"], continued["optimizers"])
-
-
-def _assert_same(a: Any, b: Any) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            _assert_same(a[key], b[key])
-    elif isinstance(a, list):
-        for x, y in zip(a, b, strict=True):
-            _assert_same(x, y)
-    else:
-        assert a == b
+    assert_same(straight["optimizers"], continued["optimizers"])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -193,7 +128,9 @@ def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Pa
     script = str(Path(__file__).with_name("ddp_run.py"))
     rows, weights = [], []
     for processes in (1, 2):
-        settings = _settings(pictures, steps=6, batch=4 // processes, optimizer=optimizer)
+        settings = training_settings(
+            pictures, steps=6, batch=4 // processes, optimizer=optimizer, validation_pictures=4
+        )
         out = tmp_path / str(processes)
         command = _script(script, json.dumps(settings.to_dict()), str(out), processes=processes)
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -205,132 +142,39 @@ def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Pa
     torch.manual_seed(settings.seed)
     start = torch.cat([v.flatten() for k, v in initial_network(settings).state_dict().items() if k.startswith("g_a")])
     assert rows[0]["train_loss"] == pytest.approx(rows[1]["train_loss"], rel=1e-3)
-    assert rows[0]["score"] == pytest.approx(rows[1]["score"], rel=1e-3)
+    assert rows[0]["score"] == pytest.approx(rows[1]["score"], abs=1e-3)
+    assert np.allclose(rows[0]["brightness"], rows[1]["brightness"], atol=0.02)  # each measured half of the pictures
     moved = (weights[0] - start).norm()
     assert (weights[0] - weights[1]).norm() < 0.05 * moved  # Muon orthogonalises in bf16
     # The sharded optimiser's state came back whole: one process continues what two began, and the other way round.
-    more = _settings(pictures, steps=8, batch=2, optimizer=optimizer)
+    more = training_settings(pictures, steps=8, batch=2, optimizer=optimizer)
     assert load_checkpoint(train(more, tmp_path / "2", resume=True) / CHECKPOINT)["state"]["step"] == 8
-    more = _settings(pictures, steps=8, batch=4, optimizer=optimizer)
+    more = training_settings(pictures, steps=8, batch=4, optimizer=optimizer)
     command = _script(script, json.dumps(more.to_dict()), str(tmp_path / "1"), processes=2)
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "1" / CHECKPOINT)["state"]["step"] == 8
 
 
-def _stopped_by_a_signal(at: int, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
-    """Train, and be sent SIGTERM in the middle of the `at`-th step."""
-    honest, calls = loop._update_average, []
-
-    def and_a_signal(*values: Any) -> None:
-        calls.append(0)
-        if len(calls) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        honest(*values)
-
-    monkeypatch.setattr(loop, "_update_average", and_a_signal)
-    with pytest.raises(loop.Interrupted, match="--resume auto"):
-        train(*arguments)
-    monkeypatch.setattr(loop, "_update_average", honest)
-
-
-def _rates(run: Path) -> list[float]:
-    return [group["lr"] for group in load_checkpoint(run / CHECKPOINT)["optimizers"][0]["param_groups"]]
-
-
-def test_a_trunk_is_prolonged_and_stopped_without_a_trace(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trunk = {"schedule": "constant", "ema": 0.9, "batch": 2}
-    straight = load_checkpoint(train(_settings(pictures, steps=12, **trunk), tmp_path / "straight") / CHECKPOINT)
-    pieces = tmp_path / "pieces"
-    train(_settings(pictures, steps=3, **trunk), pieces)  # within the warm-up
-    _stopped_by_a_signal(4, monkeypatch, _settings(pictures, steps=12, **trunk), pieces, "cpu", True)
-    assert load_checkpoint(pieces / CHECKPOINT)["state"]["step"] == 7
-    assert _rates(pieces)[0] == 1e-3
-    continued = load_checkpoint(train(_settings(pictures, steps=12, **trunk), pieces, resume=True) / CHECKPOINT)
-    for part in ("network", "average", "optimizers"):
-        _assert_same(straight[part], continued[part])
-    with pytest.raises(OptionError, match="no end"):
-        _settings(pictures, schedule="constant", patch=[64, 128])
-
-
-def test_a_decay_branches_off_and_leaves_the_trunk_alone(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trunk = train(_settings(pictures, steps=6, schedule="constant", ema=0.99, batch=2), tmp_path / "trunk")
-    before = {path: path.read_bytes() for path in trunk.rglob("*") if path.is_file()}
-    options = {"decay": str(trunk), "steps": 8}
-    config = effective_config(None, options, stored_settings(tmp_path / "branch", False, str(trunk)))
-    assert (config.batch, config.ema, config.schedule, config.network) == (
-        (2,),
-        0.99,
-        "constant",
-        _settings(pictures).network,
-    )
-    straight = load_checkpoint(train(config, tmp_path / "straight") / CHECKPOINT)
-    # Where it starts: the trunk's weights, moments of the optimisers, counters and record.
-    _stopped_by_a_signal(1, monkeypatch, config, tmp_path / "branch")
-    first = load_checkpoint(tmp_path / "branch" / CHECKPOINT)
-    assert first["state"]["step"] == 7
-    assert first["optimizers"][0]["state"][0]["step"] == 7
-    assert first["state"]["log"] == load_checkpoint(trunk / CHECKPOINT)["state"]["log"]
-    assert _rates(tmp_path / "branch")[0] == 1e-3
-    config = effective_config(None, {}, stored_settings(tmp_path / "branch", True, None))
-    _stopped_by_a_signal(4, monkeypatch, config, tmp_path / "branch", "cpu", True)
-    assert _rates(tmp_path / "branch")[0] == pytest.approx(1e-3 * (1 - 0.5**0.5))
-    continued = load_checkpoint(train(config, tmp_path / "branch", resume=True) / CHECKPOINT)
-    assert continued["state"]["step"] == 14
-    assert continued["state"]["patches"] == 28
-    assert _rates(tmp_path / "branch")[0] == pytest.approx(1e-3 * (1 - (7 / 8) ** 0.5))
-    for part in ("network", "average", "optimizers"):
-        _assert_same(straight[part], continued[part])
-    assert {path: path.read_bytes() for path in trunk.rglob("*") if path.is_file()} == before
-
-    for wrong, message in (({"lambdas": 0.01}, "lambdas"), ({"optimizer": "muon"}, "optimizer")):
-        with pytest.raises(OptionError, match=f"other settings [(]{message}"):
-            train(_settings(pictures, **options, **wrong), tmp_path / "other")
-    with pytest.raises(OptionError, match=r"other settings [(]decay"):
-        train(_settings(pictures, schedule="constant"), tmp_path / "branch", resume=True)
-    with pytest.raises(OptionError, match="no optimiser state"):
-        train(_settings(pictures, decay=str(trunk / BEST)), tmp_path / "other")
-    with pytest.raises(ModelFileError, match="no such checkpoint"):
-        stored_settings(tmp_path / "other", False, str(pictures))
-    with pytest.raises(OptionError, match="--minutes or --steps"):
-        effective_config(None, {"decay": str(trunk)}, stored_settings(tmp_path / "other", False, str(trunk)))
-
-
-def test_a_decay_starts_at_the_learning_rate_patch_and_average_it_finds() -> None:
-    cosine = TrainConfig(steps=100, patch=(64, 128), batch=(4, 2), final_fraction=0.0, warmup=0)
-    state = schedule.branched_state(cosine, schedule.new_state() | {"step": 50, "seconds": 90.0, "best": 1.0})
-    decay = TrainConfig(decay="there", minutes=1)
-    assert schedule.progress(decay, state | {"seconds": 120.0}) == pytest.approx(0.5)
-    rates = [schedule.rate_factor(decay, state, p) for p in (0.0, 0.25, 1.0)]
-    assert rates == pytest.approx([0.5, 0.25, 0.0])
-    assert state["best"] == float("inf")
-    averages = [schedule.average_decay(decay, state | {"step": step}) for step in (50, 60, 10**6)]
-    assert averages == pytest.approx([0.1, 0.55, 0.999])
-
-
 def test_continuing(pictures: Path, tmp_path: Path) -> None:
-    train(_settings(pictures, steps=3), tmp_path)
+    train(training_settings(pictures, steps=3), tmp_path)
     with pytest.raises(OptionError, match="--resume auto"):
-        train(_settings(pictures, steps=7), tmp_path)
-    train(_settings(pictures, steps=7), tmp_path, resume=True)
+        train(training_settings(pictures, steps=7), tmp_path)
+    train(training_settings(pictures, steps=7), tmp_path, resume=True)
     state = load_checkpoint(tmp_path / CHECKPOINT)["state"]
     assert state["step"] == 7
     assert state["patches"] == 28
     assert len(state["log"]) == 2
     for other in ({"optimizer": "muon"}, {"network": TINY | {"residual_width": 4}}, {"lambdas": 0.0067}, {"seed": 2}):
         with pytest.raises(OptionError, match=f"other settings .{next(iter(other))}.*another folder"):
-            train(_settings(pictures, **other), tmp_path, resume=True)
+            train(training_settings(pictures, **other), tmp_path, resume=True)
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     with pytest.raises(ModelFileError, match="not a checkpoint"):
-        train(_settings(pictures), tmp_path, resume=True)
+        train(training_settings(pictures), tmp_path, resume=True)
 
 
 def test_the_best_validation_is_exported(pictures: Path, tmp_path: Path) -> None:
-    train(_settings(pictures, steps=2), tmp_path)
+    train(training_settings(pictures, steps=2), tmp_path)
     saved = load_checkpoint(tmp_path / BEST)
     assert saved["optimizers"] == []
     saved["average"] = {k: torch.full_like(v, 0.25) if k == "dictionary" else v for k, v in saved["average"].items()}
@@ -369,36 +213,36 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dcae.errors import DCAEError
-    from dcae.train import loop
+    from dcae.train import codec_task, run
 
-    honest, calls = loop.balanced, []
+    honest, calls = codec_task.balanced, []
 
     def sometimes(*arguments: Any) -> Any:
         calls.append(0)
         return honest(*arguments) * (float("nan") if len(calls) % 3 == 0 else 1.0)
 
-    monkeypatch.setattr(loop, "balanced", sometimes)
-    state = load_checkpoint(train(_settings(pictures, steps=9), tmp_path / "some") / CHECKPOINT)
+    monkeypatch.setattr(codec_task, "balanced", sometimes)
+    state = load_checkpoint(train(training_settings(pictures, steps=9), tmp_path / "some") / CHECKPOINT)
     assert state["state"]["skipped"] == 3
     assert all(v.isfinite().all() for v in state["network"].values() if v.is_floating_point())
 
-    monkeypatch.setattr(loop, "balanced", lambda loss, *_: loss * float("nan"))
-    monkeypatch.setattr(loop, "_SKIPPED_IN_A_ROW", 3)
+    monkeypatch.setattr(codec_task, "balanced", lambda loss, *_: loss * float("nan"))
+    monkeypatch.setattr(run, "_SKIPPED_IN_A_ROW", 3)
     with pytest.raises(DCAEError, match="3 steps in a row"):
-        train(_settings(pictures), tmp_path / "all")
+        train(training_settings(pictures), tmp_path / "all")
 
 
 @pytest.mark.slow
 def test_ms_ssim_and_several_lambdas(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="at least 192"):
-        _settings(pictures, metric="ms-ssim")
+        training_settings(pictures, metric="ms-ssim")
     large = tmp_path / "large"
     large.mkdir()
     for k in range(2):
         Image.open(pictures / "sub" / f"{k}.png").resize((256, 256)).save(large / f"{k}.png")
     with pytest.raises(OptionError, match="give the λ of ms-ssim"):
-        train(_settings(large, metric="ms-ssim", patch=192), tmp_path / "run")
-    settings = _settings(large, metric="ms-ssim", patch=192, batch=2, steps=2, lambdas="2.4, 60.5")
+        train(training_settings(large, metric="ms-ssim", patch=192), tmp_path / "run")
+    settings = training_settings(large, metric="ms-ssim", patch=192, batch=2, steps=2, lambdas="2.4, 60.5")
     header = export_checkpoint(train(settings, tmp_path / "run"), tmp_path / "m.safetensors", {})
     assert header.config.metric == "ms-ssim"
     assert header.config.lambdas == (2.4, 60.5)
@@ -407,103 +251,37 @@ def test_ms_ssim_and_several_lambdas(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_init_continues_from_weights_and_interpolates_lambdas(pictures: Path, tmp_path: Path) -> None:
-    first = train(_settings(pictures, steps=8), tmp_path / "first")
+    first = train(training_settings(pictures, steps=8), tmp_path / "first")
     export_checkpoint(first, tmp_path / "first.safetensors", {})
     trained = load_checkpoint(first / BEST)["average"]
     for source in (first, first / BEST, tmp_path / "first.safetensors"):
-        network = initial_network(_settings(pictures, network={}, init=str(source)))
+        network = initial_network(training_settings(pictures, network={}, init=str(source)))
         loaded = network.state_dict()
         for name in ("g_a.down.patch.weight", "entropy_bottleneck.quantiles", "gain_y.log_gain"):
             assert torch.allclose(loaded[name], trained[name], rtol=1e-3, atol=1e-4), name
 
     old = network.config.lambdas
     middle = (old[2] * old[3]) ** 0.5
-    single = initial_network(_settings(pictures, network={}, init=str(first), lambdas=[old[5], middle]))
+    single = initial_network(training_settings(pictures, network={}, init=str(first), lambdas=[old[5], middle]))
     assert single.config.lambdas == (middle, old[5])
     gains = single.state_dict()["gain_y.log_gain"]
     assert torch.allclose(gains[1], trained["gain_y.log_gain"][5], atol=1e-5)
     assert torch.allclose(gains[0], trained["gain_y.log_gain"][2:4].mean(0), atol=1e-5)
-    settings = _settings(pictures, network={}, init=str(first), lambdas=old[0], steps=2)
+    settings = training_settings(pictures, network={}, init=str(first), lambdas=old[0], steps=2)
     assert load_checkpoint(train(settings, tmp_path / "tuned") / CHECKPOINT)["config"]["lambdas"] == (old[0],)
 
     with pytest.raises(OptionError, match="does not have the shape"):
-        initial_network(_settings(pictures, network={"residual_width": 4}, init=str(first)))
+        initial_network(training_settings(pictures, network={"residual_width": 4}, init=str(first)))
     with pytest.raises(OptionError, match="is a lite model"):
-        initial_network(_settings(pictures, preset="paper", init=str(first)))
+        initial_network(training_settings(pictures, preset="paper", init=str(first)))
     with pytest.raises(ModelFileError, match="no such checkpoint"):
-        initial_network(_settings(pictures, init=str(tmp_path / "nothing.pt")))
+        initial_network(training_settings(pictures, init=str(tmp_path / "nothing.pt")))
 
 
 def test_patch_sizes_follow_the_schedule(pictures: Path, tmp_path: Path) -> None:
-    settings = _settings(pictures, steps=4, patch=[64, 128], batch=[4, 1])
+    settings = training_settings(pictures, steps=4, patch=[64, 128], batch=[4, 1])
     assert [settings.phase(k / 4) for k in range(5)] == [(64, 4), (64, 4), (128, 1), (128, 1), (128, 1)]
     assert load_checkpoint(train(settings, tmp_path) / CHECKPOINT)["state"]["patches"] == 10
-
-
-def test_learning_rate_and_qualities_follow_their_settings() -> None:
-    from dcae.networks.lite.config import LiteConfig
-    from dcae.train.qualities import qualities_of
-
-    def factor(config: TrainConfig, step: int, progress: float) -> float:
-        return schedule.rate_factor(config, schedule.new_state() | {"step": step}, progress)
-
-    cosine = TrainConfig(warmup=10, final_fraction=0.1)
-    assert factor(cosine, 4, 0.0) == pytest.approx(0.5)
-    assert [factor(cosine, 99, p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.55, 0.1])
-    step = TrainConfig(warmup=0, schedule="step")
-    assert [factor(step, 0, p) for p in (0.0, 0.79, 0.81)] == [1.0, 1.0, 0.1]
-    constant = TrainConfig(warmup=10, schedule="constant")
-    assert [factor(constant, step, p) for step, p in ((4, 0.0), (99, 0.5), (99, 1.0))] == [0.5, 1.0, 1.0]
-
-    draws = np.linspace(0, 1, 1000, endpoint=False)
-    quality, lambdas = qualities_of(LiteConfig(), draws, 1.0, "cpu")
-    assert quality.mean() == pytest.approx(4.5, abs=0.01)
-    assert lambdas[0] == pytest.approx(0.0009) and lambdas.log().mean() == pytest.approx(np.log(0.0102), abs=0.01)
-    assert qualities_of(LiteConfig(), draws, 2.0, "cpu")[0].mean() < 3.5
-
-
-def test_every_step_has_a_quality_in_every_part_of_the_range(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    honest = loop.qualities_of
-
-    def remember(network: Any, draws: np.ndarray, *others: Any) -> Any:
-        seen.append(draws)
-        return honest(network, draws, *others)
-
-    monkeypatch.setattr(loop, "qualities_of", remember)
-    train(_settings(pictures, steps=6, batch=5), tmp_path)
-    assert [sorted((5 * draws).astype(int)) for draws in seen] == [[0, 1, 2, 3, 4]] * 6
-    assert len({tuple((5 * draws).astype(int)) for draws in seen}) > 3
-    assert len({draw % 0.2 for draws in seen for draw in draws}) == 30
-
-
-def test_strata_do_not_depend_on_the_split_and_leave_each_draw_uniform() -> None:
-    from dcae.train.qualities import in_strata
-
-    draws = np.random.default_rng(0).random(6)
-    whole = in_strata(draws, 3, 7, 0, 6)
-    assert np.array_equal(whole, np.concatenate([in_strata(draws[k : k + 2], 3, 7, k, 6) for k in (0, 2, 4)]))
-    assert not np.array_equal(whole, in_strata(draws, 4, 7, 0, 6))
-    first = [in_strata(draws, 3, step, 0, 6)[0] for step in range(3000)]
-    assert np.histogram(first, 6, (0, 1))[0] == pytest.approx(500, abs=100)  # five standard deviations
-
-
-def test_gradients_are_clipped_at_ten_unless_told_otherwise(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits = []
-    honest = torch.nn.utils.clip_grad_norm_
-
-    def remember(parameters: Any, limit: float) -> Any:
-        limits.append(limit)
-        return honest(parameters, limit)
-
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", remember)
-    train(_settings(pictures, steps=1), tmp_path / "default")
-    train(_settings(pictures, steps=1, clip=0.5), tmp_path / "told")
-    assert limits == [10.0, 0.5]
 
 
 @pytest.mark.parametrize("recipe", recipes())
@@ -511,6 +289,7 @@ def test_gradients_are_clipped_at_ten_unless_told_otherwise(
 def test_recipes_run(pictures: Path, tmp_path: Path, recipe: str) -> None:
     """A few steps of each, in a size that a test can afford."""
     options = {"data": str(pictures), "patch": 64, "batch": 1, "steps": 2, "compile": False, "validation_pictures": 1}
+    options |= {"reference": ""}
     config = effective_config(recipe, options)
     assert config.minutes is None
     run = train(config, tmp_path)
@@ -523,7 +302,7 @@ def test_recipes_run(pictures: Path, tmp_path: Path, recipe: str) -> None:
 def test_tensorboard_has_the_curves_and_pictures(pictures: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(_settings(pictures, steps=20), tmp_path)
+    train(training_settings(pictures, steps=20), tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     found = set(events.Tags()["scalars"])
@@ -540,22 +319,22 @@ def test_bad_input_is_one_clear_error(pictures: Path, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match=message):
             train(TrainConfig(data=str(data)), tmp_path / "run")
     with pytest.raises(OptionError, match="no picture"):
-        train(_settings(pictures, patch=256), tmp_path / "run")
+        train(training_settings(pictures, patch=256), tmp_path / "run")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OptionError, match="not a folder that can be written into"):
-        train(_settings(pictures), tmp_path / "file")
+        train(training_settings(pictures), tmp_path / "file")
     for device in ("nonsense", "cuda:99"):
         with pytest.raises(OptionError, match="not available"):
-            train(_settings(pictures), tmp_path / "run", device)
+            train(training_settings(pictures), tmp_path / "run", device)
     for content in (b"", b"nothing", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "x.pt").write_bytes(content)
         with pytest.raises(ModelFileError, match="not a checkpoint"):
             export_checkpoint(tmp_path / "x.pt", tmp_path / "m.safetensors", {})
         with pytest.raises(ModelFileError, match="not a checkpoint"):
-            train(_settings(pictures, init=str(tmp_path / "x.pt")), tmp_path / "run")
+            train(training_settings(pictures, init=str(tmp_path / "x.pt")), tmp_path / "run")
     for network in ({"widths": ["a", 2]}, {"widths": [16.5, 32]}, {"hyper_channels": "x"}, {"entropy_models": False}):
         with pytest.raises(OptionError):
-            train(_settings(pictures, network=TINY | network), tmp_path / "run")
+            train(training_settings(pictures, network=TINY | network), tmp_path / "run")
 
 
 def test_a_disk_too_full_for_tensorboard_does_not_end_the_run(
@@ -568,7 +347,7 @@ def test_a_disk_too_full_for_tensorboard_does_not_end_the_run(
 
     monkeypatch.setattr(SummaryWriter, "add_image", full)
     with caplog.at_level(logging.WARNING):
-        run = train(_settings(pictures, steps=2), tmp_path)
+        run = train(training_settings(pictures, steps=2), tmp_path)
     assert load_checkpoint(run / CHECKPOINT)["state"]["step"] == 2
     assert any("No space left" in message for message in caplog.messages)
 
@@ -588,7 +367,7 @@ def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(torch, "compile", lambda model: compile_(model, backend="eager"))
     losses = []
     for compiled in (False, True):
-        settings = _settings(pictures, steps=3, compile=compiled, optimizer="adam")
+        settings = training_settings(pictures, steps=3, compile=compiled, optimizer="adam")
         saved = load_checkpoint(train(settings, tmp_path / str(compiled)) / CHECKPOINT)
         losses.append(saved["state"]["log"][-1]["train_loss"])
         assert not any("_orig_mod" in name for name in saved["network"])
@@ -599,6 +378,7 @@ def test_compiled_training_is_the_same(pictures: Path, tmp_path: Path, monkeypat
 def test_a_terminal_gets_a_bar_and_a_pipe_plain_lines(pictures: Path, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     options = ["train", "--lambda", "0.0018", "--data", str(pictures), "--steps", "3", "--batch", "1", "--patch", "64"]
+    options += ["--validation-pictures", "1", "--reference", ""]
     code = "from dcae.train import monitor; monitor._LINE_EVERY = 0; from dcae.cli import main; main()"
     command = [sys.executable, "-c", code, *options, "-o"]
     ours, theirs = pty.openpty()
@@ -646,7 +426,7 @@ def test_command_trains_one_lambda_and_its_model_encodes(pictures: Path, tmp_pat
 
     run = CliRunner()
     options = ["--lambda", "0.0018", "--data", str(pictures), "--steps", "2", "--batch", "2", "--patch", "64"]
-    options += ["-o", str(tmp_path / "run")]
+    options += ["--validation-pictures", "1", "--reference", "", "-o", str(tmp_path / "run")]
     assert run.invoke(main, ["train", *options]).exit_code == 0
     again = run.invoke(main, ["train", *options])
     assert again.exit_code == 1

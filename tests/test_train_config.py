@@ -105,5 +105,5 @@ def test_every_recipe_is_in_the_help_and_every_setting_an_option() -> None:
     for name in recipes():
         assert name in text
     names = {f.name.replace("_", "-") for f in dataclasses.fields(TrainConfig)} - {"network", "lambdas"}
-    for name in names | {"lambda", "resume", "recipe", "device", "no-bf16"}:
+    for name in names | {"lambda", "resume", "recipe", "device", "processes", "precision"}:
         assert f"--{name}" in text, name

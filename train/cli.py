@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from dcae.errors import OptionError
 from dcae.files import check_output
 from dcae.train.config import TrainConfig, effective_config, recipes
 
@@ -47,12 +48,17 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
     help="auto: continue the run in the folder if there is one, with its settings where none are given. "
     "never: refuse a folder that holds one.",
 )  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="torch device; under torchrun, cuda takes every GPU.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="torch device; of several processes on cuda each has its GPU."
+)
+@click.option(
+    "--processes", default="1", show_default=True, metavar="N|auto",
+    help="Train data parallel in so many processes; auto: one for every core, or GPU. `--batch` is that of each, and "
+    "each keeps all pictures in memory.",
+)  # fmt: skip
 @_settings
-def train(output: Path, recipe: str | None, resume: str, device: str, **options: Any) -> None:
+def train(output: Path, recipe: str | None, resume: str, device: str, processes: str, **options: Any) -> None:
     """Train a model; RUN gets checkpoints, TensorBoard files and, at the end, model.safetensors."""
-    import logging
-
     given = {k: v for k, v in options.items() if v is not None and v != ()}
     stored: dict[str, Any] = {}
     if resume == "auto" or "decay" in given:
@@ -60,14 +66,33 @@ def train(output: Path, recipe: str | None, resume: str, device: str, **options:
 
         stored = stored_settings(output, resume == "auto", given.get("decay"))
     config = effective_config(recipe, given, stored)
+    from dcae.networks.base import check_device
     from dcae.train.export import export_checkpoint
+    from dcae.train.machine import process_count
+    from dcae.train.processes import launch
+
+    check_device(device)
+    count = process_count(processes, device)
+    if count > 1 and "RANK" in os.environ:
+        raise OptionError("the processes are there already (torchrun has started them); leave out --processes")
+    if count == 1:
+        _run(config, output, device, resume == "auto")
+    else:
+        launch(count, _run, config, output, device, resume == "auto")
+    if int(os.environ.get("RANK", "0")) == 0:
+        header = export_checkpoint(output, output / "model.safetensors", {})
+        click.echo(f"{header.path}: model {header.short_id.hex()}", err=True)
+
+
+def _run(config: TrainConfig, output: Path, device: str, resume: bool) -> None:
+    """Train in this process. Of several only the first reports, since the others see the same."""
+    import logging
+
     from dcae.train.loop import train as run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    folder = run(config, output, device, resume == "auto")
-    if int(os.environ.get("RANK", "0")) == 0:
-        header = export_checkpoint(folder, folder / "model.safetensors", {})
-        click.echo(f"{header.path}: model {header.short_id.hex()}", err=True)
+    level = logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    run(config, output, device, resume)
 
 
 @click.command()

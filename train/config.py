@@ -153,10 +153,16 @@ class TrainConfig:
     colour: float = _setting(
         0.3, _number, "Share of the photographs' patches whose brightness, contrast and colours are changed."
     )
-    bf16: bool = _setting(True, _flag, "bf16 autocast for the networks; likelihoods are always float32.")
+    precision: str = _setting(
+        "auto", _text, "Of the transforms in training; auto: bf16 where the device has instructions for it. The "
+        "entropy model is always in float32.", ("auto", "bf16", "float32"),
+    )  # fmt: skip
     compile: bool = _setting(False, _flag, "torch.compile the network; needs a C++ compiler.")
     validate_every: float = _setting(10.0, _number, "Minutes between validations, each with a checkpoint.")
-    validation_pictures: int = _setting(8, _whole, "Pictures looked at in a validation; 1 in 60 is held out.")
+    validation_pictures: int = _setting(
+        16, _whole, "Pictures looked at in a validation, a quarter of them drawn; of the others 1 in 60 is held out."
+    )
+    reference: str = _setting("lite", _text, "Model that validations compare with, picture by picture; empty for none.")
     seed: int = _setting(1, _whole, "Of everything random.")
 
     def __post_init__(self) -> None:
@@ -216,6 +222,7 @@ class TrainConfig:
             OptionError: an unknown name, or a value of the wrong type or out of range.
         """
         known = {f.name: f for f in dataclasses.fields(cls)}
+        values = _renamed(values, source)
         if unknown := sorted(set(values) - set(known)):
             raise OptionError(f"{source}: unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
         parsed: dict[str, Any] = {}
@@ -279,6 +286,17 @@ def read_recipe(recipe: str) -> dict[str, Any]:
     if "lambda" in values:
         values["lambdas"] = values.pop("lambda")
     return values
+
+
+def _renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Settings of older checkpoints, model files and recipes under today's names."""
+    renamed = dict(values)
+    if "bf16" in renamed:
+        fast = renamed.pop("bf16")
+        if not isinstance(fast, bool):
+            raise OptionError(f"{source}: bf16 = {fast!r}: must be true or false")
+        renamed.setdefault("precision", "auto" if fast else "float32")
+    return renamed
 
 
 def _listed(values: tuple[int, ...]) -> str:

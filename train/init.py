@@ -40,7 +40,7 @@ def initial_network(config: TrainConfig) -> DCAE:
             raise OptionError(f"give the λ of {config.metric} training with --lambda (2.4 to 60.5 are usual)")
         return network
 
-    found, weights = _load(config.init)
+    found, weights = load_weights(config.init)
     if found.preset != config.preset:
         raise OptionError(f"{config.init} is a {found.preset} model; set --preset {found.preset} or another --init")
     if found.metric != config.metric and not config.lambdas:
@@ -68,8 +68,12 @@ def _build(preset: str | DCAEConfig, fields: dict[str, Any], metric: str) -> DCA
         raise OptionError(f"no network of these fields: {fields} ({str(error).splitlines()[0]})") from error
 
 
-def _load(init: str) -> tuple[DCAEConfig, dict[str, Tensor]]:
-    """Configuration and weights (with the densities that training needs) of what a run starts from."""
+def load_weights(init: str) -> tuple[DCAEConfig, dict[str, Tensor]]:
+    """Configuration and weights (with the densities that training needs) of a model, a checkpoint or another run.
+
+    Raises:
+        ModelNotFoundError, ModelFileError: nothing there, or a damaged file.
+    """
     path = Path(init)
     if path.suffix == ".pt" or (path / CHECKPOINT).is_file() or (path / BEST).is_file():
         saved = load_checkpoint(best_checkpoint(path))

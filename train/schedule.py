@@ -17,7 +17,8 @@ _AVERAGED = 10
 def new_state() -> dict[str, Any]:
     """State of a run that has not begun."""
     return {
-        "step": 0, "seconds": 0.0, "waited": 0.0, "skipped": 0, "patches": 0, "best": math.inf, "log": [],
+        "step": 0, "seconds": 0.0, "waited": 0.0, "skipped": 0, "patches": 0, "best": math.inf, "measure": "",
+        "log": [],
         "start": {"step": 0, "seconds": 0.0, "factor": 1.0},
     }  # fmt: skip
 

@@ -31,8 +31,11 @@ def open_run(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | N
         raise OptionError(f"{out} holds a run already; continue it with --resume auto, or choose another folder")
     saved = load_checkpoint(checkpoint)
     _check_same_run(checkpoint, saved, config, _FIXED)
+    state = saved["state"]
     if (out / BEST).exists():  # a kill may have come between writing the two
-        saved["state"]["best"] = min(saved["state"]["best"], load_checkpoint(out / BEST)["state"]["best"])
+        best = load_checkpoint(out / BEST)["state"]
+        if best.get("measure") == state["measure"]:
+            state["best"] = min(state["best"], best["best"])
     return saved
 
 

@@ -1,0 +1,92 @@
+"""The codec as a training task: patches, the rate-distortion loss at random qualities, real files to validate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dcae.errors import OptionError
+from dcae.networks.registry import build_model, config_from_dict
+from dcae.train.config import TrainConfig
+from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.held_out import validation_pictures
+from dcae.train.init import initial_network
+from dcae.train.loss import balanced, rate_distortion
+from dcae.train.optimizers import build_optimizers
+from dcae.train.processes import Group
+from dcae.train.qualities import in_strata, qualities_of
+from dcae.train.task import Losses, Validation
+from dcae.train.validation import Validator
+
+_Batch = tuple[Tensor, Tensor, Tensor]
+"""Pictures (B, 3, P, P) in [0, 1], and the quality and λ of each, (B,)."""
+
+
+class CodecTask:
+    """A :class:`dcae.train.task.Task`.
+
+    Raises:
+        OptionError: no data folder, or a setting that does not fit.
+    """
+
+    def __init__(self, config: TrainConfig, group: Group, saved: dict[str, Any] | None) -> None:
+        if not config.data:
+            raise OptionError("no training pictures; give their folder with --data")
+        self.config, self.group = config, group
+        network = build_model(config_from_dict(saved["config"])) if saved else initial_network(config)
+        self.network = network.to(group.device).train()
+        self.unshared = frozenset(n for n, _ in network.named_parameters() if n.endswith("quantiles"))
+        pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+        patches = Patches(
+            pictures, config.downscale, config.seed, group.device,
+            smooth=config.smooth, drawn=config.drawn, colour=config.colour,
+        )  # fmt: skip
+        self._loader = Loader(patches, group.rank)
+        seen = validation_pictures(held_out, config.validation_pictures)
+        self._validator = Validator(seen, network.config, config, group, (saved or {}).get("reference"))
+        if not saved:
+            sample = to_float(patches.batch(0, config.patch[0], 0, 64).pixels)
+            if not config.init:
+                network.calibrate(sample)
+            network.calibrate_skip(sample)
+
+    def optimizers(self) -> list[Any]:
+        return build_optimizers(self.network, self.config.optimizer, self.config.learning_rate)
+
+    def batch(self, step: int, progress: float) -> tuple[_Batch, int]:
+        patch, count = self.config.phase(progress)
+        cut = self._loader.batch(step, patch, count)
+        first, total = self.group.rank * count, self.group.world * count
+        draws = in_strata(cut.draws, self.config.seed, step, first, total)
+        quality, lambdas = qualities_of(
+            self.network.config, draws, self.config.low_rate_weight, self.group.device
+        )  # fmt: skip
+        return (to_float(cut.pixels), quality, lambdas), count
+
+    def forward(self, model: nn.Module, batch: _Batch) -> dict[str, Any]:
+        pictures, quality, _ = batch
+        output: dict[str, Any] = model(pictures, quality)
+        return output
+
+    def losses(self, batch: _Batch, output: dict[str, Any]) -> Losses:
+        pictures, _, lambdas = batch
+        terms = rate_distortion(pictures, output, lambdas, self.config.metric, self.config.block_means)
+        loss = balanced(terms.loss, lambdas, self.config.metric, self.config.balance).mean()
+        auxiliary = self.network.entropy_bottleneck.loss()
+        curves = {
+            "bpp/y": terms.bpp_y.mean(), "bpp/z": terms.bpp_z.mean(), "psnr": -10 * terms.mse.log10().mean(),
+            "auxiliary loss": auxiliary,
+        }  # fmt: skip
+        return Losses(loss, auxiliary, curves)
+
+    def validate(self, stopping: Callable[[], bool]) -> Validation | None:
+        return self._validator(self.network, stopping)
+
+    def content(self) -> dict[str, Any]:
+        return {"config": self.network.config.to_dict(), "reference": self._validator.content()}
+
+    def close(self) -> None:
+        self._loader.close()

@@ -1,0 +1,87 @@
+"""What a family of networks brings to the training loop; the codec's is `dcae/train/codec_task.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dcae.train.config import TrainConfig
+from dcae.train.processes import Group
+
+
+class Losses(NamedTuple):
+    """What one step minimises."""
+
+    main: Tensor
+    """Scalar, the mean over this process's samples; its gradients are averaged over processes and clipped."""
+    auxiliary: Tensor
+    """Scalar, for the parameters that are not shared (:attr:`Task.unshared`); zero where there are none."""
+    curves: dict[str, Tensor]
+    """Scalars to be logged beside them."""
+
+
+class Validation(NamedTuple):
+    """What a validation found."""
+
+    score: float
+    """Lower is better; the averaged weights with the lowest are kept."""
+    measure: str
+    """Short text that is the same for scores that can be compared."""
+    row: dict[str, Any]
+    """For the record in checkpoint and model file, JSON-serialisable."""
+    curves: dict[str, float]
+    pictures: list[np.ndarray]
+    """(H, W, 3) uint8, to be looked at."""
+    line: str
+    """The same for the terminal, one line."""
+
+
+class Task(Protocol):
+    """Data, loss and validation of one family of networks; made for one run, on one of its processes.
+
+    Whatever is random in a batch must follow from (seed, step, place in the global batch) alone. The loop seeds torch's
+    generator before every step.
+    """
+
+    def __init__(self, config: TrainConfig, group: Group, saved: dict[str, Any] | None) -> None:
+        """Build the network (of the checkpoint `saved`, if there is one) and read the data."""
+
+    @property
+    def network(self) -> nn.Module:
+        """On the device, in training mode."""
+
+    @property
+    def unshared(self) -> frozenset[str]:
+        """Names of parameters that learn from the auxiliary loss alone, in the same way on every process."""
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Those that follow the schedule of the learning rate, then the one for :attr:`unshared`."""
+
+    def batch(self, step: int, progress: float) -> tuple[Any, int]:
+        """This process's samples of a step, and how many they are."""
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """What `model` (the network, as it is or wrapped) makes of them; run in the precision of training."""
+
+    def losses(self, batch: Any, output: Any) -> Losses:
+        """Loss of that output; run in float32."""
+
+    def validate(self, stopping: Callable[[], bool]) -> Validation | None:
+        """Measure the network as it stands, all processes together.
+
+        Args:
+            stopping: asked now and then; once it is true, what is left may be skipped.
+
+        Returns:
+            The same score and measure on every process, and the rest on the first; None everywhere if any is stopping.
+        """
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the task: `config`, the network's, and whatever `saved` should bring back."""
+
+    def close(self) -> None:
+        """End the threads that read data."""
