@@ -14,12 +14,13 @@ from dcae.errors import FileFormatError
 from dcae.networks.config import QUALITY_STEPS
 
 SIGNATURE = b"\x89DCAE\r\n\x1a\n"
-"""As PNG's: the high bit, both line endings and Ctrl-Z show what a text-mode transfer has done to the file."""
+"""First bytes of every file, made like PNG's: the high bit, both line endings and Ctrl-Z show what a transfer in text
+mode has done to the file."""
 VERSION = 1
 NUMERICS = ("float32", "integer", "float64")
-"""How the entropy model was evaluated; the header stores the position."""
+"""Arithmetics of the entropy model; the header stores the position in this list."""
 COLOURS = ("RGB", "L")
-"""Pillow mode of the decoded picture; the header stores the position."""
+"""Pillow modes of decoded pictures; the header stores the position in this list."""
 
 MAX_SIDE = (1 << 24) - 1
 MAX_VARINT_BYTES = 5

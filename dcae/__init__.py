@@ -19,16 +19,16 @@ __version__ = "0.1.0"
 __all__ = ["Codec", "DCAEError", "build_model", "decode", "encode"]
 
 _LAZY = {
-    "Codec": "dcae.codec.codec",
-    "build_model": "dcae.networks.registry",
-    "decode": "dcae.codec.api",
-    "encode": "dcae.codec.api",
+    "Codec": "dcae.codec.codec:Codec",
+    "build_model": "dcae.networks.registry:build_model",
+    "decode": "dcae.codec.api:decode",
+    "encode": "dcae.codec.api:encode",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from importlib import import_module
+        from pkgutil import resolve_name
 
-        return getattr(import_module(_LAZY[name]), name)
+        return resolve_name(_LAZY[name])
     raise AttributeError(f"module 'dcae' has no attribute {name!r}")

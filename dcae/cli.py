@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ import click
 from dcae import __version__
 from dcae.errors import DCAEError
 
-_COMMANDS = {
+COMMANDS = {
     "decode": "dcae.codec.cli:decode",
     "encode": "dcae.codec.cli:encode",
     "eval": "dcae.eval.cli:evaluate",
@@ -37,13 +37,12 @@ class _Group(click.Group):
     """Errors of our family end in one line on stderr and exit code 1, mistyped command lines likewise and in 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module, name = _COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = resolve_name(COMMANDS[cmd_name])
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -20,8 +20,8 @@ from dcae.codec.container import read_container
 from dcae.errors import OptionError
 from dcae.models.export import coding_model
 from dcae.models.modelfile import CodingModel
-from dcae.networks.config import LiteConfig
 from dcae.networks.lite.closed_loop import block_means, spread_means
+from dcae.networks.lite.config import LiteConfig
 from dcae.networks.registry import build_model
 from dcae.train.init import grown
 from dcae.train.loss import rate_distortion

@@ -20,7 +20,7 @@ from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import find_pictures, load_pixels, mosaic
 from dcae.eval.speed.complexity import measure_complexity
-from dcae.networks.config import LiteConfig
+from dcae.networks.lite.config import LiteConfig
 
 
 def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int = 64) -> list[Path]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dcae.errors import ModelFileError
-from dcae.networks.config import PaperConfig
+from dcae.networks.paper.config import PaperConfig
 from dcae.networks.paper.importer import import_checkpoint, read_checkpoint
 from dcae.networks.paper.wiring import PaperDCAE
 

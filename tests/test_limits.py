@@ -31,7 +31,10 @@ from dcae.codec.picture import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.models.modelfile import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
-from dcae.networks.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
+from dcae.networks.config import MAX_CHANNELS
+from dcae.networks.lite.config import LiteConfig
+from dcae.networks.paper.config import PaperConfig
+from dcae.networks.registry import config_from_dict
 
 # -- pictures -------------------------------------------------------------------------------------------------
 
@@ -65,7 +68,7 @@ def test_documents_promise_the_limits_that_hold() -> None:
     gigabytes = f"{(MAX_PIXELS * BYTES_PER_PIXEL + FIXED_BYTES) / 1e9:.1f} GB"
     for text in (readme, document, " ".join((Codec.__doc__ or "").split())):
         assert promised in text and gigabytes in text
-    bits = float(Codec("lite")._tables_z.least_bits().sum())
+    bits = float(Codec("lite")._coder.tables_z.least_bits().sum())
     assert f"at least {bits:.1f} bits for 4096 padded pixels" in document
     assert f"stands for at most {8 * 4096 / bits:.0f} of them" in document
 
@@ -115,9 +118,10 @@ def test_short_streams_end_the_work_early(
     part = getattr(whole, section)[: len(getattr(whole, section)) // 32 * 4]
     data = write_container(dataclasses.replace(whole, **{section: part}))
     seen = []
+    entropy_model = codec.engine.entropy_model("integer")
     for name in ("hyper_synthesis", "extend_context"):
-        hook = getattr(codec.prior, name)
-        monkeypatch.setattr(codec.prior, name, lambda *a, name=name, hook=hook: seen.append(name) or hook(*a))
+        hook = getattr(entropy_model, name)
+        monkeypatch.setattr(entropy_model, name, lambda *a, name=name, hook=hook: seen.append(name) or hook(*a))
     # By the bound on the cheapest symbols, by the length, or because the words that follow mean nothing.
     with pytest.raises(FileFormatError, match=r"too few for|shorter than its symbols|not valid"):
         codec.decode(data)

@@ -309,7 +309,7 @@ def test_models_on_the_path(folders: tuple[Path, Path], tiny_model: CodingModel)
     assert find_model("new").path == second / "new-10.safetensors"
     assert find_model("new-9").path == second / "new-9.safetensors"
     assert find_model_by_id(tiny_model.header.short_id).path == first / "one.safetensors"
-    assert Codec("one").model.header.id == tiny_model.header.id
+    assert Codec("one").header.id == tiny_model.header.id
 
 
 def test_models_that_are_not_there(folders: tuple[Path, Path]) -> None:

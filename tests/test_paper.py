@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dcae.networks.attention import border_mask
 from dcae.networks.base import DCAE
-from dcae.networks.config import PaperConfig
-from dcae.networks.paper.blocks import SwinStage, WindowAttention, border_mask
+from dcae.networks.paper.blocks import SwinStage, WindowAttention
+from dcae.networks.paper.config import PaperConfig
 from dcae.networks.paper.wiring import PaperDCAE
 from dcae.networks.scales import scale_table
 
@@ -36,7 +37,7 @@ def network() -> PaperDCAE:
 def test_construction_needs_no_compressai() -> None:
     code = (
         "import sys, torch\n"
-        "from dcae.networks.config import PaperConfig\n"
+        "from dcae.networks.paper.config import PaperConfig\n"
         "from dcae.networks.paper.wiring import PaperDCAE\n"
         "with torch.device('meta'):\n"
         "    network = PaperDCAE(PaperConfig())\n"

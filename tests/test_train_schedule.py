@@ -124,7 +124,7 @@ def test_a_decay_starts_at_the_learning_rate_patch_and_average_it_finds() -> Non
 
 
 def test_learning_rate_and_qualities_follow_their_settings() -> None:
-    from dcae.networks.config import LiteConfig
+    from dcae.networks.lite.config import LiteConfig
     from dcae.train.qualities import qualities_of
 
     def factor(config: TrainConfig, step: int, progress: float) -> float:

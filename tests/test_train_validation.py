@@ -95,7 +95,7 @@ def test_the_score_is_carried_by_no_single_picture() -> None:
 
 
 def test_qualities_looked_at_include_both_ends() -> None:
-    from dcae.networks.config import LiteConfig
+    from dcae.networks.lite.config import LiteConfig
 
     assert validation.validated_qualities(LiteConfig()) == [1.0, 3.0, 6.0, 8.0]
     assert validation.validated_qualities(LiteConfig(lambdas=(0.01,))) == [1.0]

@@ -30,7 +30,8 @@ from dcae.eval.pictures import find_pictures, load_pixels
 from dcae.files import write_bytes
 from dcae.models.installed import find_model
 from dcae.models.modelfile import CodingModel, load_model
-from dcae.networks.base import EntropyModel, pad_to_multiple
+from dcae.networks.base import EntropyModel, SlicePrior, pad_to_multiple
+from dcae.networks.walk import walk_slices
 
 
 def main() -> None:
@@ -47,9 +48,12 @@ def main() -> None:
     except DCAEError as error:
         sys.exit(str(error))
 
-    exact = Codec(options.model)
-    floating = Codec(_in_float32(options.model, options.checkpoint))
-    low, high = exact.network.config.qualities
+    models = {
+        "exact": load_model(find_model(options.model).path),
+        "float32": _in_float32(options.model, options.checkpoint),
+    }
+    exact, floating = (Codec(model) for model in models.values())
+    low, high = exact.config.qualities
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     times = {"exact": 0.0, "float32": 0.0}
     for quality in np.arange(low, high + 1):
@@ -64,7 +68,7 @@ def main() -> None:
         for name, found in points.items():
             curves[name].append(tuple(np.mean(found, 0)))  # type: ignore[arg-type]
     for path in paths:
-        fastest = _times({"exact": exact, "float32": floating}, path)
+        fastest = _times(models, path)
         times = {name: times[name] + fastest[name] for name in times}
     result = bd_rate(curves["float32"], curves["exact"])
     print(f"BD-rate of exact over float32: {result.percent:+.3f} % ({result.low:.1f} to {result.high:.1f} dB)")
@@ -74,7 +78,7 @@ def main() -> None:
     )
     if options.output:
         facts = {
-            "model": exact.model.header.short_id.hex(),
+            "model": exact.header.short_id.hex(),
             "pictures": len(paths),
             "threads": options.threads,
             "float32_weights": "as trained" if options.checkpoint else "rounded to the grids",
@@ -97,19 +101,19 @@ def _in_float32(model: str, checkpoint: Path | None) -> CodingModel:
 
 
 @torch.inference_mode()
-def _times(codecs: dict[str, Codec], path: Path) -> dict[str, float]:
+def _times(models: dict[str, CodingModel], path: Path) -> dict[str, float]:
     """Seconds of one walk of the entropy model over a picture's own latents, quality 4, without coding."""
-    network = codecs["exact"].network
+    network = models["exact"].network
     x = torch.from_numpy(load_pixels(path)).permute(2, 0, 1)[None].float() / 255
     q = network.conditioning(4.0)
     y = network.analysis(pad_to_multiple(x, network.config.stride), q)
-    median = codecs["exact"].model.z_median
+    median = models["exact"].z_median
     z_hat = torch.round(network.hyper_analysis(y, q) - median) + median
-    fastest = dict.fromkeys(codecs, float("inf"))
+    fastest = dict.fromkeys(models, float("inf"))
     for _ in range(3):
-        for name, codec in codecs.items():
+        for name, model in models.items():
             started = time.perf_counter()
-            _walk(codec.prior, z_hat, y.split(network.config.slices, 1))
+            _walk(model.prior, z_hat, y.split(network.config.slices, 1))
             fastest[name] = min(fastest[name], time.perf_counter() - started)
     return fastest
 
@@ -117,13 +121,12 @@ def _times(codecs: dict[str, Codec], path: Path) -> dict[str, float]:
 def _walk(prior: EntropyModel, z_hat: torch.Tensor, slices: tuple[torch.Tensor, ...]) -> None:
     with prior.arithmetic():
         q = prior.conditioning(4.0)
-        context = prior.hyper_synthesis(z_hat, q)
-        for k, y in enumerate(slices):
-            found = prior.slice_prior(k, context, q)
+
+        def quantised(k: int, found: SlicePrior, _: list[torch.Tensor]) -> torch.Tensor:
             prior.scale_index(found.scale)
-            y_hat = prior.latent_residual(k, found.support, torch.round(y - found.mean) + found.mean, q)
-            if k + 1 < len(slices):
-                context = prior.extend_context(k, context, found.support, y_hat, q)
+            return torch.round(slices[k] - found.mean) + found.mean
+
+        walk_slices(prior, len(slices), prior.hyper_synthesis(z_hat, q), q, quantised)
 
 
 if __name__ == "__main__":

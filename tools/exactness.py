@@ -20,6 +20,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 VARIANTS: dict[str, dict[str, str]] = {
     "as it comes": {},
@@ -66,13 +70,14 @@ def encode(pictures: Path, folder: Path, model: str) -> int:
     codec = Codec(model)
     for path in paths:
         for quality in QUALITIES:
-            quality = min(quality, codec.network.config.qualities[1])
+            quality = min(quality, codec.config.qualities[1])
             (folder / f"{path.stem}-{quality:g}.dcae").write_bytes(codec.encode(path, quality))
     return len(paths) * len(QUALITIES)
 
 
 def digest(folder: Path, model: str, device: str) -> str:
     """SHA-256 over all integer parameters of all files, in the order of their names."""
+    import numpy as np
     import torch
 
     from dcae import Codec
@@ -83,18 +88,19 @@ def digest(folder: Path, model: str, device: str) -> str:
     codec = Codec(model, device=device)
     sha = hashlib.sha256()
 
-    def add(values: torch.Tensor) -> None:
-        sha.update(values.cpu().contiguous().numpy().astype("<i4").tobytes())
+    def add(values: NDArray[Any]) -> None:
+        sha.update(np.ascontiguousarray(values).astype("<i4").tobytes())
 
-    slice_prior = codec.prior.slice_prior
+    entropy_model = codec.engine.entropy_model("integer")
+    slice_prior = entropy_model.slice_prior
 
     def recording(k, context, q):  # type: ignore[no-untyped-def]
         found = slice_prior(k, context, q)
-        add(codec.prior.scale_index(found.scale))
+        add(found.rows)
         add(found.mean * 64)
         return found
 
-    codec.prior.slice_prior = recording  # type: ignore[method-assign]
+    entropy_model.slice_prior = recording  # type: ignore[method-assign]
     for file in sorted(folder.glob("*.dcae")):
         add(codec.decode_latents(file.read_bytes()).y_hat * 64)
     return sha.hexdigest()

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dcae.errors import OptionError
-from dcae.networks.config import config_from_dict
-from dcae.networks.registry import build_model
+from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
 from dcae.train.held_out import validation_pictures

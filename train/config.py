@@ -13,6 +13,7 @@ from typing import Any
 
 from dcae.errors import OptionError
 from dcae.networks.config import anchor_lambdas
+from dcae.networks.registry import preset_names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,7 +97,7 @@ class TrainConfig:
     """
 
     data: str = _setting("", _text, "Folder of training pictures, searched recursively.")
-    preset: str = _setting("lite", _text, "The network.", ("lite", "paper"))
+    preset: str = _setting(preset_names()[0], _text, "The network.", preset_names())
     network: dict[str, Any] = _setting(
         dict, _table, "Fields of the preset's configuration that differ from its defaults (a TOML table)."
     )

@@ -13,8 +13,8 @@ from dcae.errors import OptionError
 from dcae.models.installed import find_model
 from dcae.models.modelfile import load_model
 from dcae.networks.base import DCAE
-from dcae.networks.config import DCAEConfig, config_from_dict
-from dcae.networks.registry import build_model
+from dcae.networks.config import DCAEConfig
+from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import BEST, CHECKPOINT, best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
 

@@ -10,7 +10,6 @@ from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from dcae.networks.base import DCAE
-from dcae.networks.lite.blocks import LappedDown, LappedUp
 
 _FAST = 5.0
 """Of Adam's step size, for parameters on a logarithmic scale, which would get nowhere otherwise."""
@@ -36,7 +35,7 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
         groups.append({"params": fast, "lr": _FAST * learning_rate})
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=learning_rate)]
     if matrices:
-        lapped = {id(m.patch.weight) for m in network.modules() if isinstance(m, LappedDown | LappedUp)}
+        lapped = set(map(id, network.overlapping_matrices()))
         wide = [p for p in main if id(p) in lapped]
         chosen: list[dict[str, Any]] = [{"params": [p for p in main if id(p) in matrices - lapped]}]
         if wide:

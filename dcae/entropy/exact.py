@@ -40,21 +40,20 @@ from dcae.entropy.exact_tensors import (
 )
 from dcae.networks.base import SlicePrior
 from dcae.networks.config import QUALITY_STEPS
-from dcae.networks.lite.blocks import ConvLayer, Depthwise, DictionaryAttention, GatedUnit, depth_to_space
-from dcae.networks.lite.wiring import LiteDCAE
+from dcae.networks.exact_ready import ConvLayer, Depthwise, DictionaryAttention, ExactReady, GatedUnit, depth_to_space
 from dcae.networks.scales import SCALE_LEVELS
 
 _SCALE = 532576 / 2**16
-"""1 / SCALE_STEP: what one unit of log-scale is in rows of the scale table."""
+"""Rows of the scale table per unit of log-scale, 1 / SCALE_STEP."""
 
 
 def _enter(state: Tensor, fraction: int) -> Tensor:
-    """The state as a map's input."""
+    """Input of a map, at most ±`LIMIT` with `fraction` fractional bits, from the state, which has `STATE` of them."""
     return torch.mul(state, 2.0 ** (fraction - STATE)).round_().clamp_(-LIMIT, LIMIT)
 
 
 _CARRIER: ContextVar[torch.dtype] = ContextVar("carrier", default=torch.float32)
-"""In which type matrices are multiplied; the integers are the same in both."""
+"""Type that matrices are multiplied in, float32 or float64; the integers are the same in both."""
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -83,7 +82,7 @@ class _Map:
 class _Parts:
     """Builds the pieces, by the names of their modules."""
 
-    def __init__(self, network: LiteDCAE, exact: ExactTensors) -> None:
+    def __init__(self, network: ExactReady, exact: ExactTensors) -> None:
         self.names = {module: name for name, module in network.named_modules()}
         self.fractions = dict(zip(sites(network), exact.fractions.tolist(), strict=True))
 
@@ -178,8 +177,8 @@ class _Attention:
 class _Slice:
     """A slice network, see `dcae.networks.lite.wiring`."""
 
-    def __init__(self, parts: _Parts, network: LiteDCAE, k: int, exact: ExactTensors, values: Tensor) -> None:
-        module = network._network(k)
+    def __init__(self, parts: _Parts, network: ExactReady, k: int, exact: ExactTensors, values: Tensor) -> None:
+        module = network.slice_network(k)
         self.channels = module.channels
         self.attention = _Attention(parts, module.attention, k, exact, values)
         self.layer = _ConvLayer(parts, module.layer)
@@ -224,7 +223,7 @@ class ExactEntropyModel:
 
     numerics = "integer"
 
-    def __init__(self, network: LiteDCAE, exact: ExactTensors) -> None:
+    def __init__(self, network: ExactReady, exact: ExactTensors) -> None:
         check(network, exact)
         self.config = network.config
         self.grid = network.latent_grid
@@ -237,7 +236,7 @@ class ExactEntropyModel:
         self._up1_fraction, self._up1 = parts.fraction(h.up1), parts.map(h.up1, STATE)
         self._layer2 = _ConvLayer(parts, h.layer2)
         self._up2_fraction, self._up2 = parts.fraction(h.up2), parts.map(h.up2, STATE)
-        entries, heads = network.dictionary.shape[0], network._network(0).attention.heads
+        entries, heads = network.dictionary.shape[0], network.slice_network(0).attention.heads
         values = network.dictionary.reshape(entries, heads, -1).transpose(0, 1).contiguous()
         self._slices = [_Slice(parts, network, k, exact, values) for k in range(len(self.config.slices))]
         self._gains = exact.gains.double()

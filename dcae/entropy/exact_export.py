@@ -23,9 +23,10 @@ from dcae.entropy.exact_tensors import (
 )
 from dcae.entropy.tables import Tables
 from dcae.errors import ModelFileError
-from dcae.networks.lite.blocks import Depthwise, DictionaryAttention
-from dcae.networks.lite.wiring import LiteDCAE
+from dcae.networks.base import SlicePrior
+from dcae.networks.exact_ready import Depthwise, DictionaryAttention, ExactReady
 from dcae.networks.scales import scale_table
+from dcae.networks.walk import walk_slices
 
 _MARGIN = 2.0
 """How much larger than in the sample an input may be before it is clamped; real pictures have rarer extremes."""
@@ -37,7 +38,7 @@ _HALF = 2047
 
 
 @torch.no_grad()
-def make_exact(network: LiteDCAE, tables_z: Tables, medians: Tensor) -> ExactTensors:
+def make_exact(network: ExactReady, tables_z: Tables, medians: Tensor) -> ExactTensors:
     """Round the weights of the entropy model in place, and say to what.
 
     The range of every input is seen on latents drawn from the entropy model itself: z from its prior, then slice by
@@ -71,7 +72,7 @@ def _fraction(largest: float) -> int:
     return min(max(math.floor(math.log2(LIMIT / (_MARGIN * max(largest, 2.0**-6)))), 0), STATE)
 
 
-def _ranges(network: LiteDCAE, tables_z: Tables, medians: Tensor) -> dict[str, float]:
+def _ranges(network: ExactReady, tables_z: Tables, medians: Tensor) -> dict[str, float]:
     """The largest input seen, by site."""
     largest = dict.fromkeys(sites(network), 0.0)
 
@@ -97,7 +98,7 @@ def _ranges(network: LiteDCAE, tables_z: Tables, medians: Tensor) -> dict[str, f
     return largest
 
 
-def _walk(network: LiteDCAE, tables_z: Tables, medians: Tensor, anchor: int) -> None:
+def _walk(network: ExactReady, tables_z: Tables, medians: Tensor, anchor: int) -> None:
     """The entropy model over latents drawn from itself."""
     draw = np.random.default_rng(anchor)
     device = network.dictionary.device
@@ -108,14 +109,13 @@ def _walk(network: LiteDCAE, tables_z: Tables, medians: Tensor, anchor: int) -> 
     z = torch.from_numpy(np.stack(channels)).to(device, torch.float32) + medians.to(device).reshape(-1, 1, 1)
     sigma = torch.tensor(scale_table(), device=device)
     q = network.conditioning(float(anchor + 1))
-    context = network.hyper_synthesis(z[None], q)
-    for k in range(len(network.config.slices)):
-        prior = network.slice_prior(k, context, q)
+
+    def drawn(k: int, prior: SlicePrior, _: list[Tensor]) -> Tensor:
         spread = sigma[network.scale_index(prior.scale)]
         noise = torch.from_numpy(draw.standard_normal(tuple(spread.shape))).to(device, torch.float32)
-        y_hat = network.latent_residual(k, prior.support, (noise * spread).round() + prior.mean, q)
-        if k + 1 < len(network.config.slices):
-            context = network.extend_context(k, context, prior.support, y_hat, q)
+        return (noise * spread).round() + prior.mean
+
+    walk_slices(network, len(network.config.slices), network.hyper_synthesis(z[None], q), q, drawn)
 
 
 def _round_map(module: nn.Linear | Depthwise, fraction: int, to_stream: bool, most: int) -> Tensor:
@@ -139,9 +139,9 @@ def _round_map(module: nn.Linear | Depthwise, fraction: int, to_stream: bool, mo
     return shifts
 
 
-def _keys(network: LiteDCAE, k: int) -> tuple[Tensor, Tensor]:
+def _keys(network: ExactReady, k: int) -> tuple[Tensor, Tensor]:
     """(entries, width) integers, (heads, entries) their shifts; 1/sqrt(head channels) is part of them."""
-    attention = network._network(k).attention
+    attention = network.slice_network(k).attention
     keys = attention.key(network.dictionary).double()
     keys = keys.reshape(len(keys), attention.heads, -1).transpose(0, 1)  # heads, entries, channels
     keys = keys / math.sqrt(keys.shape[-1])
@@ -155,7 +155,7 @@ def _keys(network: LiteDCAE, k: int) -> tuple[Tensor, Tensor]:
         shifts = shifts - too_large.long()
 
 
-def _gain_tables(network: LiteDCAE) -> tuple[Tensor, Tensor]:
+def _gain_tables(network: ExactReady) -> tuple[Tensor, Tensor]:
     modulation = network.h_s.modulation
     tables = [
         network.inverse_z.log_gain.double().exp(),

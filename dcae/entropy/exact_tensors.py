@@ -1,4 +1,4 @@
-"""What a model file holds for exact arithmetic, and the proof that it is exact: bounds computed from the weights.
+"""Tensors that a model file holds for exact arithmetic, and the proof that it is exact: bounds from the weights.
 
 See `dcae/entropy/exact.py` for the arithmetic, `dcae/entropy/exact_export.py` for how the numbers are chosen.
 """
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dcae.errors import ModelFileError
-from dcae.networks.lite.blocks import Depthwise, DictionaryAttention
-from dcae.networks.lite.wiring import LiteDCAE
+from dcae.networks.exact_ready import Depthwise, DictionaryAttention, ExactReady
 
 LIMIT = 2047
 """Largest input of a map."""
@@ -29,13 +28,13 @@ GATE, QUERY = 9, 8
 LOGIT, LOGITS = 7, 2048
 """Fractional bits of the softmax's logits, and how many below the largest the table reaches."""
 WEIGHT_ONE = 4096.0
-"""What the weights of a softmax add up to, nearly."""
+"""Sum of the weights of a softmax, but for rounding."""
 TABLE_BITS = 20
 """Bits of the largest entry of a gain table."""
 
 
 class ExactTensors(NamedTuple):
-    """What a model file holds for exact arithmetic beside the rounded weights."""
+    """Tensors of a model file for exact arithmetic, beside the rounded weights."""
 
     fractions: Tensor
     """(sites,) int8, of the inputs in the order of :func:`sites`."""
@@ -56,7 +55,7 @@ class ExactTensors(NamedTuple):
     """(tables,) int8, of these."""
 
 
-def maps(network: LiteDCAE) -> dict[str, nn.Linear | Depthwise]:
+def maps(network: ExactReady) -> dict[str, nn.Linear | Depthwise]:
     """The linear maps with stored weights, by name, in the order in which they work."""
     return {
         name: module
@@ -71,13 +70,13 @@ def streams(name: str) -> bool:
     return name.endswith(("embed", "fc2", "attention.out", "extend", "up1", "up2"))
 
 
-def _named(network: LiteDCAE, part: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _named(network: ExactReady, part: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     prefix = next(name for name, module in network.named_children() if module is part)
     return part.named_modules(prefix=prefix)
 
 
-def sites(network: LiteDCAE) -> list[str]:
-    """Where integers get a fraction of their own: the inputs of all maps, and the values that gates multiply."""
+def sites(network: ExactReady) -> list[str]:
+    """Places where integers get a fraction of their own: the inputs of all maps, and the values that gates multiply."""
     return [site for name in maps(network) for site in (name, *_value_site(name))]
 
 
@@ -90,13 +89,13 @@ def power(exponents: int | Tensor) -> Tensor:
     return torch.as_tensor(np.ldexp(1.0, torch.as_tensor(exponents).cpu().numpy()))
 
 
-def gain_columns(network: LiteDCAE) -> list[int]:
+def gain_columns(network: ExactReady) -> list[int]:
     """Columns of each table of gains."""
     m, n, c = network.config.latent_channels, network.config.hyper_channels, network.config.context_width
     return [n, m, m, m, c, c, *([3] if network.closed_loop else [])]
 
 
-def check(network: LiteDCAE, exact: ExactTensors) -> None:
+def check(network: ExactReady, exact: ExactTensors) -> None:
     """Refuse what could make a sum inexact; the proof that the arithmetic is exact, computed from the weights.
 
     Raises:
@@ -105,7 +104,7 @@ def check(network: LiteDCAE, exact: ExactTensors) -> None:
     found = maps(network)
     rows = [m.weight.shape[0] for m in found.values()]
     anchors, columns = len(network.config.lambdas), gain_columns(network)
-    slices, heads = len(network.config.slices), network._network(0).attention.heads
+    slices, heads = len(network.config.slices), network.slice_network(0).attention.heads
     entries, width = network.dictionary.shape
     shapes: list[tuple[int, ...]] = [
         (len(sites(network)),), (sum(rows),), (slices, entries, width), (slices, heads, entries), (), (LOGITS,),

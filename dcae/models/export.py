@@ -1,4 +1,4 @@
-"""From a trained network to a model file: freeze the probability tables, round the weights to float16."""
+"""Export of a trained network to a model file: probability tables are frozen, weights rounded to float16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dcae.errors import ModelFileError
 from dcae.models import modelfile
 from dcae.models.modelfile import CodingModel, ModelHeader, write_model
 from dcae.networks.base import DCAE
-from dcae.networks.lite.wiring import LiteDCAE
+from dcae.networks.exact_ready import ExactReady
+from dcae.networks.registry import preset_of
 
 _REACH = 1000
 """Symbols of z looked at on each side of the median."""
@@ -55,10 +56,11 @@ def _check_finite(weights: dict[str, torch.Tensor]) -> None:
 
 
 def _exact(network: DCAE, tables_z: Tables, medians: torch.Tensor) -> tuple[DCAE, dict[str, torch.Tensor]]:
-    """A copy, and what exact arithmetic needs; nothing for presets that have none."""
+    """A copy of the network, and its tensors for exact arithmetic; none for presets that have none."""
     network = copy.deepcopy(network)
-    if not isinstance(network, LiteDCAE):
+    if not preset_of(network.config).exact:
         return network, {}
+    assert isinstance(network, ExactReady)
     return network, make_exact(network, tables_z, medians)._asdict()
 
 
@@ -73,7 +75,7 @@ def coding_model(network: DCAE) -> CodingModel:
 
 
 def _medians(network: DCAE) -> torch.Tensor:
-    """(N,) what ẑ is rounded relative to, on a grid of 1/64."""
+    """Medians of z (N,), which ẑ is rounded relative to, on a grid of 1/64."""
     medians = network.entropy_bottleneck._get_medians().detach().float().reshape(-1).cpu()
     return torch.round(medians * 64) / 64
 

@@ -1,4 +1,4 @@
-"""Which models are there: those in the package, and those in the folders of `DCAE_MODEL_PATH`.
+"""Models that are installed: those in the package, and those in the folders of `DCAE_MODEL_PATH`.
 
 A model that was shipped stays, so that its files can be decoded: its name ends in its version, `lite-1`, and the name
 without one, `lite`, means the newest.

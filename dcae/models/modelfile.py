@@ -31,7 +31,8 @@ from safetensors import SafetensorError, safe_open
 from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.files import replacing
-from dcae.networks.config import DCAEConfig, config_from_dict
+from dcae.networks.config import DCAEConfig
+from dcae.networks.registry import config_from_dict, network_of, preset_of
 from dcae.networks.scales import SCALE_LEVELS
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says of itself; reading it imports no torch."""
+    """Header of a model file; reading it imports no torch."""
 
     path: Path
     id: str
-    """SHA-256 in hex of what decides decoding."""
+    """SHA-256, in hex, of everything that decides decoding."""
     config: DCAEConfig
     record: dict[str, Any]
     """How it was trained: data, patches seen, hardware, date, loss."""
@@ -83,7 +84,7 @@ class CodingModel:
     header: ModelHeader
     network: DCAE
     prior: EntropyModel
-    """What decides probabilities: exact for `lite`, else the network itself."""
+    """Entropy model: the exact one where the preset has it, else the network itself."""
     tables_y: Tables
     tables_z: Tables
     z_median: Tensor
@@ -230,12 +231,13 @@ def coding_model(
 
     from dcae.entropy.exact import ExactEntropyModel
     from dcae.entropy.exact_tensors import ExactTensors
-    from dcae.networks.lite.wiring import LiteDCAE
+    from dcae.networks.exact_ready import ExactReady
 
     network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     network.prepare_for_coding()
     prior: EntropyModel = network
-    if isinstance(network, LiteDCAE):
+    if preset_of(network.config).exact:
+        assert isinstance(network, ExactReady)
         if set(exact) != set(ExactTensors._fields):
             raise ModelFileError("made before `lite` had exact arithmetic, or incomplete; export it again")
         prior = ExactEntropyModel(network, ExactTensors(**exact))
@@ -254,8 +256,6 @@ def _empty_network(config: DCAEConfig, numbers: int) -> DCAE:
     """
     import torch
     from torch.overrides import TorchFunctionMode
-
-    from dcae.networks.registry import network_of
 
     factories = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn)
 

@@ -21,15 +21,18 @@ from torch import Tensor, nn
 
 from dcae.errors import MissingDependencyError, OptionError
 from dcae.networks.config import DCAEConfig
+from dcae.networks.walk import walk_slices
 
 
 class SlicePrior(NamedTuple):
-    """What is known of one slice before it is decoded, all (B, C_k, H/16, W/16) but the support."""
+    """Prediction of one slice before it is decoded."""
 
     mean: Tensor
+    """(B, C_k, H/16, W/16) of the Gaussians, in quantisation steps."""
     scale: Tensor
-    """Preset-defined; `DCAE.scale_index` and `DCAE.sigma` read it."""
+    """(B, C_k, H/16, W/16) in a unit of the preset's own; `DCAE.scale_index` and `DCAE.sigma` read it."""
     support: Any
+    """Features of the preset's own, for `latent_residual` and `extend_context` of the same slice."""
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -59,10 +62,10 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 class EntropyModel(Protocol):
-    """What decides probabilities, from ẑ to the last ŷ: the hooks of the same names of :class:`DCAE`."""
+    """Steps from ẑ to the last ŷ, which decide every probability: the hooks of the same names of :class:`DCAE`."""
 
     numerics: str
-    """As files name it (`dcae.codec.container.NUMERICS`)."""
+    """Name of its arithmetic in files: "float32", "integer" or "float64"."""
 
     def conditioning(self, quality: float, /) -> Any: ...
     def hyper_synthesis(self, z_hat: Tensor, q: Any, /) -> Any: ...
@@ -84,6 +87,7 @@ class DCAE(nn.Module):
     latent_grid = 0
     """ŷ lies on multiples of 1/`latent_grid`; 0 where it is any number."""
     numerics = "float32"
+    """Name of the entropy model's arithmetic in files."""
     prior_scale = 10
     """Width of the factorised prior at the start of training; 10 is CompressAI's."""
 
@@ -109,6 +113,10 @@ class DCAE(nn.Module):
 
     def calibrate_skip(self, x: Tensor) -> None:
         """Start skip latents that no training has touched yet from a batch of training pictures, as above."""
+
+    def overlapping_matrices(self) -> list[Tensor]:
+        """Weights of linear maps whose patches overlap, which are trained with smaller steps than other matrices."""
+        return []
 
     def anchored_parameters(self) -> set[str]:
         """Names of the parameters whose first dimension runs over `config.lambdas`."""
@@ -182,7 +190,7 @@ class DCAE(nn.Module):
         raise NotImplementedError
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """What the entropy model is evaluated within when coding."""
+        """Context that the entropy model is evaluated within when coding; it undoes settings of the caller's."""
         return nullcontext()
 
     # -- shared ----------------------------------------------------------------------------------------------
@@ -234,29 +242,30 @@ class DCAE(nn.Module):
         medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1).detach()
         z_hat = round_ste(z - medians) + medians
 
-        last = len(self.config.slices) - 1
-        parts = list(y.split(self.config.slices[: last + (not self.closed_loop)], 1))
-        y_hats: list[Tensor] = []
-        likelihoods = []
-        base = None
-        with torch.autocast(x.device.type, enabled=False):  # bf16, if at all, for the transforms alone
-            context = self.hyper_synthesis(z_hat, q)
-        for k in range(last + 1):
+        parts = list(y.split(self.config.slices[: len(self.config.slices) - self.closed_loop], 1))
+        likelihoods: list[Tensor] = []
+        base: list[Tensor] = []
+        device = x.device.type
+        as_called = torch.autocast(
+            device, enabled=torch.is_autocast_enabled(device), dtype=torch.get_autocast_dtype(device)
+        )
+
+        def quantised(k: int, prior: SlicePrior, y_hats: list[Tensor]) -> Tensor:
             if k == len(parts):
-                base = self.base_synthesis(torch.cat(y_hats, 1), q)
-                parts.append(self.skip_latents(x, base, q))
-            with torch.autocast(x.device.type, enabled=False):
-                prior = self.slice_prior(k, context, q)
-                likelihoods.append(self.likelihood(parts[k], prior.mean, self.sigma(prior.scale)))
-                y_hat = self.latent_residual(k, prior.support, self.quantise_slice(parts[k], prior), q)
-                y_hats.append(y_hat)
-                if k < last:
-                    context = self.extend_context(k, context, prior.support, y_hat, q)
+                with as_called:
+                    base.append(self.base_synthesis(torch.cat(y_hats, 1), q))
+                    parts.append(self.skip_latents(x, base[0], q))
+            likelihoods.append(self.likelihood(parts[k], prior.mean, self.sigma(prior.scale)))
+            return self.quantise_slice(parts[k], prior)
+
+        with torch.autocast(device, enabled=False):  # bf16, if at all, for the transforms alone
+            context = self.hyper_synthesis(z_hat, q)
+            y_hats = walk_slices(self, len(self.config.slices), context, q, quantised)
         found = {"y": torch.cat(likelihoods, 1), "z": z_likelihoods}
-        if base is None:
+        if not base:
             x_hat = self.synthesis(torch.cat(y_hats, 1), q)
         else:
-            x_hat = self.add_skip(base, y_hats[-1], q)
+            x_hat = self.add_skip(base[0], y_hats[-1], q)
             means = self.block_means(x, x_hat, q)
             found["c"] = self.likelihood(means, torch.zeros_like(means), self.sigma(self.means_scale(q)))
             x_hat = self.add_means(x_hat, round_ste(means), q)

@@ -11,10 +11,11 @@ from dcae.errors import OptionError
 QUALITY_STEPS = 256
 """A file stores its quality in units of 1/256."""
 MAX_CHANNELS = 4096
-"""Of every size in a configuration; configurations come from files of strangers."""
+"""Largest size that a configuration may name; configurations come from files of strangers."""
 MAX_PARTS = 64
-"""Of λ (the quality field of a `.dcae` file tells no more apart), of slices, of layers in a stage."""
+"""Largest number of λ, of slices, and of layers in a stage. A `.dcae` file cannot name a quality above 64."""
 MAX_WINDOW = 16
+"""Largest side of an attention window, in samples."""
 MAX_NUMBERS_PER_PIXEL = 64
 """Widest layer of a network, as numbers that it holds at once per pixel of the picture. `lite` has 8."""
 
@@ -32,7 +33,7 @@ def anchor_lambdas(count: int = 8, lowest: float = 0.0009, highest: float = 0.11
 
 @dataclass(frozen=True)
 class DCAEConfig:
-    """What every preset has. λ is the weight of the distortion against bits per pixel, as in CompressAI."""
+    """Fields that all presets have. λ is the weight of the distortion against bits per pixel, as in CompressAI."""
 
     preset: ClassVar[str] = ""
     stride: ClassVar[int] = 64
@@ -41,7 +42,7 @@ class DCAEConfig:
     lambdas: tuple[float, ...] = (0.013,)
     """λ of the qualities 1, 2, ..., strictly increasing; one value makes a single-rate model."""
     metric: str = "mse"
-    """What λ weighs against the rate: "mse" (times 255²) or "ms-ssim" (1 - MS-SSIM)."""
+    """Distortion that λ multiplies: "mse" (times 255²) or "ms-ssim" (1 - MS-SSIM)."""
     latent_channels: int = 320
     """M, channels of the latents y (B, M, H/16, W/16)."""
     hyper_channels: int = 192
@@ -83,7 +84,7 @@ class DCAEConfig:
 
     @property
     def default_quality(self) -> float:
-        """4, or the highest there is."""
+        """Quality 4, or the highest where there are fewer."""
         return min(4.0, self.qualities[1])
 
     def lambda_of(self, quality: float) -> float:
@@ -100,83 +101,6 @@ class DCAEConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields and the preset's name, ready for JSON."""
         return {"preset": self.preset} | dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
-class LiteConfig(DCAEConfig):
-    """The small network: everything from H/8 on, one model for all qualities. See `dcae/networks/lite/wiring.py`."""
-
-    preset: ClassVar[str] = "lite"
-
-    lambdas: tuple[float, ...] = anchor_lambdas()
-    hyper_channels: int = 128
-    slices: tuple[int, ...] = (32, 32, 64, 64, 128)
-    widths: tuple[int, int] = (128, 320)
-    """Channels of the transforms at H/8 and at H/16."""
-    layers: tuple[str, str] = ("CCC", "CS")
-    """Layers at H/8 and at H/16, analysis order: C depthwise convolution, S window attention (every second shifted)."""
-    expansions: tuple[int, int] = (2, 1)
-    """Hidden channels of the gated units at H/8 and at H/16, as a multiple of the width."""
-    head_channels: int = 32
-    """Channels of one attention head, windows and dictionary alike."""
-    window: int = 8
-    """Side of an attention window, in samples of H/16."""
-    hyper_width: int = 128
-    """Channels inside hyper analysis and hyper synthesis."""
-    context_width: int = 160
-    """Channels of the state that the slice networks refine."""
-    dictionary_width: int = 128
-    """Channels of a dictionary entry."""
-    residual_width: int = 64
-    """Hidden channels of the latent residual prediction."""
-    skip_channels: int = 0
-    """Skip latents, which are all of the last slice (see `dcae/networks/lite/closed_loop.py`); 0 for a network without
-    closed loop, as the first ones were."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        pairs = (self.widths, self.layers, self.expansions)
-        if any(len(pair) != 2 for pair in pairs) or set("".join(self.layers)) - set("CS"):
-            raise OptionError("widths, layers (of C and S) and expansions have two entries, for H/8 and H/16")
-        if max(*map(len, self.layers), *self.expansions) > MAX_PARTS or self.window > MAX_WINDOW:
-            raise OptionError(
-                f"at most {MAX_PARTS} layers of a stage, expansions of {MAX_PARTS}, windows of {MAX_WINDOW}"
-            )
-        attending = [w for w, layers in zip(self.widths, self.layers, strict=True) if "S" in layers]
-        if any(width % self.head_channels for width in (*attending, self.dictionary_width)):
-            raise OptionError(f"widths with attention must be multiples of {self.head_channels} head channels")
-        if self.skip_channels and (len(self.slices) < 2 or self.skip_channels != self.slices[-1]):
-            raise OptionError(f"skip_channels must be 0 or the last of several slices {self.slices}")
-        self._check_widest(max(self._stage(0) / 8**2, max(self._stage(1), self._entropy_model()) / 16**2))
-
-    @property
-    def transform_channels(self) -> int:
-        """Channels of y that come from the analysis transform and go into the synthesis transform."""
-        return self.latent_channels - self.skip_channels
-
-    def _stage(self, level: int) -> int:
-        """Numbers in the widest layer of a stage of the transforms, per sample."""
-        attention = self.widths[level] // self.head_channels * self.window**2 if "S" in self.layers[level] else 0
-        return max(self.widths[level] * max(2 * self.expansions[level], 3), attention)
-
-    def _entropy_model(self) -> int:
-        """Likewise of the entropy model, per sample of H/16."""
-        attention = self.dictionary_width // self.head_channels * self.dictionary_entries
-        return max(attention, 4 * max(self.context_width, self.hyper_width), 2 * self.latent_channels)
-
-
-@dataclass(frozen=True)
-class PaperConfig(DCAEConfig):
-    """The published network (CVPR 2025, arXiv 2504.00496), 119.4 M parameters. See `dcae/networks/paper/wiring.py`."""
-
-    preset: ClassVar[str] = "paper"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.lambdas) != 1:
-            raise OptionError(f"the paper preset is a single-rate network, got {len(self.lambdas)} lambdas")
-        # Its transforms are fixed; the context grows by every slice, and 20 heads attend to the dictionary.
-        self._check_widest(max(4 * self.latent_channels, 20 * self.dictionary_entries) / 16**2)
 
 
 def _check_type(name: str, value: Any, like: Any) -> None:
@@ -198,29 +122,3 @@ def _check_type(name: str, value: Any, like: Any) -> None:
             raise OptionError(f"{name} must be positive numbers, got {item!r:.60}")
     if several and len(value) > MAX_PARTS:
         raise OptionError(f"at most {MAX_PARTS} {name}, got {len(value)}")
-
-
-_PRESETS: dict[str, type[DCAEConfig]] = {c.preset: c for c in (LiteConfig, PaperConfig)}
-
-
-def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
-    """Inverse of :meth:`DCAEConfig.to_dict`.
-
-    Raises:
-        OptionError: an unknown preset or field, or a value out of range.
-    """
-    fields = dict(values)
-    preset = fields.pop("preset", None)
-    if not isinstance(preset, str) or preset not in _PRESETS:
-        raise OptionError(f"unknown preset {preset!r:.60}; known: {', '.join(sorted(_PRESETS))}")
-    kind = _PRESETS[preset]
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := set(fields) - known:
-        raise OptionError(f"unknown fields for preset {preset}: {', '.join(map(repr, sorted(unknown)[:3]))}")
-    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    try:
-        return kind(**arguments)
-    except OptionError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"bad configuration for preset {preset}: {error}") from error

@@ -1,12 +1,80 @@
-"""From a preset's name or a configuration to a network."""
+"""The presets: one entry for each, from its name to its configuration, its network, and what it can do.
+
+Nobody else asks which preset a model is of. Importing this imports neither torch nor any network.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from dcae.errors import OptionError
-from dcae.networks.base import DCAE
-from dcae.networks.config import DCAEConfig, LiteConfig, PaperConfig, config_from_dict
+from dcae.networks.config import DCAEConfig
+
+if TYPE_CHECKING:
+    from dcae.networks.base import DCAE
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A kind of network. Types are named as `module:name`, and imported when they are asked for."""
+
+    name: str
+    """Name of the preset in configurations, on the command line and in model files."""
+    config: str
+    """Type of its configuration, a :class:`DCAEConfig`."""
+    network: str
+    """Type of its network, a :class:`DCAE`, made of a configuration."""
+    exact: bool = False
+    """Whether its entropy model has an exact integer form (`dcae/networks/exact_ready.py`), which coding then uses."""
+    portable: bool = False
+    """Whether its entropy model may be evaluated in float64 instead, for files that other machines shall read."""
+
+
+_PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("lite", "dcae.networks.lite.config:LiteConfig", "dcae.networks.lite.wiring:LiteDCAE", exact=True),
+        Preset(
+            "paper", "dcae.networks.paper.config:PaperConfig", "dcae.networks.paper.wiring:PaperDCAE", portable=True
+        ),
+    )
+}
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of all presets, the default first."""
+    return tuple(_PRESETS)
+
+
+def preset_of(config: DCAEConfig) -> Preset:
+    """Entry of the preset that a configuration is of."""
+    return _PRESETS[config.preset]
+
+
+def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
+    """Inverse of :meth:`DCAEConfig.to_dict`.
+
+    Raises:
+        OptionError: an unknown preset or field, or a value out of range.
+    """
+    fields = dict(values)
+    preset = fields.pop("preset", None)
+    if not isinstance(preset, str) or preset not in _PRESETS:
+        raise OptionError(f"unknown preset {preset!r:.60}; known: {', '.join(sorted(_PRESETS))}")
+    kind: type[DCAEConfig] = resolve_name(_PRESETS[preset].config)
+    known = {f.name for f in dataclasses.fields(kind)}
+    if unknown := set(fields) - known:
+        raise OptionError(f"unknown fields for preset {preset}: {', '.join(map(repr, sorted(unknown)[:3]))}")
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    try:
+        return kind(**arguments)
+    except OptionError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"bad configuration for preset {preset}: {error}") from error
 
 
 def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = True, **overrides: Any) -> DCAE:
@@ -32,12 +100,5 @@ def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = Tru
 
 def network_of(config: DCAEConfig) -> DCAE:
     """The network of a configuration, for weights that are loaded afterwards: no entropy models, no starting values."""
-    if isinstance(config, LiteConfig):
-        from dcae.networks.lite.wiring import LiteDCAE
-
-        return LiteDCAE(config)
-    if isinstance(config, PaperConfig):
-        from dcae.networks.paper.wiring import PaperDCAE
-
-        return PaperDCAE(config)
-    raise OptionError(f"no network for a configuration of type {type(config).__name__}")
+    network: DCAE = resolve_name(preset_of(config).network)(config)
+    return network

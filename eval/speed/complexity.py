@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dcae.networks.config import DCAEConfig
 from dcae.networks.registry import build_model
+from dcae.networks.walk import walk_slices
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,16 @@ def measure_complexity(config: DCAEConfig, height: int = 512, width: int = 768) 
         with counted("hyper_synthesis"):
             context = network.hyper_synthesis(z, q)
         with counted("slices"):
-            y_hats = []
-            for k, y_k in enumerate(y.split(network.config.slices, 1)):
-                prior = network.slice_prior(k, context, q)
-                y_hats.append(network.latent_residual(k, prior.support, y_k, q))
-                if k + 1 < len(network.config.slices):
-                    context = network.extend_context(k, context, prior.support, y_hats[-1], q)
+            slices = network.config.slices
+            parts = list(y.split(slices[: len(slices) - network.closed_loop], 1))
+            parts += [torch.empty(1, slices[-1], *y.shape[2:], device="meta")] * network.closed_loop
+            y_hats = walk_slices(network, len(slices), context, q, lambda k, prior, before: parts[k])
         with counted("synthesis"):
-            network.synthesis(torch.cat(y_hats, 1), q)
+            x_hat = network.synthesis(torch.cat(y_hats, 1), q)
+        if network.closed_loop:
+            with counted("analysis"):  # the encoder alone looks at what is left over
+                network.skip_latents(x, network.base_synthesis(torch.cat(y_hats[:-1], 1), q), q)
+                network.block_means(x, x_hat, q)
     return Complexity(parameters, **counts)
 
 

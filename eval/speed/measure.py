@@ -23,7 +23,7 @@ from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, 
 from dcae.eval.speed.worker import Job, Outcome, measure
 from dcae.models.installed import DEFAULT_MODEL, find_model
 from dcae.models.modelfile import ModelHeader
-from dcae.networks.config import PaperConfig
+from dcae.networks.registry import config_from_dict
 
 SKIPPABLE = ("paper", "process", "odd", "complexity")
 ODD_SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))
@@ -246,7 +246,7 @@ class _Run:
     def complexity(self) -> None:
         configs = [self.header.config]
         if "paper" not in self.settings.skip and self.header.config.preset != "paper":
-            configs.append(PaperConfig())
+            configs.append(config_from_dict({"preset": PAPER}))
         for config in configs:
             if config.preset in self.results.complexity:
                 continue

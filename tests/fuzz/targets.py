@@ -19,20 +19,21 @@ from typing import Any
 
 import numpy as np
 import reference_decoder as reference
-import torch
 from fuzz.structure import KINDS, START, Choices, ModelParts, array_of, fix_crcs, mutated, section, varint
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from dcae.codec import codec as codec_module
+from dcae.codec import latents as latents_module
 from dcae.codec.codec import Codec
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
+from dcae.codec.latents import LatentCoder
 from dcae.codec.picture import open_picture, to_pixels
 from dcae.entropy.tables import MAX_ROW, Tables, gaussian_tables
 from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
 from dcae.models.modelfile import load_model, read_header
+from dcae.runtime.protocol import Floats
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAX_PIXELS = 192 * 192
@@ -62,7 +63,7 @@ def reader(data: bytes) -> None:
             assert read_container(write_container(container)) == container
 
 
-class _Checks(codec_module._Check):
+class _Checks(latents_module.Check):
     """Remembers the check value of the latest decoding."""
 
     latest = 0
@@ -75,7 +76,7 @@ class _Checks(codec_module._Check):
 def _decode(data: bytes, right_check: bool) -> None:
     """Decode; if asked, and if nothing else was wrong, once more with the check value that fits."""
     codec = _codec()
-    codec_module._Check = _Checks  # type: ignore[misc]
+    latents_module.Check = _Checks  # type: ignore[misc]
     try:
         codec.decode(data)
     except SymbolMismatchError:
@@ -95,8 +96,8 @@ def container(data: bytes) -> None:
     if choices.odds(8):
         numbers[choices.below(2)] = choices.number()
     colour, quality = choices.below(2), 256 + choices.below(1793)
-    numerics = NUMERICS.index(codec.prior.numerics)
-    model = codec.model.header.short_id
+    numerics = NUMERICS.index(codec.engine.numerics[0])
+    model = codec.header.short_id
     if choices.odds(16):
         colour, numerics, quality = choices.below(256), choices.below(256), choices.number()
     if choices.odds(32):
@@ -225,29 +226,29 @@ def _any_symbols(tables: SymbolTables, rows: NDArray[Any], choices: Choices) -> 
     return np.clip(drawn, low, high).astype(np.int32)
 
 
-@torch.inference_mode()
 def latents(data: bytes) -> None:
     """An encoder that writes any symbols, not those of a picture: the file decodes, to the same symbols."""
     choices, codec = Choices(data), _codec()
+    coder = LatentCoder(codec.engine)
     width, height, quality = 1 + choices.below(140), 1 + choices.below(140), 256 + choices.below(1793)
-    shape = torch.Size((1, codec.network.config.hyper_channels, -(-height // 64), -(-width // 64)))
-    rows_z = codec_module._channel_rows(shape)
-    z = _any_symbols(codec._tables_z, rows_z, choices)
-    z_encoder, y_encoder = SymbolEncoder(codec._tables_z), SymbolEncoder(codec._tables_y)
+    shape = (1, codec.config.hyper_channels, -(-height // 64), -(-width // 64))
+    rows_z = latents_module.channel_rows(shape)
+    z = _any_symbols(coder.tables_z, rows_z, choices)
+    z_encoder, y_encoder = SymbolEncoder(coder.tables_z), SymbolEncoder(coder.tables_y)
     z_encoder.encode(z, rows_z)
     y = []
 
-    def code(mean: torch.Tensor, rows: NDArray[np.uint8], y_hats: list[torch.Tensor]) -> NDArray[np.int32]:
-        assert bool(torch.isfinite(mean).all())
-        y.append(_any_symbols(codec._tables_y, rows, choices))
+    def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> NDArray[np.int32]:
+        assert np.isfinite(mean).all()
+        y.append(_any_symbols(coder.tables_y, rows, choices))
         y_encoder.encode(y[-1], rows)
         return y[-1]
 
-    check = codec_module._Check()
-    check.add(z)
-    codec._walk(codec.prior, z, shape, quality / 256, code, check)
-    numerics = NUMERICS.index(codec.prior.numerics)
-    header = Header(width, height, choices.below(2), numerics, quality, codec.model.header.short_id, check.value)
+    check = latents_module.Check()
+    with codec.engine.coding():
+        coder.walk(codec.engine.entropy_model(codec.engine.numerics[0]), z, shape, quality / 256, code, check)
+    numerics = NUMERICS.index(codec.engine.numerics[0])
+    header = Header(width, height, choices.below(2), numerics, quality, codec.header.short_id, check.value)
     data = write_container(Container(header, z_encoder.finish(), y_encoder.finish()))
     found = codec.decode_latents(data)
     np.testing.assert_array_equal(found.z, z)
@@ -427,7 +428,7 @@ def _use_model(data: bytes) -> None:
             return
         assert header == loaded.header
         codec = Codec(loaded, max_pixels=MAX_PIXELS)
-        file_ = codec.encode(synthetic_picture(20, 70), codec.network.config.default_quality)
+        file_ = codec.encode(synthetic_picture(20, 70), codec.config.default_quality)
         assert codec.decode(file_).size == (20, 70)
     finally:
         os.unlink(name)

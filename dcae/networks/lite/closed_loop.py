@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.networks.config import LiteConfig
 from dcae.networks.lite.blocks import LappedDown, LappedUp
+from dcae.networks.lite.config import LiteConfig
 from dcae.networks.lite.starting_values import patch_basis, set_lapped_pair
 from dcae.networks.scales import SCALE_MIN, SCALE_STEP
 

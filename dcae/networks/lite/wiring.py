@@ -1,42 +1,65 @@
 """`lite`, the default network: the DCAE family redesigned for two CPU cores, one model for all rates.
 
-The picture leaves full resolution at once (8x8 patches to H/8), is worked on in channels_last with 1x1 and
-depthwise convolutions and gated units, gets window attention at H/16, and y lies at H/16, z at H/64.
+The picture leaves full resolution at once, is worked on in channels_last with 1x1 and depthwise convolutions and
+gated units, and gets window attention at H/16. Shapes are (rows, columns, channels), numbers those of the default
+configuration::
 
-Rate control: gains per channel and anchor multiply y before rounding and their learned inverses divide after
-(gained VAE, Cui et al. CVPR 2021); another pair of gains lets the entropy model work on latents of about unit
-variance at every rate; the scale table's index gets an offset per channel and anchor; stages are modulated.
+    x (H, W, 3)                                                   x̂ (H, W, 3)
+    | lapped 16x16 patches, stride 8                              ^ lapped patches, added up
+    (H/8, W/8, 128)    3 convolutional layers                     (H/8, W/8, 128)    3 convolutional layers
+    | lapped 4x4 patches, stride 2                                ^ lapped patches, added up
+    (H/16, W/16, 320)  1 convolutional, 1 attention layer         (H/16, W/16, 320)  1 attention, 1 convolutional layer
+    | linear, gain_y                                              ^ inverse_y, linear
+    y (H/16, W/16, M)  ---- symbols: round(y_k - mean_k) ---->    ŷ (H/16, W/16, M), slice by slice
+    | context_gain                                                ^
+    h_a: convolutional layers, two 2x2 foldings                   slice k refines the state by dictionary attention and
+    | gain_z                                                      a convolutional layer, reads mean_k and scale_k off
+    z (H/64, W/64, N)  ---- round(z - median) ---->  ẑ            it, and adds the decoded ŷ_k to it
+                                                     | inverse_z  ^
+                                                     h_s  ------> state (H/16, W/16, E)
 
-Entropy model: hyper synthesis gives a state (B, H/16, W/16, E). Slice k refines it by dictionary cross-attention
-and a convolutional layer, reads mean and scale off it, and adds the decoded slice to it, so that later slices see
-deeper features and nothing is computed twice. Only exact-ready blocks (see `dcae/networks/lite/blocks.py`) take part.
+Rate control: gains per channel and anchor (a λ of the configuration), interpolated between the anchors, multiply y
+before rounding, and their learned inverses multiply after (gained VAE, Cui et al. CVPR 2021); stages are modulated.
+
+==============  =======================================  =========================================================
+gain            from                                     to
+==============  =======================================  =========================================================
+`gain_y`        units of the analysis transform          quantisation steps, in which y, ŷ, means and symbols are
+`inverse_y`     quantisation steps                       units of the synthesis transform
+`context_gain`  quantisation steps                       units of the entropy model, about unit variance at any rate
+`mean_gain`     units of the entropy model               quantisation steps
+`gain_z`        units of the hyper analysis              quantisation steps of z
+`inverse_z`     quantisation steps of z                  units of the hyper synthesis
+`scale_offset`  added to log-scale / SCALE_STEP          row of the scale table, 0 to 63
+==============  =======================================  =========================================================
+
+Later slices see deeper features of the state, and nothing is computed twice. In the entropy model, from ẑ to the last
+ŷ, only blocks of `dcae/networks/exact_ready.py` take part. Where `skip_channels` is set the last slice and the block
+means carry what the synthesis leaves over; see `closed_loop.py`.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.networks.base import DCAE, SlicePrior, round_ste
-from dcae.networks.config import LiteConfig
-from dcae.networks.lite.blocks import (
+from dcae.networks.base import SlicePrior, round_ste
+from dcae.networks.exact_ready import (
     ConvLayer,
     DictionaryAttention,
-    Gain,
-    LappedDown,
-    LappedUp,
+    ExactReady,
     Modulation,
-    SwinLayer,
-    WindowAttention,
     depth_to_space,
-    space_to_depth,
     zero_linear,
 )
+from dcae.networks.lite.blocks import Gain, LappedDown, LappedUp, SwinLayer, WindowAttention, space_to_depth
 from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
+from dcae.networks.lite.config import LiteConfig
 from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
 from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 
@@ -54,24 +77,24 @@ def _nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
     """The linear path of the transforms stays in float32 where their branches run in bf16, whose 8 bits of mantissa
     are not enough for 38 dB."""
+    if x.is_meta:  # a device that autocast does not know
+        return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 class _Quality(NamedTuple):
-    """What the quality decides, per sample of the batch (or 1 for all)."""
+    """Gains and interpolation weights of a quality, per sample of the batch (or 1 for all); see the table above."""
 
     weights: Tensor
     """(B or 1, anchors), the interpolation weights; two neighbours are non-zero and they add up to 1."""
     gain_y: Tensor
-    """(B or 1, 1, 1, M): y in units of the quantisation step, from the transform's units; `inverse_y` leads back."""
+    """(B or 1, 1, 1, M), as the next three; the last two are (B or 1, 1, 1, N)."""
     inverse_y: Tensor
     mean_gain: Tensor
-    """(B or 1, 1, 1, M): from the entropy model's units of y, about unit variance, to quantisation steps."""
     context_gain: Tensor
-    """From quantisation steps to the entropy model's units."""
     gain_z: Tensor
     inverse_z: Tensor
 
@@ -185,7 +208,7 @@ class _HyperSynthesis(nn.Module):
 
 
 class _Support(NamedTuple):
-    """What a slice network hands on."""
+    """Features that a slice network hands on to the later steps of its slice."""
 
     state: Tensor
     hidden: Tensor
@@ -223,7 +246,7 @@ class _SliceNetwork(nn.Module):
         return support.state if self.extend is None else support.state + self.extend(y_hat)
 
 
-class LiteDCAE(DCAE):
+class LiteDCAE(ExactReady):
     """See the module's docstring; `config` is a :class:`LiteConfig`."""
 
     latent_grid = 64
@@ -272,8 +295,11 @@ class LiteDCAE(DCAE):
                     nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         with torch.no_grad():
             for k in range(len(config.slices)):
-                network = self._network(k)
+                network = self.slice_network(k)
                 network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
+
+    def overlapping_matrices(self) -> list[Tensor]:
+        return [module.patch.weight for module in self.modules() if isinstance(module, LappedDown | LappedUp)]
 
     def anchored_parameters(self) -> set[str]:
         found = {"scale_offset", "left_over.mean_scale", "left_over.mean_step"}
@@ -353,13 +379,8 @@ class LiteDCAE(DCAE):
         start = sum(self.config.slices[:k])
         return x[..., start : start + self.config.slices[k]]
 
-    def _network(self, k: int) -> _SliceNetwork:
-        network = self.slice_networks[k]
-        assert isinstance(network, _SliceNetwork)
-        return network
-
     def slice_prior(self, k: int, context: Tensor, q: _Quality) -> SlicePrior:
-        mean, scale, support = self._network(k)(context, self.dictionary)
+        mean, scale, support = self.slice_network(k)(context, self.dictionary)
         mean = mean.to(q.mean_gain.dtype) * self._slice(k, q.mean_gain)
         mean = round_ste(mean * self.latent_grid) / self.latent_grid
         # One unit of the head's output is a factor e in scale; so is 1/SCALE_STEP of index.
@@ -371,12 +392,12 @@ class LiteDCAE(DCAE):
         return _nhwc(y_hat) * self._slice(k, q.context_gain)
 
     def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
-        residual = self._network(k).residual(support, self._unit_variance(k, y_hat, q))
+        residual = self.slice_network(k).residual(support, self._unit_variance(k, y_hat, q))
         y_hat = y_hat + _nchw(residual).to(y_hat.dtype)
         return round_ste(y_hat * self.latent_grid) / self.latent_grid
 
     def extend_context(self, k: int, context: Tensor, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
-        return self._network(k).extended(support, self._unit_variance(k, y_hat, q))
+        return self.slice_network(k).extended(support, self._unit_variance(k, y_hat, q))
 
     def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
         if not self.closed_loop:

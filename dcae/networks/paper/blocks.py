@@ -6,13 +6,11 @@ last, (B, H, W, C), where a permuted channels_last tensor is contiguous and noth
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dcae.networks.attention import relative_index, window_attention
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -117,63 +115,8 @@ class ConvGLU(nn.Module):
         return self.fc2(F.gelu(self.dwconv(gate)) * value)
 
 
-class BorderMask(NamedTuple):
-    """Windows in which not every token may see every other."""
-
-    windows: Tensor
-    """(n,) int64, their positions in row-major order over the feature map."""
-    mask: Tensor
-    """(n, 1, tokens, tokens), 0 where two tokens belong together and -inf elsewhere."""
-
-
-@lru_cache(maxsize=32)
-def border_mask(
-    height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype
-) -> BorderMask | None:
-    """What to mask on a (height, width) map, padded to whole windows and rolled by -shift; None if nothing is.
-
-    Kept apart are padding and picture, and what wrapped around the border. That only concerns the last row and
-    column of windows, so the other windows are left out and share one bias.
-    """
-    rows, cols = -(-height // window) * window, -(-width // window) * window
-    region = np.zeros((rows, cols), np.int64)
-    region[height:] = 1
-    region[:, width:] = 1
-    if shift:
-        region[:shift] += 2
-        region[:, :shift] += 4
-        region = np.roll(region, (-shift, -shift), (0, 1))
-    tiles = region.reshape(rows // window, window, cols // window, window).swapaxes(1, 2).reshape(-1, window**2)
-    (windows,) = np.nonzero(tiles.min(1) != tiles.max(1))
-    if not len(windows):
-        return None
-    tiles = tiles[windows]
-    mask = np.where(tiles[:, None, :, None] == tiles[:, None, None, :], 0.0, -np.inf)
-    # The cache outlives an inference_mode block, and autograd refuses tensors made inside one.
-    with torch.inference_mode(False):
-        return BorderMask(torch.from_numpy(windows).to(device), torch.from_numpy(mask).to(device, dtype))
-
-
-@lru_cache(maxsize=8)
-def relative_index(window: int, device: torch.device) -> Tensor:
-    """(tokens, tokens) position of (row_q - row_k, col_q - col_k) in a flattened (2w-1, 2w-1) table."""
-    row, col = np.divmod(np.arange(window**2), window)
-    dy, dx = row[:, None] - row[None, :], col[:, None] - col[None, :]
-    with torch.inference_mode(False):
-        return torch.from_numpy((dy + window - 1) * (2 * window - 1) + dx + window - 1).to(device)
-
-
-def _attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """(3, B, windows, heads, tokens, d) -> (B, windows, heads, tokens, d); bias (1 or B·windows, heads, ...)."""
-    query, key, value = qkv.flatten(1, 2)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).reshape(qkv.shape[1:])
-
-
 class WindowAttention(nn.Module):
-    """Self-attention of (B, H, W, C) within windows of `window`², which start at -shift (Swin, Liu et al. 2021).
-
-    Any H and W: the features are padded to whole windows, and no token sees the padding.
-    """
+    """Self-attention of (B, H, W, C) within windows of `window`², which start at -shift."""
 
     def __init__(self, channels: int, head_channels: int, window: int, shift: int) -> None:
         super().__init__()
@@ -186,34 +129,8 @@ class WindowAttention(nn.Module):
         self.linear = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, height, width, c = x.shape
-        w, shift, heads = self.window, self.shift, self.heads
-        bottom, right = -height % w, -width % w
-        rows, cols = (height + bottom) // w, (width + right) // w
-
-        qkv = self.embedding_layer(x)
-        if bottom or right:
-            qkv = F.pad(qkv, (0, 0, 0, right, 0, bottom))
-        if shift:
-            qkv = qkv.roll((-shift, -shift), (1, 2))
-        qkv = qkv.reshape(b, rows, w, cols, w, 3, heads, c // heads).permute(5, 0, 1, 3, 6, 2, 4, 7)
-        out = self._attend(qkv.reshape(3, b, rows * cols, heads, w * w, c // heads), height, width)
-        out = out.reshape(b, rows, cols, heads, w, w, c // heads).permute(0, 1, 4, 2, 5, 3, 6)
-        out = out.reshape(b, rows * w, cols * w, c)
-        if shift:
-            out = out.roll((shift, shift), (1, 2))
-        return self.linear(out[:, :height, :width])
-
-    def _attend(self, qkv: Tensor, height: int, width: int) -> Tensor:
-        """(3, B, windows, heads, tokens, head_channels) -> (B, windows, heads, tokens, head_channels)."""
-        index = relative_index(self.window, qkv.device)
-        bias = self.relative_position_params.flatten(1)[:, index].to(qkv.dtype)
-        out = _attention(qkv, bias[None])
-        border = border_mask(height, width, self.window, self.shift, qkv.device, qkv.dtype)
-        if border is None:
-            return out
-        few = _attention(qkv[:, :, border.windows], (bias + border.mask).repeat(qkv.shape[1], 1, 1, 1))
-        return out.index_copy(1, border.windows, few.to(out.dtype))
+        bias = self.relative_position_params.flatten(1)[:, relative_index(self.window, x.device)]
+        return self.linear(window_attention(self.embedding_layer(x), bias[None], self.window, self.shift))
 
 
 class SwinLayer(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dcae.errors import ModelFileError
-from dcae.networks.config import PaperConfig
+from dcae.networks.paper.config import PaperConfig
 from dcae.networks.paper.wiring import PaperDCAE
 
 _OLD_KEY = re.compile(r"(entropy_bottleneck\.)_(matrix|bias|factor)(\d+)")

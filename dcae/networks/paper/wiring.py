@@ -2,6 +2,21 @@
 
 Keys and shapes of its state dict are those of the authors' checkpoints, which `importer.py` reads. The network has one
 rate, and unlike the published code takes pictures of any size.
+
+The entropy model is figure 3 of arXiv 2504.00496. Its names there, and here::
+
+    F_z        hyper-prior features                   h_z_s1(ẑ), for the scales, and h_z_s2(ẑ), for the means
+    ŷ_<i       slices that are decoded already        ŷ_0 .. ŷ_(i-1)
+    X_i        query: F_z and ŷ_<i                    context (B, 640 + 64 i, H/16, W/16)
+    X_i^ms     multi-scale features of the query      dt_cross_attention.i: x_trans, msa (multi-scale aggregation)
+    D          dictionary shared by all slices        dt (128, 640)
+    F_i^dict   answer of the dictionary               dt_cross_attention.i (B, 320, H/16, W/16)
+    Φ_i        f_E(F_z, ŷ_<i, F_i^dict) = (μ_i, σ_i)   cc_mean_transforms.i, cc_scale_transforms.i of the support
+    r_i        f_LRP(F_z, ŷ_<i, F_i^dict, ŷ_i)         0.5 tanh(lrp_transforms.i), what rounding ŷ_i has lost
+
+The attention is softmax(τ Q K^T) V in each of 20 heads, Q from X_i^ms, K and V from D, with a learned τ. Transforms are
+g_a, g_s (synthesis), h_a and the two hyper syntheses; rounding is ŷ_i = round(y_i - μ_i) + μ_i, and y_i is refined to
+ŷ_i + r_i before the next slice sees it.
 """
 
 from __future__ import annotations
@@ -11,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.networks.base import DCAE, SlicePrior
-from dcae.networks.config import PaperConfig
 from dcae.networks.paper.blocks import DictionaryCrossAttention, Down, SwinStage, Up, conv, deconv
+from dcae.networks.paper.config import PaperConfig
 from dcae.networks.scales import scale_table
 
 _DICTIONARY_WIDTH = 640

@@ -1,0 +1,196 @@
+"""Latents as the coded sections of a file, and back: the two visitors of the walk over the slices."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
+from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
+from dcae.errors import FileFormatError, SymbolMismatchError
+from dcae.networks.walk import walk_slices
+from dcae.runtime.protocol import Array, Engine, EntropyModel, Floats, SlicePrior
+
+Symbols = NDArray[np.int32]
+
+
+class Coded(NamedTuple):
+    """Latents as the sections of a file, and what they decode to."""
+
+    z: bytes
+    y: bytes
+    check: int
+    """Check value, see :class:`Check`."""
+    y_hat: Array
+    """(1, M, H/16, W/16), for the synthesis."""
+    means: Array | None
+    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
+
+
+class Decoded(NamedTuple):
+    """Latents that the sections of a file hold."""
+
+    z: Symbols
+    """Symbols of z, (N * H/64 * W/64,), channel by channel."""
+    y: list[Symbols]
+    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise, and of a closed loop's block means
+    (3 * H/64 * W/64,)."""
+    y_hat: Array
+    """(1, M, H/16, W/16), for the synthesis."""
+    means: Array | None
+    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
+
+
+class Check:
+    """CRC-32 over everything that was decoded, int32 little endian, in coding order."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, symbols: Symbols) -> None:
+        self.value = zlib.crc32(symbols.astype("<i4").tobytes(), self.value)
+
+
+class LatentCoder:
+    """Codes latents with the entropy model and the tables of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.observe: Observer = unobserved
+        self.tables_y = SymbolTables(engine.tables_y)
+        self.tables_z = SymbolTables(engine.tables_z)
+
+    def encode(self, z: Array, latents: Callable[[list[Floats]], Floats], quality: float, numerics: str) -> Coded:
+        """Code z and y, arrays as in `dcae.runtime.protocol`.
+
+        Args:
+            latents: gives the next slice of y, and of a closed loop then the block means, from the slices ŷ that are
+                coded already.
+            quality: in the model's range, a multiple of 1/256.
+            numerics: arithmetic of the entropy model, one of the engine's.
+        """
+        check = Check()
+        y_encoder, z_encoder = SymbolEncoder(self.tables_y), SymbolEncoder(self.tables_z)
+        with self.observe(CODING):
+            rows = channel_rows(z.shape)
+            z_symbols = self.tables_z.clamp(_symbols(z - self.engine.z_median), rows)
+            z_encoder.encode(z_symbols, rows)
+
+        def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
+            y = latents(y_hats)
+            with self.observe(CODING):
+                symbols = self.tables_y.clamp(_symbols(y - mean), rows)
+                y_encoder.encode(symbols, rows)
+                return symbols
+
+        y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, z.shape, quality, code, check)
+        with self.observe(CODING):
+            return Coded(z_encoder.finish(), y_encoder.finish(), check.value, y_hat, means)
+
+    def decode(self, z: bytes, y: bytes, check: int, shape: tuple[int, ...], quality: float, numerics: str) -> Decoded:
+        """Decode sections z and y, and compare with the check value.
+
+        Args:
+            shape: of z, (1, N, H/64, W/64).
+            quality, numerics: as in `encode`.
+
+        Raises:
+            FileFormatError: a section that no encoder wrote.
+            SymbolMismatchError: sections that are intact, but other symbols than were encoded.
+        """
+        found = Check()
+        with self.observe(CODING):
+            z_decoder = SymbolDecoder(self.tables_z, z, "z")
+            z_symbols = z_decoder.decode(channel_rows(shape))
+            z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
+            z_decoder.check_length()
+            y_decoder = SymbolDecoder(self.tables_y, y, "y")
+        y_symbols: list[Symbols] = []
+
+        def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
+            with self.observe(CODING):
+                y_symbols.append(y_decoder.decode(rows))
+                y_decoder.check_length()  # before the networks run for the next slice
+                return y_symbols[-1]
+
+        try:
+            y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, shape, quality, code, found)
+            y_decoder.finish()
+            if found.value != check:
+                raise SymbolMismatchError("the decoded symbols differ from those that were encoded")
+        except FileFormatError as error:
+            raise self._mismatch(error, numerics) from error
+        return Decoded(z_symbols, y_symbols, y_hat, means)
+
+    def walk(
+        self,
+        model: EntropyModel,
+        z_symbols: Symbols,
+        shape: tuple[int, ...],
+        quality: float,
+        code: Callable[[Floats, NDArray[np.uint8], list[Floats]], Symbols],
+        check: Check,
+    ) -> tuple[Array, Array | None]:
+        """ŷ of z's symbols, and the block means of a closed loop.
+
+        Args:
+            code: writes or reads the symbols of one array, given its means, the table row of each and the slices ŷ
+                before it.
+        """
+        engine = self.engine
+        with self.observe(CODING):
+            check.add(z_symbols)
+
+        def quantised(k: int, prior: SlicePrior, y_hats: list[Floats]) -> Floats:
+            symbols = code(prior.mean, prior.rows.reshape(-1), y_hats)
+            with self.observe(CODING):
+                check.add(symbols)
+                return symbols.reshape(prior.mean.shape).astype(np.float32) + prior.mean
+
+        def refined(k: int, y_hat: Floats) -> None:
+            if engine.latent_grid:
+                with self.observe(CODING):
+                    check.add(_symbols(y_hat * engine.latent_grid))
+
+        with self.observe(ENTROPY), model.arithmetic():
+            q = model.conditioning(quality)
+            z_hat = z_symbols.reshape(shape).astype(np.float32) + engine.z_median
+            context = model.hyper_synthesis(z_hat, q)
+            slices = len(engine.header.config.slices)
+            y_hats: list[Floats] = walk_slices(model, slices, context, q, quantised, refined)
+            means: Array | None = None
+            if engine.closed_loop:
+                zero = np.zeros((1, 3, *shape[2:]), np.float32)
+                symbols = code(zero, np.broadcast_to(model.means_rows(q), zero.shape).reshape(-1), y_hats)
+                check.add(symbols)
+                means = symbols.reshape(zero.shape).astype(np.float32)
+            return np.concatenate(y_hats, 1, dtype=np.float32), means
+
+    def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
+        """The error for sections that passed their CRC: the usual cause is arithmetic, not damage."""
+        if numerics == "integer":
+            return SymbolMismatchError(
+                f"the sections are intact, but do not belong together ({error}); the file was put together or "
+                "altered by a program, encode the picture again"
+            )
+        cure = "decode it on the kind of machine and device that wrote it"
+        if numerics == "float32":
+            cure += ", or encode the picture again with --portable"
+        return SymbolMismatchError(
+            f"the file is intact, but this machine's floating-point arithmetic ({numerics}, {self.engine.device}) "
+            f"does not reproduce the encoder's symbols ({error}); {cure}"
+        )
+
+
+def channel_rows(shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """The table row of every symbol of z (1, N, h, w): its channel."""
+    return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
+
+
+def _symbols(values: Floats) -> Symbols:
+    with np.errstate(invalid="ignore"):  # NaN, which damaged weights may give, becomes some number
+        return np.rint(values).clip(-(2**30), 2**30).astype(np.int32).reshape(-1)

@@ -1,0 +1,103 @@
+"""Self-attention within windows (Swin, Liu et al. 2021), for maps of any size."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class BorderMask(NamedTuple):
+    """Windows in which not every token may see every other."""
+
+    windows: Tensor
+    """(n,) int64, their positions in row-major order over the feature map."""
+    mask: Tensor
+    """(n, 1, tokens, tokens), 0 where two tokens belong together and -inf elsewhere."""
+
+
+@lru_cache(maxsize=32)
+def border_mask(
+    height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype
+) -> BorderMask | None:
+    """Masks of a (height, width) map that is padded to whole windows and rolled by -shift; None if it needs none.
+
+    Kept apart are padding and picture, and what wrapped around the border. That only concerns the last row and
+    column of windows, so the other windows are left out and share one bias.
+    """
+    rows, cols = -(-height // window) * window, -(-width // window) * window
+    region = np.zeros((rows, cols), np.int64)
+    region[height:] = 1
+    region[:, width:] = 1
+    if shift:
+        region[:shift] += 2
+        region[:, :shift] += 4
+        region = np.roll(region, (-shift, -shift), (0, 1))
+    tiles = region.reshape(rows // window, window, cols // window, window).swapaxes(1, 2).reshape(-1, window**2)
+    (windows,) = np.nonzero(tiles.min(1) != tiles.max(1))
+    if not len(windows):
+        return None
+    tiles = tiles[windows]
+    mask = np.where(tiles[:, None, :, None] == tiles[:, None, None, :], 0.0, -np.inf)
+    # The cache outlives an inference_mode block, and autograd refuses tensors made inside one.
+    with torch.inference_mode(False):
+        return BorderMask(torch.from_numpy(windows).to(device), torch.from_numpy(mask).to(device, dtype))
+
+
+@lru_cache(maxsize=8)
+def relative_index(window: int, device: torch.device) -> Tensor:
+    """(tokens, tokens) position of (row_q - row_k, col_q - col_k) in a flattened (2w-1, 2w-1) table."""
+    row, col = np.divmod(np.arange(window**2), window)
+    dy, dx = row[:, None] - row[None, :], col[:, None] - col[None, :]
+    with torch.inference_mode(False):
+        return torch.from_numpy((dy + window - 1) * (2 * window - 1) + dx + window - 1).to(device)
+
+
+def window_attention(qkv: Tensor, bias: Tensor, window: int, shift: int) -> Tensor:
+    """Attention of every token to those in its window, (B, H, W, 3C) -> (B, H, W, C).
+
+    Any H and W: the map is padded to whole windows, and no token sees the padding.
+
+    Args:
+        qkv: queries, keys and values of all heads, in this order along the channels.
+        bias: (heads, tokens, tokens) or (1, heads, tokens, tokens), what the relative position of two tokens adds to
+            their logit. For maps of whole windows that are not shifted torch has another kernel for three dimensions,
+            whose last bits differ; a network keeps to the one it was measured with.
+        window: side of a window; it has window² tokens, row by row.
+        shift: windows start this far above and left of the map, and wrap around.
+    """
+    b, height, width, channels = qkv.shape
+    w, heads = window, bias.shape[-3]
+    d = channels // 3 // heads
+    bottom, right = -height % w, -width % w
+    rows, cols = (height + bottom) // w, (width + right) // w
+    if bottom or right:
+        qkv = F.pad(qkv, (0, 0, 0, right, 0, bottom))
+    if shift:
+        qkv = qkv.roll((-shift, -shift), (1, 2))
+    qkv = qkv.reshape(b, rows, w, cols, w, 3, heads, d).permute(5, 0, 1, 3, 6, 2, 4, 7)
+    out = _within_windows(qkv.reshape(3, b, rows * cols, heads, w * w, d), bias.to(qkv.dtype), height, width, w, shift)
+    out = out.reshape(b, rows, cols, heads, w, w, d).permute(0, 1, 4, 2, 5, 3, 6).reshape(b, rows * w, cols * w, -1)
+    if shift:
+        out = out.roll((shift, shift), (1, 2))
+    return out[:, :height, :width]
+
+
+def _within_windows(qkv: Tensor, bias: Tensor, height: int, width: int, window: int, shift: int) -> Tensor:
+    """(3, B, windows, heads, tokens, d) -> (B, windows, heads, tokens, d)."""
+    border = border_mask(height, width, window, shift, qkv.device, qkv.dtype)
+    if border is None:
+        return _attention(qkv, bias)
+    out = _attention(qkv, bias.reshape(1, *bias.shape[-3:]))
+    few = _attention(qkv[:, :, border.windows], (bias + border.mask).repeat(qkv.shape[1], 1, 1, 1))
+    return out.index_copy(1, border.windows, few.to(out.dtype))
+
+
+def _attention(qkv: Tensor, bias: Tensor) -> Tensor:
+    """Attention of all heads, shapes as in `_within_windows`; bias (1 or B·windows, heads, tokens, tokens)."""
+    query, key, value = qkv.flatten(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).reshape(qkv.shape[1:])
