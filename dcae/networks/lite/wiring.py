@@ -57,7 +57,7 @@ def _nhwc(x: Tensor) -> Tensor:
 def full_precision(x: Tensor) -> torch.autocast:
     """The linear path of the transforms stays in float32 where their branches run in bf16, whose 8 bits of mantissa
     are not enough for 38 dB."""
-    return torch.autocast(x.device.type, enabled=False)
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)  # it does not know the meta device
 
 
 class _Quality(NamedTuple):
