@@ -227,6 +227,7 @@ def test_a_picture_of_another_size_or_any_error_is_a_reason(
     assert not rows and "no such file" in reasons[0]
 
 
+@pytest.mark.slow
 def test_a_name_that_comes_twice_is_skipped(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes((folder / "1.png").read_bytes())
     reasons: list[str] = []
@@ -237,6 +238,7 @@ def test_a_name_that_comes_twice_is_skipped(folder: Path, tmp_path: Path) -> Non
     assert reasons == [f"{paths[1]}: skipped, another picture has the same name"]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_one_line(folder: Path, tmp_path: Path) -> None:
     def kill(done: int, of: int, what: str) -> None:
         for child in multiprocessing.active_children():

@@ -177,6 +177,7 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_written_report(tmp_path: Path) -> None:
     report = _report()
     said: list[str] = []
