@@ -31,10 +31,11 @@ RUN = {marker: text for marker, _, text in BLOCKS if marker}
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photo, a folder of pictures, and the checkout's `docs`."""
+    """A folder with a photo, a folder of pictures, and the checkout's `docs` and `tools`."""
     folder = tmp_path_factory.mktemp("newcomer")
     (folder / "pictures").mkdir()
-    (folder / "docs").symlink_to(ROOT / "docs")
+    for name in ("docs", "tools"):
+        (folder / name).symlink_to(ROOT / name)
     synthetic_picture(200, 180, 1).save(folder / "photo.jpg", quality=95)
     synthetic_picture(192, 176, 2).save(folder / "pictures" / "one.png")
     return folder

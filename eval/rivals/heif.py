@@ -35,7 +35,7 @@ class HeicRival(PillowRival):
         pillow_heif.options.DECODE_THREADS = threads()
 
 
-def heic(subsampling: str, psnr: bool, variant_of: str = "") -> HeicRival:
+def make_heic(subsampling: str, psnr: bool, variant_of: str = "") -> HeicRival:
     """HEIC with chroma `subsampling` "4:2:0" or "4:4:4", tuned for PSNR or as x265 comes."""
     return HeicRival(
         " ".join(filter(None, ("HEIC", "" if subsampling == "4:2:0" else subsampling, "tune=psnr" if psnr else ""))),

@@ -29,7 +29,7 @@ class JxlRival(Rival):
         return Image.fromarray(imagecodecs.jpegxl_decode(data, numthreads=threads()))
 
 
-def jxl() -> JxlRival:
+def make_jxl() -> JxlRival:
     """JPEG XL at libjxl's default effort."""
     distances = (25.0, 19.9, 14.0, 10.0, 7.0, 4.5, 3.0, 2.0, 1.5, 1.0)
     return JxlRival("JPEG XL", "imagecodecs (libjxl), effort 7", distances)

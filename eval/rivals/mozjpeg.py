@@ -49,7 +49,7 @@ class MozjpegRival(Rival):
         return image
 
 
-def mozjpeg(variant_of: str = "") -> MozjpegRival:
+def make_mozjpeg(variant_of: str = "") -> MozjpegRival:
     """JPEG with 4:2:0 chroma and everything that mozjpeg has."""
     return MozjpegRival(
         "mozjpeg",

@@ -44,7 +44,7 @@ class PillowRival(Rival):
         return image
 
 
-def jpeg(label: str, subsampling: str, variant_of: str = "") -> PillowRival:
+def make_jpeg(label: str, subsampling: str, variant_of: str = "") -> PillowRival:
     """JPEG by libjpeg-turbo; `subsampling` is "4:2:0" or "4:4:4"."""
     return PillowRival(
         label,
@@ -56,13 +56,13 @@ def jpeg(label: str, subsampling: str, variant_of: str = "") -> PillowRival:
     )
 
 
-def webp() -> PillowRival:
+def make_webp() -> PillowRival:
     """Lossy WebP at its slowest method."""
     qualities = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
     return PillowRival("WebP", "Pillow, lossy, method 6", qualities, "WEBP", {"method": 6})
 
 
-def avif(speed: int, subsampling: str, psnr: bool, variant_of: str = "") -> PillowRival:
+def make_avif(speed: int, subsampling: str, psnr: bool, variant_of: str = "") -> PillowRival:
     """AVIF by libaom.
 
     Args:

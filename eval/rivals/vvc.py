@@ -86,7 +86,7 @@ class VvcRival(Rival):
         return Image.frombytes("RGB", size, found[header.end() :])
 
 
-def vvc(preset: str, variant_of: str = "") -> VvcRival:
+def make_vvc(preset: str, variant_of: str = "") -> VvcRival:
     """VVC by a preset of libvvenc."""
     return VvcRival(
         "VVC" if preset == "medium" else f"VVC {preset}",
