@@ -14,6 +14,12 @@ from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id, i
 
 _model = click.option("--model", metavar="NAME|PATH", help="An installed model's name or a model file.")
 _device = click.option("--device", default="cpu", show_default=True, help="torch device of the networks.")
+_max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    help="Refuse pictures that have more when padded to multiples of 64.  [default: 16777216, or what half of the free "
+    "memory holds]",
+)
 _force = click.option("--force", is_flag=True, help="Overwrite the output.")
 
 
@@ -30,6 +36,7 @@ def _derived(source: str, suffix: str) -> str:
 @_model
 @_device
 @_force
+@_max_pixels
 @click.option(
     "--portable", is_flag=True, help="For `paper`: float64 where it decides probabilities. `lite` needs no such thing."
 )
@@ -40,6 +47,7 @@ def encode(
     model: str | None,
     device: str,
     force: bool,
+    max_pixels: int | None,
     portable: bool,
 ) -> None:
     """Compress PICTURE (a file that Pillow reads, - for stdin)."""
@@ -53,9 +61,10 @@ def encode(
     image = open_picture(read_bytes(picture) if picture == "-" else picture)
     started = time.perf_counter()
     from dcae.codec.codec import Codec
+    from dcae.codec.limits import affordable_pixels
 
-    data = Codec(header.path, device).encode(image, quality, portable)
-    write_bytes(output, data)
+    data = Codec(header.path, device, max_pixels or affordable_pixels()).encode(image, quality, portable)
+    write_bytes(output, data, force)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
 
 
@@ -65,7 +74,7 @@ def encode(
 @_model
 @_device
 @_force
-@click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger pictures.  [default: 178956970]")
+@_max_pixels
 def decode(file: str, output: str | None, model: str | None, device: str, force: bool, max_pixels: int | None) -> None:
     """Decompress a .dcae FILE (- for stdin) to a picture of the output's type."""
     output = output or _derived(file, ".png")
@@ -77,9 +86,10 @@ def decode(file: str, output: str | None, model: str | None, device: str, force:
     header = read_file_header(data)
     found = find_model(model) if model else find_model_by_id(header.model)
     started = time.perf_counter()
-    from dcae.codec.codec import MAX_PIXELS, Codec
+    from dcae.codec.codec import Codec
+    from dcae.codec.limits import affordable_pixels
 
-    image = Codec(found.path, device, max_pixels or MAX_PIXELS).decode(data)
+    image = Codec(found.path, device, max_pixels or affordable_pixels()).decode(data)
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **({"compress_level": 1} if kind == "PNG" else {}))
@@ -87,7 +97,7 @@ def decode(file: str, output: str | None, model: str | None, device: str, force:
         raise
     except Exception as error:  # a picture too large for the format makes Pillow's writers raise almost anything
         raise OptionError(f"{output}: Pillow cannot write this picture as {kind} ({error})") from error
-    write_bytes(output, buffer.getvalue())
+    write_bytes(output, buffer.getvalue(), force)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
 
 

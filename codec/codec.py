@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from dcae.codec import feedback
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import (
     COLOURS,
-    MAX_SIDE,
     NUMERICS,
     QUALITY_STEPS,
     Container,
@@ -25,18 +25,15 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
+from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
+from dcae.codec.process import check_process
 from dcae.entropy.portable import PortableEntropyModel
-from dcae.errors import DCAEError, FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
+from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError, SymbolMismatchError
 from dcae.models.installed import find_model
 from dcae.models.modelfile import CodingModel, load_model
 from dcae.networks.base import EntropyModel, check_device, pad_to_multiple
 from dcae.networks.config import METRICS
-
-MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded unless told otherwise: Pillow's own limit for an error."""
-SMALL_PIXELS = 1 << 20
-"""A picture that is no larger when padded to whole blocks may be padded to any multiple of its size."""
 
 
 class Codec:
@@ -45,28 +42,36 @@ class Codec:
     Args:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
         device: torch device of the networks.
-        max_pixels: larger pictures are refused, those of files before anything is allocated.
+        max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
+            refused, those of files before anything is allocated. Decoding with `lite` takes at most 32 MiB and 256
+            bytes per padded pixel, by default 4.3 GB.
+
+    Threads may share a codec. Processes that are forked off after it was used with several threads may not: they
+    would wait for threads that they do not have, and are refused. Start them, each with a codec of its own, by
+    `multiprocessing.get_context("spawn")`.
 
     Raises:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
-        OptionError: a device that is not there.
+        OptionError: a device that is not there, or a limit that is no positive integer.
     """
 
     def __init__(
         self, model: str | Path | CodingModel = "lite", device: str = "cpu", max_pixels: int = MAX_PIXELS
     ) -> None:
         check_device(device)
+        self.max_pixels = check_limit(max_pixels)
         if device.startswith("mps"):
             raise OptionError("device mps has no float64, which the entropy model needs; use the cpu")
         self.device = device
-        self.max_pixels = max_pixels
-        self.model = model if isinstance(model, CodingModel) else load_model(find_model(model).path, device)
+        if not isinstance(model, CodingModel):
+            with torch.device("cpu"):  # whatever the default device is; the network is moved when it is whole
+                model = load_model(find_model(model).path, device)
+        self.model = model
         self.network, self.prior = self.model.network, self.model.prior
         self._priors: dict[str, EntropyModel] = {self.prior.numerics: self.prior}
         self._tables_y = SymbolTables(self.model.tables_y)
         self._tables_z = SymbolTables(self.model.tables_z)
 
-    @torch.inference_mode()
     def encode(
         self,
         image: Image.Image | str | Path | bytes,
@@ -86,11 +91,22 @@ class Codec:
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
 
         Raises:
-            PictureError: unreadable, or of a kind that is not coded.
+            PictureError: unreadable, too large, or of a kind that is not coded.
             OptionError: a quality that the model does not cover.
+            DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
+        with self._coding():
+            return self._encode(image, quality, portable, correct_means)
+
+    def _encode(
+        self,
+        image: Image.Image | str | Path | bytes,
+        quality: float | None,
+        portable: bool,
+        correct_means: bool | None,
+    ) -> bytes:
         picture = image if isinstance(image, Image.Image) else open_picture(image)
-        self._check_size(picture.width, picture.height, PictureError)
+        check_size(picture.width, picture.height, self.network.config.stride, self.max_pixels, PictureError)
         pixels, mode = to_pixels(picture)
         if quality is None:
             quality = self.network.config.default_quality
@@ -115,7 +131,7 @@ class Codec:
 
     def _coded(self, x: Tensor, quality: float, prior: EntropyModel) -> _Coded:
         """A padded picture (1, 3, H, W) as coded sections."""
-        q = self.network.conditioning(quality)
+        q = self._conditioning(quality)
         y = self.network.analysis(x, q).float()
         z = self.network.hyper_analysis(y, q).float()
         check = _Check()
@@ -157,7 +173,7 @@ class Codec:
         """`coded`, or the picture coded anew with its block means corrected, whichever has the lower λ·D + R."""
         config = self.network.config
         weight = config.lambda_of(quality) / METRICS[config.metric]
-        q = self.network.conditioning(quality)
+        q = self._conditioning(quality)
         height, width = x.shape[-2:]
 
         def shown(coded: _Coded) -> Tensor:
@@ -175,7 +191,6 @@ class Codec:
         second = self._coded(feedback.corrected(padded, error), quality, prior)
         return second if cost(second, shown(second)) < plain else coded
 
-    @torch.inference_mode()
     def decode(self, data: bytes) -> Image.Image:
         """The picture of a `.dcae` file, mode "RGB" or "L".
 
@@ -183,20 +198,37 @@ class Codec:
             FileFormatError: damaged, truncated, too large, or not a `.dcae` file.
             SymbolMismatchError: intact, but this machine's arithmetic differs from the encoder's.
             ModelNotFoundError: written with another model than the one loaded.
+            DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
-        latents = self.decode_latents(data)
-        header = latents.header
-        q = self.network.conditioning(header.quality / QUALITY_STEPS)
-        x_hat = self.network.synthesis(latents.y_hat, q)
-        if latents.means is not None:
-            x_hat = self.network.add_means(x_hat, latents.means, q)
-        x_hat = x_hat[0, :, : header.height, : header.width]
-        pixels = (x_hat.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        with self._coding():
+            latents = self._decode_latents(data)
+            header = latents.header
+            q = self._conditioning(header.quality / QUALITY_STEPS)
+            x_hat = self.network.synthesis(latents.y_hat, q)
+            if latents.means is not None:
+                x_hat = self.network.add_means(x_hat, latents.means, q)
+            x_hat = x_hat[0, :, : header.height, : header.width].float()
+            pixels = (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return from_pixels(pixels, COLOURS[header.colour])
 
-    @torch.inference_mode()
     def decode_latents(self, data: bytes) -> Latents:
         """What a `.dcae` file holds, verified, before the synthesis makes a picture of it; raises as `decode`."""
+        with self._coding():
+            return self._decode_latents(data)
+
+    @contextmanager
+    def _coding(self) -> Iterator[None]:
+        """What every coding happens within, whatever the caller has set: no gradients, no autocast, arithmetic that
+        can be trusted."""
+        with torch.inference_mode(), torch.autocast(torch.device(self.device).type, enabled=False):
+            check_process()
+            yield
+
+    def _conditioning(self, quality: float) -> Any:
+        """Of the transforms; a tensor, since a number would become one of torch's default type and device."""
+        return self.network.conditioning(torch.tensor([quality], dtype=torch.float32, device="cpu"))
+
+    def _decode_latents(self, data: bytes) -> Latents:
         container = read_container(data)
         header = container.header
         self._check_header(header)
@@ -210,12 +242,14 @@ class Codec:
         z_decoder = SymbolDecoder(self._tables_z, container.z, "z")
         z_symbols = z_decoder.decode(_channel_rows(shape))
         z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
+        z_decoder.check_length()
         check.add(z_symbols)
         y_decoder = SymbolDecoder(self._tables_y, container.y, "y")
         y_symbols = []
 
         def code(mean: Tensor, rows: NDArray[np.uint8], y_hats: list[Tensor]) -> NDArray[np.int32]:
             y_symbols.append(y_decoder.decode(rows))
+            y_decoder.check_length()  # before the networks run for the next slice
             return y_symbols[-1]
 
         try:
@@ -285,7 +319,7 @@ class Codec:
                     context = prior.extend_context(k, context, support, y_hat, q)
             means = None
             if self.network.closed_loop:
-                mean = torch.zeros(1, 3, *z_shape[2:], device=self.device)
+                mean = torch.zeros(1, 3, *z_shape[2:], dtype=torch.float32, device=self.device)
                 index = prior.scale_index(prior.means_scale(q)).expand(mean.shape)
                 symbols = code(mean, index.to(torch.uint8).cpu().contiguous().numpy().reshape(-1), y_hats)
                 check.add(symbols)
@@ -298,24 +332,11 @@ class Codec:
                 f"the file was written with model {header.model.hex()}, loaded is "
                 f"{self.model.header.short_id.hex()}; pass the right one with --model"
             )
-        self._check_size(header.width, header.height, FileFormatError)
+        check_size(header.width, header.height, self.network.config.stride, self.max_pixels, FileFormatError)
         try:
             self.network.config.lambda_of(header.quality / QUALITY_STEPS)
         except OptionError as error:
             raise FileFormatError(f"the file's {error}") from error
-
-    def _check_size(self, width: int, height: int, error: type[DCAEError]) -> None:
-        stride = self.network.config.stride
-        # What the networks see, and memory follows, is the padded picture: of one row of pixels, 64 times as much.
-        padded = -(-width // stride) * -(-height // stride) * stride**2
-        if width * height > self.max_pixels or padded > max(2 * self.max_pixels, SMALL_PIXELS):
-            raise error(
-                f"{width}x{height} pixels are more than the limit of {self.max_pixels}"
-                + (f" when padded to {padded}; " if width * height <= self.max_pixels else "; ")
-                + "raise max_pixels if you trust the file and have the memory"
-            )
-        if max(width, height) > MAX_SIDE:
-            raise error(f"{width}x{height} pixels: no side can be longer than {MAX_SIDE}")
 
     def _check_lengths(self, container: Container, samples: int) -> None:
         """Refuse streams that no encoder can have written for a picture of `samples` positions of z, however cheap

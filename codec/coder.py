@@ -31,6 +31,7 @@ class SymbolTables:
         self.tables = tables
         self._starts = tables.starts
         self._models: dict[int, constriction.stream.model.Categorical] = {}
+        self._bits = PRECISION - np.log2(tables.frequencies)
 
     def model(self, row: int) -> constriction.stream.model.Categorical:
         if row not in self._models:
@@ -45,9 +46,13 @@ class SymbolTables:
         high = low + self.tables.lengths[rows] - 1
         return np.clip(symbols, low - MAX_EXCESS, high + MAX_EXCESS)
 
+    def bits(self, row: int, index: NDArray[np.int32]) -> float:
+        """What the entries `index` (n,) of a row cost together; no stream takes less for them."""
+        return float(self._bits[self._starts[row] :][index].sum())
+
     def least_bits(self) -> NDArray[np.float64]:
         """(rows,) what the cheapest symbol of each row costs; no encoder's stream is shorter than their sum."""
-        return PRECISION - np.log2(np.maximum.reduceat(self.tables.frequencies, self._starts[:-1]))
+        return np.minimum.reduceat(self._bits, self._starts[:-1])
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
@@ -93,6 +98,7 @@ class SymbolDecoder:
             raise FileFormatError(f"the stream of {what} is no whole number of words; the file is damaged")
         self._rows = tables
         self._what = what
+        self._bits_there, self._bits_read = 8 * len(stream), 0.0
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
 
     def _decode(self, model: object, count: int) -> NDArray[np.int32]:
@@ -112,11 +118,13 @@ class SymbolDecoder:
         ends = np.zeros(len(rows), np.int32)
         for row, begin, end in groups:
             index = self._decode(self._rows.model(row), end - begin)
+            self._bits_read += self._rows.bits(row, index)
             last = int(self._rows.tables.lengths[row]) - 1
             ordered[begin:end] = index + self._rows.tables.offsets[row]
             ends[begin:end] = (index == last).astype(np.int32) - (index == 0)
         if count := np.count_nonzero(ends):
             ordered[ends != 0] += ends[ends != 0] * self._decode(_EXCESS_MODEL, count)
+            self._bits_read += 16 * count
         symbols = np.empty_like(ordered)
         symbols[order] = ordered
         return symbols
@@ -125,3 +133,8 @@ class SymbolDecoder:
         """Check that the stream ends where its last symbol does."""
         if not self._coder.maybe_exhausted():
             raise FileFormatError(f"the stream of {self._what} is longer than its symbols; the file is damaged")
+
+    def check_length(self) -> None:
+        """Refuse a stream that is too short for the symbols read so far, which otherwise only the check value shows."""
+        if self._bits_there < self._bits_read * (1 - 1e-9):
+            raise FileFormatError(f"the stream of {self._what} is shorter than its symbols; the file is damaged")

@@ -63,7 +63,7 @@ def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     as gray; alpha channels are accepted when fully opaque.
 
     Raises:
-        PictureError: transparency, CMYK, more than 8 bits per channel, several frames.
+        PictureError: truncated or closed, transparency, CMYK, more than 8 bits per channel, several frames.
     """
     # The further frames of MPO, what some cameras call JPEG, are previews and depth maps of the first.
     try:
@@ -73,6 +73,12 @@ def to_pixels(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     if frames > 1:
         raise PictureError(f"the picture has {frames} frames; only single pictures are coded, extract one")
     _refuse_deep(image)
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # truncated, or closed meanwhile
+        raise PictureError(f"the picture is unreadable ({error})") from error
     profile = image.info.get("icc_profile")
     with suppress(Exception):  # a damaged EXIF block says nothing of the pixels
         image = ImageOps.exif_transpose(image)

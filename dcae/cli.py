@@ -15,7 +15,7 @@ from dcae.errors import DCAEError
 _COMMANDS = {
     "decode": "dcae.codec.cli:decode",
     "encode": "dcae.codec.cli:encode",
-    "eval": "dcae.cli_eval:evaluate",
+    "eval": "dcae.eval.cli:evaluate",
     "export": "dcae.train.cli:export",
     "import-checkpoint": "dcae.models.cli:import_checkpoint",
     "info": "dcae.codec.cli:info",

@@ -1,4 +1,4 @@
-"""On what times were measured."""
+"""The machine and the software that measured, for reports."""
 
 from __future__ import annotations
 

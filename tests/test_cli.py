@@ -237,6 +237,7 @@ def test_unwritable_folder_leaves_nothing(dcae: Dcae, file: bytes, monkeypatch: 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     before = _here()
     for arguments in (
         ["encode", "photo.png", "--model", "tiny", "-o", "new.dcae"],

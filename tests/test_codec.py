@@ -408,13 +408,15 @@ def test_wrong_model(codec: Codec, small: bytes, tmp_path: Path) -> None:
 
 def test_max_pixels(tiny_model: CodingModel, codec: Codec) -> None:
     data = codec.encode(synthetic_picture(20, 10), 1)
-    assert Codec(tiny_model, max_pixels=200).decode(data).size == (20, 10)
-    with pytest.raises(FileFormatError, match="20x10 pixels are more than the limit of 199"):
-        Codec(tiny_model, max_pixels=199).decode(data)
+    assert Codec(tiny_model, max_pixels=4096).decode(data).size == (20, 10)
+    with pytest.raises(FileFormatError, match=r"20x10 pixels, 4096 when padded .* more than the limit of 4095"):
+        Codec(tiny_model, max_pixels=4095).decode(data)
 
 
 class _Forbidden:
     """Stands for a network that must not run."""
+
+    closed_loop = False
 
     def __init__(self, config: object) -> None:
         self.config = config
@@ -499,6 +501,24 @@ def test_linear_profile_whose_name_contains_srgb_is_converted() -> None:
         patch.setattr(ImageCms, "profileToProfile", lambda *a, **k: calls.append(1) or original(*a, **k))
         to_pixels(image)
     assert calls == [1]
+
+
+def test_pictures_that_are_truncated_or_closed(tiny_model: CodingModel, tmp_path: Path) -> None:
+    codec = Codec(tiny_model)
+    for kind in ("png", "jpeg", "bmp"):
+        path = tmp_path / f"a.{kind}"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with Image.open(path) as picture, pytest.raises(PictureError, match="unreadable"):
+            codec.encode(picture)
+        with Image.open(path) as picture:
+            pass
+        with pytest.raises(PictureError, match="unreadable"):
+            codec.encode(picture)
+    picture = Image.new("RGB", (8, 8))
+    picture.close()
+    with pytest.raises(PictureError, match="unreadable"):
+        codec.encode(picture)
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from dcae.cli import main
 from dcae.errors import MissingDependencyError, OptionError
 from dcae.eval import memory
 from dcae.eval.bdrate import bd_rate
-from dcae.eval.complexity import measure_complexity
 from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import find_pictures, load_pixels, mosaic
+from dcae.eval.speed.complexity import measure_complexity
 from dcae.networks.config import LiteConfig
 
 

@@ -26,7 +26,7 @@ from dcae.errors import FileFormatError, ModelFileError, SymbolMismatchError
 from dcae.models.modelfile import CodingModel, load_model
 from dcae.networks.lite.wiring import LiteDCAE
 
-_SCRIPT = Path(__file__).parent.parent / "docs" / "exactness.py"
+_SCRIPT = Path(__file__).parent.parent / "tools" / "exactness.py"
 
 
 def _tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,7 +29,7 @@ RANDOM = {
 }
 """Inputs per target, about two seconds' worth."""
 MEMORY_MIB = 256
-"""What one input may add to the process. The pictures have at most 25 thousand pixels, the model 0.3 MB."""
+"""What one input may add to the process. The pictures have at most 37 thousand pixels, the model 0.3 MB."""
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,34 +22,126 @@ from helpers import TINY, synthetic_picture
 from PIL import EpsImagePlugin, Image
 
 from dcae.cli import main
-from dcae.codec.codec import SMALL_PIXELS, Codec
-from dcae.codec.container import read_container
+from dcae.codec import limits
+from dcae.codec.codec import Codec
+from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
+from dcae.codec.container import read_container, write_container
+from dcae.codec.limits import BYTES_PER_PIXEL, FIXED_BYTES, MAX_PIXELS, check_size
 from dcae.codec.picture import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.models.modelfile import MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.models.modelfile import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
 from dcae.networks.config import MAX_CHANNELS, LiteConfig, PaperConfig, config_from_dict
-
-BYTES_PER_PIXEL = 256
-"""What docs/format.md promises for decoding with `lite`, per padded pixel."""
 
 # -- pictures -------------------------------------------------------------------------------------------------
 
 
-def test_padding_counts(tiny_model: CodingModel) -> None:
+def test_one_limit_in_padded_pixels(tiny_model: CodingModel) -> None:
     """One row of pixels costs as much as 64."""
-    codec = Codec(tiny_model, max_pixels=100_000)
-    for size in ((16384, 1), (1, 16384), (3000, 33), (310, 320)):
-        codec._check_size(*size, FileFormatError)
-    for size in ((16385, 1), (1, 99_999), (90_000, 1)):
-        with pytest.raises(FileFormatError, match="when padded to"):
-            codec._check_size(*size, FileFormatError)
-    with pytest.raises(PictureError, match="90000x1 pixels are more than the limit of 100000 when padded to 5763072"):
-        codec.encode(Image.new("RGB", (90_000, 1)))
-    largest = Codec(tiny_model)
-    assert 16_777_215 * 64 > 2 * largest.max_pixels > SMALL_PIXELS
-    with pytest.raises(FileFormatError, match="when padded"):
-        largest._check_size(16_777_215, 10, FileFormatError)
+    codec = Codec(tiny_model, max_pixels=6 * 4096)
+    for size in ((6 * 64, 1), (1, 6 * 64), (3 * 64, 2 * 64), (65, 3 * 64)):
+        assert codec.decode(codec.encode(Image.new("RGB", size), 1)).size == size
+    for size in ((6 * 64 + 1, 1), (1, 6 * 64 + 1), (3 * 64 + 1, 65), (65, 65 + 128)):
+        with pytest.raises(PictureError, match=r"when padded to multiples of 64, are more than the limit of 24576"):
+            codec.encode(Image.new("RGB", size), 1)
+        data = Codec(tiny_model).encode(Image.new("RGB", size), 1)
+        with pytest.raises(FileFormatError, match="more than the limit"):
+            codec.decode(data)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 5_592_384), (1, 262_145), (4097, 4096), (16_777_215, 1)])
+def test_the_limit_by_default_is_the_promised_one(tiny_model: CodingModel, width: int, height: int) -> None:
+    with pytest.raises(PictureError, match=f"more than the limit of {MAX_PIXELS}"):
+        Codec(tiny_model).encode(Image.new("1", (width, height)))
+    check_size(4096, 4096, 64, MAX_PIXELS, PictureError)
+    check_size(1, 262_144, 64, MAX_PIXELS, PictureError)
+
+
+def test_documents_promise_the_limits_that_hold() -> None:
+    root = Path(__file__).parents[1]
+    readme, document = (" ".join((root / name).read_text("utf-8").split()) for name in ("README.md", "docs/format.md"))
+    promised = f"{FIXED_BYTES >> 20} MiB and {BYTES_PER_PIXEL} bytes"
+    assert f"{MAX_PIXELS:,}".replace(",", " ") in document and f"{MAX_PIXELS / 1e6:.1f} million" in readme
+    gigabytes = f"{(MAX_PIXELS * BYTES_PER_PIXEL + FIXED_BYTES) / 1e9:.1f} GB"
+    for text in (readme, document, " ".join((Codec.__doc__ or "").split())):
+        assert promised in text and gigabytes in text
+    bits = float(Codec("lite")._tables_z.least_bits().sum())
+    assert f"at least {bits:.1f} bits for 4096 padded pixels" in document
+    assert f"stands for at most {8 * 4096 / bits:.0f} of them" in document
+
+
+@pytest.mark.parametrize("limit", [math.nan, math.inf, 1e6, 0, -1, True, "4096", None])
+def test_limits_that_are_none(tiny_model: CodingModel, limit: Any) -> None:
+    with pytest.raises(OptionError, match="max_pixels must be an integer of at least 1"):
+        Codec(tiny_model, max_pixels=limit)
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(None, MAX_PIXELS), (1 << 30, MAX_PIXELS), (64 << 30, (32 << 30) // 256 - (32 << 20) // 256)]
+)
+def test_the_command_takes_what_fits_into_half_of_the_free_memory(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int
+) -> None:
+    synthetic_picture(8, 8).save(tmp_path / "a.png")
+    found = []
+    monkeypatch.setattr(limits, "_free_memory", lambda: free)
+    init = Codec.__init__
+    monkeypatch.setattr(Codec, "__init__", lambda self, *a: found.append(a[2]) or init(self, *a))
+    options = ["--model", str(tiny_path), "--force"]
+    for more in ([], ["--max-pixels", "4096"]):
+        for arguments in (["encode", "a.png"], ["decode", "a.dcae"]):
+            arguments = [arguments[0], str(tmp_path / arguments[1]), *options, *more]
+            assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert found == [expected, expected, 4096, 4096]
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_CGROUP", tmp_path)
+    whole = limits._free_memory()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert (limits._free_memory() is None) == (whole is None)
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert limits._free_memory() == 4000
+
+
+@pytest.mark.parametrize("section", ["z", "y"])
+def test_short_streams_end_the_work_early(
+    tiny_model: CodingModel, monkeypatch: pytest.MonkeyPatch, section: str
+) -> None:
+    """Before a network runs where z is too short, before the second slice where y is."""
+    codec = Codec(tiny_model)
+    whole = read_container(codec.encode(synthetic_picture(300, 200), 4))
+    part = getattr(whole, section)[: len(getattr(whole, section)) // 32 * 4]
+    data = write_container(dataclasses.replace(whole, **{section: part}))
+    seen = []
+    for name in ("hyper_synthesis", "extend_context"):
+        hook = getattr(codec.prior, name)
+        monkeypatch.setattr(codec.prior, name, lambda *a, name=name, hook=hook: seen.append(name) or hook(*a))
+    # By the bound on the cheapest symbols, by the length, or because the words that follow mean nothing.
+    with pytest.raises(FileFormatError, match=r"too few for|shorter than its symbols|not valid"):
+        codec.decode(data)
+    assert seen == ([] if section == "z" else ["hyper_synthesis"])
+
+
+def test_lengths_are_checked_against_what_the_symbols_cost(tiny_model: CodingModel) -> None:
+    tables = SymbolTables(tiny_model.tables_y)
+    generator = np.random.default_rng(0)
+    for count in (0, 1, 5, 1000):
+        for reach in (1, 300):
+            rows = generator.integers(0, len(tables.tables.lengths), count).astype(np.uint8)
+            symbols = tables.clamp(generator.integers(-reach, reach + 1, count, np.int32), rows)
+            encoder = SymbolEncoder(tables)
+            encoder.encode(symbols, rows)
+            stream = encoder.finish()
+            decoder = SymbolDecoder(tables, stream, "y")
+            np.testing.assert_array_equal(decoder.decode(rows), symbols)
+            decoder.check_length()
+            assert 8 * len(stream) <= decoder._bits_read * 1.01 + 128
+            if count >= 5:
+                short = SymbolDecoder(tables, stream[: len(stream) // 8 * 4], "y")
+                with pytest.raises(FileFormatError):
+                    short.check_length() if len(short.decode(rows)) else None
 
 
 @pytest.mark.parametrize("quality", [1e308, 10**400, -(10**400), 0.999, 8.001])
@@ -175,6 +269,36 @@ def test_weights_that_are_not_in_the_file_are_not_allocated(written: Written) ->
             assert (peak_mib() or 0) - before < 32
 
 
+@pytest.mark.parametrize("name", ["x", "z_median", "exact.value_shift", "tables.y.lengths", "network.dictionary"])
+@pytest.mark.parametrize(
+    "shape",
+    [[1] * 9, [1] * 33, [1] * 65, [0] * 33, [0, 2**62], [2**62, 0], [0, 2**63], [2**64 - 1, 0], [0, 2**40 + 1]],
+    ids=lambda shape: f"{len(shape)} of {max(shape)}",
+)
+def test_shapes_that_no_array_has(written: Written, name: str, shape: list[int]) -> None:
+    """NumPy and torch refuse them with errors of their own, even where they hold nothing."""
+
+    def change(parts: ModelParts) -> None:
+        kind = parts.tensors.get(name, ["F32"])[0]
+        size = np.dtype({"I32": "i4", "I8": "i1", "F16": "f2"}.get(kind, "f4")).itemsize
+        parts.tensors[name] = [kind, shape, bytes(0 if 0 in shape else size)]
+
+    with pytest.raises(ModelFileError, match=r"tensor .* which no model has") as found:
+        load_model(written(change))
+    assert "\n" not in str(found.value)
+
+
+def test_names_are_compared_before_torch_searches_them(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its search goes through all names once for every module: seconds for a header of a few megabytes."""
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: pytest.fail("torch has been asked"))
+
+    def many(parts: ModelParts) -> None:
+        parts.tensors |= {f"network.g_a.{k}": ["F32", [0], b""] for k in range(1000)}
+
+    with pytest.raises(ModelFileError, match=r"1000 tensors too many or too few, among them 'g_a\.0'"):
+        load_model(written(many))
+
+
 def test_loading_draws_no_random_numbers(tiny_path: Path) -> None:
     state = torch.get_rng_state()
     load_model(tiny_path)
@@ -207,6 +331,10 @@ def test_headers_of_any_size_and_depth(tiny_path: Path, tmp_path: Path) -> None:
         else:
             with pytest.raises(ModelFileError, match="record"):
                 read_header(path)
+    parts.header["record"] = {"many": [[]] * MAX_BRACKETS}
+    path.write_bytes(parts.write())
+    with pytest.raises(ModelFileError, match="lists and objects"):
+        read_header(path)
     parts.header["record"] = {"long": "x" * MAX_HEADER}
     path.write_bytes(parts.write())
     with pytest.raises(ModelFileError, match=f"the limit is {MAX_HEADER}"):
@@ -250,12 +378,12 @@ from dcae.codec.codec import Codec
 from dcae.eval.memory import peak_mib, reset_peak
 torch.set_num_threads(1)
 codec = Codec("lite")
-small, large = (open(path, "rb").read() for path in sys.argv[1:])
-codec.decode(small)
-reset_peak()
-before = peak_mib()
-codec.decode(large)
-print(peak_mib() - before)
+for path in sys.argv[1:]:
+    data = open(path, "rb").read()
+    reset_peak()
+    before = peak_mib()
+    codec.decode(data)
+    print(peak_mib() - before)
 """
 
 
@@ -268,10 +396,9 @@ def test_memory_of_decoding_is_as_promised(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(codec.encode(synthetic_picture(*size), 6))
     arguments = [sys.executable, "-c", _MEASURE, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=True)
-    grown = float(done.stdout) * 2**20 / width / height
-    assert 20 < grown < BYTES_PER_PIXEL
-    document = Path(__file__).parents[1] / "docs" / "format.md"
-    assert f"{BYTES_PER_PIXEL} bytes per pixel" in document.read_text(encoding="utf-8")
+    first, grown = (float(line) * 2**20 for line in done.stdout.split())
+    assert 0 < first < FIXED_BYTES + BYTES_PER_PIXEL * 64 * 64
+    assert 20 < grown / width / height < BYTES_PER_PIXEL
 
 
 def test_reading_a_container_copies_its_payloads_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from dcae.errors import OptionError
 from dcae.networks.config import LiteConfig, config_from_dict
 from dcae.networks.lite.blocks import WindowAttention, depth_to_space, space_to_depth
 from dcae.networks.registry import build_model
+from dcae.train.loss import rate_distortion
 
 pytest.importorskip("compressai", reason="the densities for training come from compressai")
 
@@ -185,3 +187,50 @@ def test_configuration_survives_json() -> None:
     for wrong in ({"preset": "huge"}, {"preset": "lite", "depth": 3}, {"preset": "lite", "slices": [1, 2]}, *WRONG):
         with pytest.raises(OptionError):
             config_from_dict(wrong)
+
+
+def test_the_cache_of_masks_may_be_emptied_at_any_time() -> None:
+    """By another thread, right after this one has found its mask there."""
+
+    class Emptied(dict[Any, Any]):
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            self.clear()
+            return found
+
+    attention = WindowAttention(8, 4, 4, shifted=True)
+    x = torch.randn(1, 6, 10, 8)
+    attention._masks = Emptied()
+    with torch.inference_mode():
+        expected = attention(x)
+        assert len(attention._masks) == 1
+        assert torch.equal(attention(x), expected)
+
+
+def test_the_rate_is_that_of_rounded_latents_and_its_gradient_that_of_noisy_ones() -> None:
+    network = _small().train()
+    y = torch.tensor([0.3, -0.2, 2.4]).reshape(1, 3, 1, 1).requires_grad_()
+    mean = torch.zeros(1, 3, 1, 1, requires_grad=True)
+    sigma = torch.tensor([0.11, 0.11, 1.0]).reshape(1, 3, 1, 1).requires_grad_()
+    bits = -network.likelihood(y, mean, sigma).log2()
+    with torch.no_grad():
+        coded = -network.eval().likelihood(y, mean, sigma).log2()
+    assert torch.allclose(bits, coded, rtol=1e-5)
+    assert bits[0, 0] < 1e-3  # a latent that is always zero costs nothing, as in files
+    bits.sum().backward()
+    assert y.grad is not None and y.grad[0, 2] > 0  # towards the mean
+    assert mean.grad is not None and mean.grad[0, 2] < 0 and sigma.grad is not None and sigma.grad[0, 2] != 0
+
+
+def test_errors_of_block_means_count_again() -> None:
+    x = torch.rand(1, 3, 128, 128)
+    rate = {"likelihoods": {"y": torch.ones(1, 1, 8, 8), "z": torch.ones(1, 1, 2, 2), "c": torch.ones(1, 3, 2, 2)}}
+    checkers = 0.1 * (2.0 * (torch.arange(128)[:, None] + torch.arange(128)).remainder(2) - 1)
+
+    def loss(error: Tensor, weight: float) -> float:
+        return float(rate_distortion(x, rate | {"x_hat": x + error}, torch.tensor([0.01]), block_means=weight).loss)
+
+    brighter = torch.full((128, 128), 0.1)
+    assert loss(brighter, 0) == pytest.approx(0.01 * 255**2 * 0.01, rel=1e-4)
+    assert loss(brighter, 0.5) == pytest.approx(2.5 * loss(brighter, 0), rel=1e-4)  # three sizes of blocks
+    assert loss(checkers, 0.5) == pytest.approx(loss(checkers, 0), rel=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -301,6 +302,12 @@ def test_models_on_the_path(folders: tuple[Path, Path], tiny_model: CodingModel)
     assert found.keys() == {"one", "two"}
     assert found["one"].path == first / "one.safetensors"
     assert find_model("two").path == second / "two.safetensors"
+    for number in (2, 9, 10):
+        shutil.copy(first / "one.safetensors", second / f"one-{number}.safetensors")
+        shutil.copy(first / "one.safetensors", second / f"new-{number}.safetensors")
+    assert find_model("one").path == first / "one.safetensors"  # a name as it is comes first
+    assert find_model("new").path == second / "new-10.safetensors"
+    assert find_model("new-9").path == second / "new-9.safetensors"
     assert find_model_by_id(tiny_model.header.short_id).path == first / "one.safetensors"
     assert Codec("one").model.header.id == tiny_model.header.id
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers import synthetic_picture
+from helpers import synthetic_picture, write_tiny_model
 from PIL import Image
 
 from dcae.cli import main
 from dcae.errors import DCAEError, OptionError
-from dcae.eval import rd
-from dcae.eval.rd import Contestant, contestant
-from dcae.eval.rival_codecs import threads
+from dcae.eval.rd import measure as rd
+from dcae.eval.rd.curves import compare, mean_curves, to_text
+from dcae.eval.rd.measure import Contestant, contestant
+from dcae.eval.rd.rows import Row, Table
 from dcae.eval.rivals import rival
-from dcae.eval.summary import compare, to_text
-from dcae.eval.table import Row, Table, mean_curves
+from dcae.eval.rivals.base import threads
 
 ROW = Row("a.png", "jpeg", 10, 100, 50, 625, 1.0, 30.0, 0.9, 0.1, 0.1, 0.2, 0.2, math.nan)
 
@@ -223,6 +227,7 @@ def test_a_picture_of_another_size_or_any_error_is_a_reason(
     assert not rows and "no such file" in reasons[0]
 
 
+@pytest.mark.slow
 def test_a_name_that_comes_twice_is_skipped(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes((folder / "1.png").read_bytes())
     reasons: list[str] = []
@@ -233,6 +238,7 @@ def test_a_name_that_comes_twice_is_skipped(folder: Path, tmp_path: Path) -> Non
     assert reasons == [f"{paths[1]}: skipped, another picture has the same name"]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_one_line(folder: Path, tmp_path: Path) -> None:
     def kill(done: int, of: int, what: str) -> None:
         for child in multiprocessing.active_children():
@@ -256,3 +262,90 @@ def test_processes_use_one_thread_and_their_children_count(folder: Path) -> None
     started = rd._cpu_seconds()
     subprocess.run([sys.executable, "-c", "for k in range(3000000): pass"], check=True)
     assert rd._cpu_seconds() - started > 0.03
+
+
+def test_of_a_new_model_only_its_own_rows_are_measured(folder: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "same-name.safetensors", tmp_path / "out"
+    for seed in (1, 2):
+        write_tiny_model(path, seed)
+        options = ("--codecs", f"dcae:{path},webp,jpeg", "--qualities", "1,3,5,7", "--anchor", "jpeg")
+        result = _rd(folder, out, *options)
+        assert result.exit_code == 0, result.output
+        rows = Table(out / "rows.csv").rows
+        if seed == 1:
+            before = rows
+            continue
+        done = [line for line in result.stderr.splitlines() if line.partition("/")[0].isdigit()]
+        assert len(done) == 2 and all("dcae same-name" in line for line in done)
+        # Times as well are those of the first run, which shows that nothing of the rivals was measured again.
+        assert rows[: len(before)] == before
+        new = {row.codec for row in rows[len(before) :]}
+        assert len(new) == 1 and not new & {row.codec for row in before}
+        summary = json.loads((out / "summary.json").read_text())
+        assert set(summary["labels"]) == new | {"webp", "jpeg"}, "the old model is in the table, but not in the report"
+
+
+def test_several_folders_are_a_report_each(folder: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.mkdir()
+    picture = synthetic_picture(240, 176, 7)
+    picture.save(large / "a.webp", lossless=True)
+    command = ["eval", "rd", str(folder), str(large), "-o", str(tmp_path / "out"), "--jobs", "1"]
+    result = CliRunner().invoke(main, [*command, "--codecs", "jpeg,webp", "--anchor", "jpeg", "--metrics", "psnr"])
+    assert result.exit_code == 0, result.output
+    for name, count in ((folder.name, 2), ("large", 1)):
+        assert len(json.loads((tmp_path / "out" / name / "summary.json").read_text())["pictures"]) == count
+        assert (tmp_path / "out" / name / "index.html").is_file()
+    row = next(r for r in Table(tmp_path / "out" / "large" / "rows.csv").rows if r.codec == "jpeg")
+    assert row.bytes == len(rival("jpeg").encode(picture, row.quality)), "the pixels of a lossless WebP are its own"
+    twice = CliRunner().invoke(main, ["eval", "rd", str(large), str(large), "-o", str(tmp_path / "twice")])
+    assert twice.exit_code == 1 and "same name" in twice.stderr
+
+
+_FFMPEG = """#!/bin/sh
+case "$*" in
+  *-encoders*) echo libvvenc ;;
+  *-filters*) echo zscale ;;
+  *) trap '' INT; echo $$ > "$DCAE_TEST_PID.new"; mv "$DCAE_TEST_PID.new" "$DCAE_TEST_PID"; while :; do sleep 1; done ;;
+esac
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_interrupting_leaves_no_ffmpeg_behind(folder: Path, tmp_path: Path, whole_group: bool) -> None:
+    """Ctrl-C in a terminal reaches the whole group of processes, `kill -INT` the first alone."""
+    pytest.importorskip("imageio_ffmpeg")
+    program, pid_file = tmp_path / "ffmpeg", tmp_path / "pid"
+    program.write_text(_FFMPEG)
+    program.chmod(0o755)
+    environment = os.environ | {"IMAGEIO_FFMPEG_EXE": str(program), "DCAE_TEST_PID": str(pid_file)}
+    command = [sys.executable, "-m", "dcae", "eval", "rd", str(folder), "-o", str(tmp_path / "out"), "--codecs", "vvc"]
+    with subprocess.Popen(
+        [*command, "--jobs", "1"], env=environment, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            _until(lambda: pid_file.exists() or process.poll() is not None)
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+            _until(lambda: process.poll() is not None)
+            assert process.returncode != 0
+            _until(lambda: not _runs(int(pid_file.read_text())))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120  # of a machine that does other things as well
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

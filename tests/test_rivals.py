@@ -14,8 +14,9 @@ from helpers import synthetic_picture
 from PIL import features
 
 from dcae.errors import DCAEError, MissingDependencyError, OptionError
+from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
-from dcae.eval.rd import Contestant, Task, run
+from dcae.eval.rd.measure import Contestant, Task, run
 from dcae.eval.rivals import RIVALS, rival
 
 LIBRARIES = {"avif": "1.4.2", "libjpeg_turbo": "3.2.0", "webp": "1.6.0"}
@@ -138,12 +139,13 @@ def test_codecs_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="unknown codec 'gif'; known: jpeg, "):
         rival("gif")
     monkeypatch.setattr("PIL.features.check", lambda feature: False)
-    for module in ("rival_codecs", "vvc"):
-        monkeypatch.setattr(f"dcae.eval.{module}.find_spec", lambda package: None)
+    for module in ("jxl", "heif", "mozjpeg", "vvc"):
+        monkeypatch.setattr(f"dcae.eval.rivals.{module}.find_spec", lambda package: None)
     for name, reason in (
         ("avif", "pip install 'pillow"),
         ("jxl", "pip install imagecodecs"),
         ("heic-444", "pip install pillow-heif .*GPL"),
+        ("mozjpeg", r"pip install 'pyvips\[binary\]'"),
         ("vvc", "pip install imageio-ffmpeg .*GPL"),
     ):
         assert not RIVALS[name].available
@@ -155,6 +157,19 @@ def test_codecs_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ladders_rise_in_rate() -> None:
     for name, found in RIVALS.items():
         steps = [b - a for a, b in zip(found.qualities, found.qualities[1:], strict=False)]
-        falling = name in ("jxl", "vvc")
-        assert all(step < 0 if falling else step > 0 for step in steps) and len(steps) >= 5
+        falling = name == "jxl" or name.startswith("vvc")
+        assert all(step < 0 if falling else step > 0 for step in steps) and len(steps) >= 4
         assert math.isfinite(sum(found.qualities)) and found.label and found.settings
+
+
+def test_mozjpeg_needs_fewer_bytes_than_pillows_jpeg() -> None:
+    _usable("mozjpeg")
+    image = synthetic_picture(256, 192, 3)
+    found = {}
+    for name in ("jpeg", "mozjpeg"):
+        files = [rival(name).encode(image, q) for q in rival(name).qualities]
+        assert all(data.startswith(b"\xff\xd8") for data in files)
+        found[name] = [
+            (float(len(data)), psnr(np.asarray(image), np.asarray(rival(name).decode(data)))) for data in files
+        ]
+    assert bd_rate(found["jpeg"], found["mozjpeg"]).percent < -5

@@ -51,6 +51,13 @@ def test_each_kind_is_a_picture_that_can_be_drawn_again(kind: str, cut: np.ndarr
     assert len({pixels.tobytes() for pixels in drawn}) >= 9
 
 
+@pytest.mark.parametrize("kind", ["chart", "line art", "flat", "logo", "desktop"])
+def test_shapes_may_be_as_small_as_they_come(kind: str) -> None:
+    """Small pictures of large units leave least room; Pillow refuses boxes that are turned inside out."""
+    for k in range(150):
+        assert drawn_picture(np.random.default_rng((7, k)), 32, 32, kind=kind).shape == (32, 32, 3)
+
+
 def test_kinds_appear_by_their_shares_some_gray(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(share for share, _ in KINDS.values()) == pytest.approx(1)
     seen: list[str] = []

@@ -321,9 +321,13 @@ class ExactEntropyModel:
 def _is_ieee(device: torch.device) -> bool:
     """Whether products of float32 keep all 24 bits of their operands and sums; settings of torch, environment variables
     and builds may put TF32 or bfloat16 in their place."""
-    x, w = torch.zeros(64, 128, device=device), torch.ones(64, 128, device=device)
+
+    def full(value: float) -> Tensor:  # of this type, whatever torch's default is
+        return torch.full((64, 128), value, dtype=torch.float32, device=device)
+
+    x, w = full(0), full(1)
     x[:, 5] = EXACT - 1
-    sums = torch.full((64, 128), float(LIMIT), device=device), torch.full((64, 128), 64.0, device=device)
+    sums = full(LIMIT), full(64)
     sums[1].fill_diagonal_(65.0)
     pairs = ((x, w, EXACT - 1), (w, x, EXACT - 1), (*sums, LIMIT * (64 * 128 + 1)))
     return all(

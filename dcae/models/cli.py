@@ -7,17 +7,19 @@ from pathlib import Path
 import click
 
 from dcae.files import check_output
-from dcae.models.installed import DEFAULT_MODEL, installed_models
+from dcae.models.installed import DEFAULT_MODEL, full_name, installed_models
 
 
 @click.command()
 def models() -> None:
     """List the installed models."""
-    for name, header in installed_models().items():
+    found = installed_models()
+    newest = full_name(DEFAULT_MODEL, found)
+    for name, header in found.items():
         low, high = header.config.qualities
         rates = f"quality {low:g}..{high:g}, λ {header.config.lambdas[0]:.4g}..{header.config.lambdas[-1]:.4g}"
         size = header.path.stat().st_size / 2**20
-        default = " (default)" if name == DEFAULT_MODEL else ""
+        default = " (default)" if name == newest else ""
         click.echo(f"{name}{default}  {header.short_id.hex()}  {header.config.preset}  {size:.1f} MiB  {rates}")
 
 
@@ -34,5 +36,5 @@ def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force
 
     network = read(checkpoint) if lambda_ is None else read(checkpoint, lambda_)
     record = {"imported_from": Path(checkpoint).name, "lambda": "unknown" if lambda_ is None else lambda_}
-    header = export_model(network, Path(output), record, half=False)
+    header = export_model(network, Path(output), record, half=False, force=force)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)

@@ -25,12 +25,15 @@ _LARGE = 1 << 14
 visible error of brightness at high rates."""
 
 
-def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool = True) -> ModelHeader:
+def export_model(
+    network: DCAE, path: Path, record: dict[str, Any], half: bool = True, force: bool = True
+) -> ModelHeader:
     """Write `network` (with its entropy models) as a model file.
 
     Args:
         record: how it was trained, JSON-serialisable.
         half: store large weights as float16; coding uses the rounded weights in float32 on every machine.
+        force: overwrite a file of that name.
     """
     _check_finite(network.state_dict())
     medians = _medians(network)
@@ -42,7 +45,7 @@ def export_model(network: DCAE, path: Path, record: dict[str, Any], half: bool =
         if value.numel() and not name.startswith("gaussian_conditional.")
     }
     _check_finite(weights)
-    return write_model(path, network.config, weights, gaussian_tables(), tables_z, medians, record, exact)
+    return write_model(path, network.config, weights, gaussian_tables(), tables_z, medians, record, exact, force)
 
 
 def _check_finite(weights: dict[str, torch.Tensor]) -> None:

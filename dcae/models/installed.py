@@ -1,8 +1,14 @@
-"""Which models are there: those in the package, and those in the folders of `DCAE_MODEL_PATH`."""
+"""Which models are there: those in the package, and those in the folders of `DCAE_MODEL_PATH`.
+
+A model that was shipped stays, so that its files can be decoded: its name ends in its version, `lite-1`, and the name
+without one, `lite`, means the newest.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from dcae.errors import ModelFileError, ModelNotFoundError
@@ -30,8 +36,17 @@ def installed_models() -> dict[str, ModelHeader]:
     return found
 
 
+def full_name(model: str, names: Iterable[str]) -> str | None:
+    """Name that `model` stands for among the installed `names`: itself, or its highest version; None without any."""
+    names = list(names)
+    versions = [m for m in (re.fullmatch(re.escape(model) + r"-(\d+)", name) for name in names) if m]
+    newest = max(versions, key=lambda m: int(m[1]), default=None)
+    return model if model in names else newest and newest[0]
+
+
 def find_model(model: str | Path) -> ModelHeader:
-    """The header of an installed model's name, or of a path (anything with a suffix or a separator).
+    """The header of an installed model's name, without a version its newest, or of a path (anything with a suffix or a
+    separator).
 
     Raises:
         ModelNotFoundError: no such name or file.
@@ -43,11 +58,12 @@ def find_model(model: str | Path) -> ModelHeader:
             raise ModelNotFoundError(f"{path}: no such model file")
         return read_header(path.resolve())
     models = installed_models()
-    if str(model) not in models:
+    name = full_name(str(model), models)
+    if name is None:
         raise ModelNotFoundError(
             f"no model named {str(model)!r}; installed: {', '.join(models) or 'none'} (or give a model file's path)"
         )
-    return models[str(model)]
+    return models[name]
 
 
 def find_model_by_id(short_id: bytes) -> ModelHeader:

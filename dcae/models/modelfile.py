@@ -29,7 +29,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dcae.entropy.tables import Tables
-from dcae.errors import DCAEError, ModelFileError
+from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.files import replacing
 from dcae.networks.config import DCAEConfig, config_from_dict
 from dcae.networks.scales import SCALE_LEVELS
@@ -44,7 +44,13 @@ FORMAT = 1
 ID_BYTES = 8
 """Length of the id inside a `.dcae` file; the model file has the whole hash."""
 MAX_HEADER = 1 << 22
-"""Bytes of a model file's header, JSON and all tensors' names; `lite`'s are 40 thousand."""
+"""Largest number of bytes of a model file's header, JSON and all tensors' names; `lite` has 40 thousand."""
+MAX_DIMENSIONS = 8
+"""Largest number of dimensions of a tensor; NumPy has at most 32."""
+MAX_NUMBERS = 1 << 40
+"""Largest product of a tensor's sizes, a size of 0 taken as 1: NumPy refuses such shapes though they hold nothing."""
+MAX_BRACKETS = 1 << 17
+"""Largest number of lists and objects in the JSON header; reading millions of empty ones takes many seconds."""
 MAX_DEPTH = 32
 """Levels of a record, its values included; Python's JSON reads deeper ones than it writes."""
 MAX_MEDIAN = 1 << 14
@@ -91,8 +97,7 @@ def read_header(path: Path) -> ModelHeader:
         ModelFileError: no such file, not a model file of ours, or a newer format.
     """
     with _opened(path, "numpy") as file:
-        metadata = file.metadata() or {}
-    return _parse_header(path, metadata)
+        return _parse_header(path, file.metadata() or {})[0]
 
 
 @contextmanager
@@ -112,14 +117,21 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
             yield file
     except (OSError, SafetensorError, TypeError, AttributeError, NotImplementedError) as error:
         # The last three: a type of number that NumPy or torch does not have.
-        raise ModelFileError(f"{path}: not a readable model file ({error})") from error
+        reason = (str(error).splitlines() or ["damaged"])[0]  # torch adds its stack
+        raise ModelFileError(f"{path}: not a readable model file ({reason})") from error
 
 
-def _parse_header(path: Path, metadata: dict[str, str]) -> ModelHeader:
+def _parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, dict[str, Any]]:
+    """The header, and its configuration as stored: a field that a later version adds must not change the id."""
     if "dcae" not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not a DCAE model (no `dcae` header)")
+    text = metadata["dcae"]
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise ModelFileError(
+            f"{path}: a record of more than {MAX_BRACKETS} lists and objects; get the model file again"
+        )
     try:
-        header = json.loads(metadata["dcae"])
+        header = json.loads(text)
         if header["format"] != FORMAT:
             found = f"{header['format']!s:.20}"
             raise ModelFileError(f"{path}: model format {found}, this version reads {FORMAT}; update dcae")
@@ -131,7 +143,7 @@ def _parse_header(path: Path, metadata: dict[str, str]) -> ModelHeader:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
         raise ModelFileError(f"{path}: damaged model header ({error})") from error
-    return ModelHeader(path, identity, config, record)
+    return ModelHeader(path, identity, config, record), header["config"]
 
 
 def _too_deep(record: dict[str, Any]) -> bool:
@@ -151,13 +163,12 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
 
     tensors: dict[str, Tensor] = {}
     with _opened(path, "pt") as file:
-        metadata = file.metadata() or {}
-        header = _parse_header(path, metadata)
+        header, config = _parse_header(path, file.metadata() or {})
         for name in file.keys():  # noqa: SIM118 (not a dict)
             if not name.startswith(_TRAINING_ONLY):
+                _check_shape(path, name, file.get_slice(name).get_shape())
                 tensors[name] = file.get_tensor(name)
-        # Of the configuration as stored: a field that a later version adds must not change the id.
-        identity = _identity(json.loads(metadata["dcae"])["config"], tensors)
+        identity = _identity(config, tensors)
     if identity != header.id:
         raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
 
@@ -176,6 +187,8 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
         exact = {name.removeprefix("exact."): tensors.pop(name) for name in names}
         network = _empty_network(header.config, sum(value.numel() for value in tensors.values()))
         weights = {name.removeprefix("network."): value.float() for name, value in tensors.items()}
+        if odd := weights.keys() ^ network.state_dict().keys():  # torch would search every name in every module
+            raise ValueError(f"{len(odd)} tensors too many or too few, among them {min(odd)!r:.100}")
         network.load_state_dict(weights, assign=True)
     except (LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
@@ -183,6 +196,17 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
         return coding_model(header, network, exact, (tables[0], tables[1]), z_median, device)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
+
+
+def _check_shape(path: Path, name: str, shape: list[int]) -> None:
+    """Refuse shapes that NumPy or torch cannot hold, whatever the tensor's size in bytes.
+
+    Raises:
+        ModelFileError: see above.
+    """
+    if len(shape) > MAX_DIMENSIONS or math.prod(max(size, 1) for size in shape) > MAX_NUMBERS:
+        found = f"{len(shape)} dimensions" if len(shape) > MAX_DIMENSIONS else f"shape {shape}"
+        raise ModelFileError(f"{path}: tensor {name!r:.100} has {found}, which no model has; get the model file again")
 
 
 def coding_model(
@@ -276,12 +300,18 @@ def write_model(
     z_median: Tensor,
     record: dict[str, Any],
     exact: dict[str, Tensor],
+    force: bool = True,
 ) -> ModelHeader:
     """Write a model file, replacing `path` only once it is whole.
 
     Args:
         weights: state dict of the network, in the precision to store.
         z_median: (N,).
+        force: overwrite a file of that name.
+
+    Raises:
+        ModelFileError: it cannot be written.
+        OptionError: it exists, and `force` is not set.
     """
     import torch
     from safetensors.torch import save
@@ -298,8 +328,10 @@ def write_model(
     header = {"format": FORMAT, "id": identity, "config": config.to_dict(), "record": record}
     data = save(tensors, metadata={"dcae": json.dumps(header, sort_keys=True)})
     try:
-        with replacing(path) as file:
+        with replacing(path, force) as file:
             file.write(data)
+    except OptionError:
+        raise
     except DCAEError as error:
         raise ModelFileError(str(error)) from error
     return ModelHeader(path, identity, config, record)

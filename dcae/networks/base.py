@@ -41,8 +41,10 @@ def check_device(device: str) -> None:
     """Refuse a torch device that is not there.
 
     Raises:
-        OptionError: no such device on this machine.
+        OptionError: no such device on this machine, or one that holds no numbers.
     """
+    if device.split(":")[0] == "meta":
+        raise OptionError("device meta holds no numbers; use the cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

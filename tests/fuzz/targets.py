@@ -35,7 +35,7 @@ from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
 from dcae.models.modelfile import load_model, read_header
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-MAX_PIXELS = 192 * 128
+MAX_PIXELS = 192 * 192
 
 
 @functools.cache
@@ -237,7 +237,7 @@ def latents(data: bytes) -> None:
     z_encoder.encode(z, rows_z)
     y = []
 
-    def code(k: int, mean: torch.Tensor, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def code(mean: torch.Tensor, rows: NDArray[np.uint8], y_hats: list[torch.Tensor]) -> NDArray[np.int32]:
         assert bool(torch.isfinite(mean).all())
         y.append(_any_symbols(codec._tables_y, rows, choices))
         y_encoder.encode(y[-1], rows)
@@ -321,7 +321,7 @@ def _mutate_tensor(parts: ModelParts, choices: Choices) -> None:
     special = [name for name in names if not name.startswith("network.")]
     name = choices.pick((special or names) if choices.odds(2) else names) if names else "more"
     kind, shape, data = parts.tensors.get(name, ["F32", [0], b""])
-    what = choices.below(10)
+    what = choices.below(11)
     array = array_of(kind, data)
     if what == 0:
         parts.tensors.pop(name, None)
@@ -337,8 +337,25 @@ def _mutate_tensor(parts: ModelParts, choices: Choices) -> None:
             parts.tensors[name] = [other, shape, array.astype(wanted.dtype).tobytes()]
     elif what == 4:
         parts.tensors[name][1] = choices.pick(
-            ([], [0], [len(data)], [1, *shape], shape[::-1], [*shape, 0], [2**62, 4, 0], [10**9] * 3, [-1])
+            (
+                [],
+                [0],
+                [len(data)],
+                [1, *shape],
+                shape[::-1],
+                [*shape, 0],
+                [2**62, 4, 0],
+                [10**9] * 3,
+                [-1],
+                [*[1] * choices.pick((7, 30, 31, 32, 64, 5000)), *shape],
+                [0] * 33,
+                [2**64],
+                [2**32, 2**32],
+            )
         )
+    elif what == 10:  # holds nothing, and is too large all the same
+        sizes = [0, choices.pick((1, 2**31, 2**40, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1))]
+        parts.tensors[name] = [kind, sizes[:: choices.pick((1, -1))] + [1] * choices.pick((0, 1, 31, 100)), b""]
     elif what == 5:  # of any length, and a shape that fits
         length = choices.pick((0, 1, 3, 64, 1000))
         if array is not None:

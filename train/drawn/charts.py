@@ -14,7 +14,8 @@ def chart(canvas: Canvas) -> None:
     draw = canvas.random
     width, height = (draw.uniform(0.7, 1.5) * n for n in (canvas.width, canvas.height))
     left, top = draw.uniform(-0.2, 0.2) * canvas.width, draw.uniform(-0.2, 0.2) * canvas.height
-    frame = (left + canvas.px(30), top + canvas.px(18), left + width - canvas.px(8), top + height - canvas.px(24))
+    x, y, room = left + canvas.px(30), top + canvas.px(18), canvas.px(20)  # however small the picture
+    frame = (x, y, max(left + width - canvas.px(8), x + room), max(top + height - canvas.px(24), y + room))
     kind = draw.random()
     if kind < 0.18:
         _pie(canvas, frame)

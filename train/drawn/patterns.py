@@ -22,7 +22,8 @@ def _shape(draw: ImageDraw.ImageDraw, canvas: Canvas, colour: Colour | tuple[int
     numbers, big = canvas.random, max(canvas.width, canvas.height)
     x, y, size = numbers.uniform(-0.1, 1) * canvas.width, numbers.uniform(-0.1, 1) * canvas.height, 0.0
     size = big * 0.03 * 20 ** numbers.random()
-    corners = (x, y, x + size, y + size * numbers.uniform(0.3, 1.5))
+    height = size * numbers.uniform(0.3, 1.5)
+    corners = tuple(round(v) for v in (x, y, x + size, y + height))
     line = canvas.px(numbers.choice((1, 2, 4, 8)))
     fill, outline = (None, colour) if outlined else (colour, None)
     kind = numbers.randrange(5)
@@ -31,7 +32,10 @@ def _shape(draw: ImageDraw.ImageDraw, canvas: Canvas, colour: Colour | tuple[int
     elif kind == 1:
         draw.ellipse(corners, fill, outline, line)
     elif kind == 2:
-        draw.rounded_rectangle(corners, size / 6, fill, outline, line)
+        # Corners need room: Pillow refuses those of a shape hardly larger than its line.
+        draw.rounded_rectangle(
+            corners, size / 6 if min(size, height) > size / 3 + 2 * line + 4 else 0, fill, outline, line
+        )
     elif kind == 3:
         turn, points = numbers.random() * 7, numbers.choice((3, 5, 6, 10, 16))
         inner = numbers.uniform(0.4, 1.0)

@@ -184,13 +184,17 @@ class WindowAttention(nn.Module):
 
     def _mask(self, height: int, width: int, like: Tensor) -> Tensor | None:
         key = (height, width, like.device, like.dtype)
-        if key not in self._masks:
-            if len(self._masks) >= 8:
-                self._masks.clear()
-            mask = _window_mask(height, width, self.window, self.shift)
-            with torch.inference_mode(False):
-                self._masks[key] = None if mask is None else torch.from_numpy(mask).to(like)[:, None]
-        return self._masks[key]
+        try:
+            return self._masks[key]
+        except KeyError:  # asked this way round, since another thread may empty it between two questions
+            pass
+        mask = _window_mask(height, width, self.window, self.shift)
+        with torch.inference_mode(False):
+            found = None if mask is None else torch.from_numpy(mask).to(like)[:, None]
+        if len(self._masks) >= 8:
+            self._masks.clear()
+        self._masks[key] = found
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         b, height, width, c = x.shape

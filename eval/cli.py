@@ -1,0 +1,34 @@
+"""The commands `dcae eval ...`. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dcae.eval.rd.cli import rd
+from dcae.eval.speed.cli import speed
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Measure pictures and codecs."""
+
+
+@evaluate.command()
+@click.argument("a", type=Path)
+@click.argument("b", type=Path)
+@click.option("--metrics", default="", help="Comma-separated.  [default: all that are installed]")
+def compare(a: Path, b: Path, metrics: str) -> None:
+    """The metrics of two pictures of the same size, on their 8-bit sRGB pixels."""
+    from dcae.eval.metrics import METRICS, metrics_named
+    from dcae.eval.pictures import load_pixels
+
+    chosen = metrics_named(metrics) if metrics else [m for m in METRICS.values() if not m.missing]
+    first, second = load_pixels(a), load_pixels(b)
+    for metric in chosen:
+        click.echo(f"{metric.name.upper():8} {metric.text(metric.measure(first, second))}")
+
+
+evaluate.add_command(rd)
+evaluate.add_command(speed)
