@@ -50,6 +50,27 @@ class SymbolTables:
         """What the entries `index` (n,) of a row cost together; no stream takes less for them."""
         return float(self._bits[self._starts[row] :][index].sum())
 
+    def worthwhile(self, values: NDArray[np.floating], rows: Rows, worth: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Symbols for `values`: each rounded, or the next smaller one, or zero, as error and rate together are least.
+
+        Args:
+            values: (n,) numbers, in steps from what is predicted.
+            rows: (n,) table row of each.
+            worth: (n,) bits that a squared error of one step is worth.
+        """
+
+        def cost(symbols: NDArray[np.floating]) -> NDArray[np.floating]:
+            index = np.nan_to_num(symbols - self.tables.offsets[rows]).clip(0, self.tables.lengths[rows] - 1)
+            return worth * (values - symbols) ** 2 + self._bits[self._starts[rows] + index.astype(np.intp)]
+
+        with np.errstate(all="ignore"):  # infinities and NaN, which damaged weights may give, become some number
+            best = np.rint(values).clip(-(2**30), 2**30)
+            lowest = cost(best)
+            for smaller in (best - np.sign(best), np.zeros_like(best)):
+                found = cost(smaller)
+                best, lowest = np.where(found < lowest, smaller, best), np.minimum(found, lowest)
+            return best.astype(np.int32)
+
     def least_bits(self) -> NDArray[np.float64]:
         """(rows,) what the cheapest symbol of each row costs; no encoder's stream is shorter than their sum."""
         return np.minimum.reduceat(self._bits, self._starts[:-1])

@@ -80,10 +80,18 @@ class LatentCoder:
             z_symbols = self.tables_z.clamp(_symbols(z - self.engine.z_median), rows)
             z_encoder.encode(z_symbols, rows)
 
+        skip = len(self.engine.header.config.slices) - 1
+
         def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
             y = latents(y_hats)
             with self.observe(CODING):
-                symbols = self.tables_y.clamp(_symbols(y - mean), rows)
+                left = y - mean
+                if self.engine.closed_loop and len(y_hats) == skip:
+                    worth = np.broadcast_to(self.engine.skip_worth(quality), left.shape).reshape(-1)
+                    symbols = self.tables_y.worthwhile(left.reshape(-1), rows, worth)
+                else:
+                    symbols = _symbols(left)
+                symbols = self.tables_y.clamp(symbols, rows)
                 y_encoder.encode(symbols, rows)
                 return symbols
 

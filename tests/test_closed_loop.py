@@ -143,3 +143,24 @@ def test_the_estimate_is_what_the_file_takes() -> None:
 def test_shapes_that_do_not_fit_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="skip_channels"):
         LiteConfig(**(TINY_LOOP | fields))
+
+
+def test_skip_latents_that_are_not_worth_their_bits_are_not_coded(
+    looped_model: CodingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the integer tables, as by the densities in training; and λ·D + R is the better for it."""
+    codec, picture = Codec(looped_model), synthetic_picture(192, 128)
+    weight = codec.config.lambda_of(5)
+
+    def cost(data: bytes) -> float:
+        return weight * float((_error(picture, codec.decode(data)) ** 2).sum()) / 3 + 8 * len(data)
+
+    data = codec.encode(picture, 5)
+    symbols = codec.decode_latents(data).y[1]
+    monkeypatch.setattr(codec.engine, "skip_worth", lambda quality: np.float32(1e9))
+    rounded = codec.encode(picture, 5)
+    everything = codec.decode_latents(rounded).y[1]
+    assert (np.abs(symbols) <= np.abs(everything)).all() and 0 < np.count_nonzero(symbols) < np.count_nonzero(
+        everything
+    )
+    assert cost(data) < cost(rounded)

@@ -64,7 +64,7 @@ def _reconstruction(model: CodingModel, picture: Image.Image, quality: float) ->
         context = prior.hyper_synthesis(z_hat, exact_q)
         for k, y_k in enumerate(y.split(network.config.slices, 1)):
             found = prior.slice_prior(k, context, exact_q)
-            y_hats.append(prior.latent_residual(k, found.support, network.quantise_slice(y_k, found), exact_q))
+            y_hats.append(prior.latent_residual(k, found.support, (y_k - found.mean).round() + found.mean, exact_q))
             if k + 1 < len(network.config.slices):
                 context = prior.extend_context(k, context, found.support, y_hats[-1], exact_q)
     x_hat = network.synthesis(torch.cat(y_hats, 1), q)[0, :, : picture.height, : picture.width]

@@ -173,7 +173,7 @@ def test_latents_lie_on_the_grid() -> None:
         y = network.analysis(torch.rand(1, 3, 64, 64), q)
         z_hat = network.hyper_analysis(y, q).round()
         prior = network.slice_prior(0, network.hyper_synthesis(z_hat, q), q)
-        y_hat = network.quantise_slice(y[:, :8], prior)
+        y_hat = (y[:, :8] - prior.mean).round() + prior.mean
         y_hat = network.latent_residual(0, prior.support, y_hat, q)
     for value in (prior.mean, y_hat):
         on_grid = value * network.latent_grid
@@ -194,9 +194,11 @@ def test_the_rate_is_that_of_rounded_latents_and_its_gradient_that_of_noisy_ones
     y = torch.tensor([0.3, -0.2, 2.4]).reshape(1, 3, 1, 1).requires_grad_()
     mean = torch.zeros(1, 3, 1, 1, requires_grad=True)
     sigma = torch.tensor([0.11, 0.11, 1.0]).reshape(1, 3, 1, 1).requires_grad_()
-    bits = -network.likelihood(y, mean, sigma).log2()
+    symbols = network.symbols(y, mean, sigma)
+    assert symbols.flatten().tolist() == [0, 0, 2]
+    bits = -network.likelihood(y, mean, sigma, symbols).log2()
     with torch.no_grad():
-        coded = -network.eval().likelihood(y, mean, sigma).log2()
+        coded = -network.eval().likelihood(y, mean, sigma, symbols).log2()
     assert torch.allclose(bits, coded, rtol=1e-5)
     assert bits[0, 0] < 1e-3  # a latent that is always zero costs nothing, as in files
     bits.sum().backward()
@@ -216,3 +218,23 @@ def test_errors_of_block_means_count_again() -> None:
     assert loss(brighter, 0) == pytest.approx(0.01 * 255**2 * 0.01, rel=1e-4)
     assert loss(brighter, 0.5) == pytest.approx(2.5 * loss(brighter, 0), rel=1e-4)  # three sizes of blocks
     assert loss(checkers, 0.5) == pytest.approx(loss(checkers, 0), rel=1e-4)
+
+
+def test_symbols_that_are_not_worth_their_bits_are_smaller() -> None:
+    network = _small()
+    y = 0.99 * torch.linspace(-4, 4, 81).reshape(1, 1, 9, 9)  # no halves
+    mean, sigma = torch.zeros_like(y), torch.full_like(y, 0.4)
+
+    def coded(worth: float) -> Tensor:
+        return network.symbols(y, mean, sigma, torch.tensor(worth))
+
+    assert torch.equal(coded(1e6), y.round()) and not coded(0.0).any()
+    some = coded(4.0)
+    assert (some.abs() <= y.round().abs()).all() and not torch.equal(some, y.round()) and some.any()
+
+    def cost(symbols: Tensor) -> float:
+        bits = -network.likelihood(y, mean, sigma, symbols).log2()
+        return float((4.0 * (y - symbols) ** 2 + bits).sum())
+
+    network.eval()
+    assert cost(some) < min(cost(y.round()), cost(torch.zeros_like(y)))

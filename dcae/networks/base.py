@@ -165,6 +165,10 @@ class DCAE(nn.Module):
         """x and x̂0 (B, 3, H, W) -> the last slice of y (B, C, H/16, W/16)."""
         raise NotImplementedError
 
+    def skip_worth(self, q: Any) -> Tensor:
+        """Bits that a squared error of one step of each skip latent is worth by λ (B or 1, C, 1, 1)."""
+        raise NotImplementedError
+
     def add_skip(self, base: Tensor, y_hat: Tensor, q: Any) -> Tensor:
         """x̂0 and ŷ of the last slice -> x̂1."""
         raise NotImplementedError
@@ -215,9 +219,29 @@ class DCAE(nn.Module):
         self.entropy_bottleneck = EntropyBottleneck(self.config.hyper_channels, init_scale=self.prior_scale)
         self.gaussian_conditional = GaussianConditional(None)
 
-    def quantise_slice(self, y: Tensor, prior: SlicePrior) -> Tensor:
-        """round(y - mean) + mean, straight-through."""
-        return round_ste(y - prior.mean) + prior.mean
+    def symbols(self, y: Tensor, mean: Tensor, sigma: Tensor, worth: Tensor | None = None) -> Tensor:
+        """Whole numbers that y is coded as, without gradient: round(y - mean).
+
+        Args:
+            worth: bits that a squared error of one step is worth. Where it is given the symbol, the next smaller one
+                and zero are compared by error and rate, and the best is taken.
+        """
+        with torch.no_grad():
+            left = y - mean
+            symbols = left.round()
+            if worth is None:
+                return symbols
+            best = symbols
+            lowest = worth * (left - symbols) ** 2 + self._bits(symbols, sigma)
+            for smaller in (symbols - symbols.sign(), torch.zeros_like(symbols)):
+                cost = worth * (left - smaller) ** 2 + self._bits(smaller, sigma)
+                best, lowest = torch.where(cost < lowest, smaller, best), torch.minimum(cost, lowest)
+            return best
+
+    def _bits(self, symbols: Tensor, sigma: Tensor) -> Tensor:
+        density = self.gaussian_conditional
+        likelihood: Tensor = density.likelihood_lower_bound(density._likelihood(symbols, sigma))
+        return -likelihood.log2()
 
     def forward(self, x: Tensor, quality: float | Tensor = 1.0) -> dict[str, Any]:
         """The rate-distortion pass, as in CompressAI.
@@ -255,8 +279,11 @@ class DCAE(nn.Module):
                 with as_called:
                     base.append(self.base_synthesis(torch.cat(y_hats, 1), q))
                     parts.append(self.skip_latents(x, base[0], q))
-            likelihoods.append(self.likelihood(parts[k], prior.mean, self.sigma(prior.scale)))
-            return self.quantise_slice(parts[k], prior)
+            y, sigma = parts[k], self.sigma(prior.scale)
+            worth = self.skip_worth(q) if base else None
+            symbols = self.symbols(y, prior.mean, sigma, worth)
+            likelihoods.append(self.likelihood(y, prior.mean, sigma, symbols))
+            return y + (symbols + prior.mean - y).detach()  # straight-through
 
         with torch.autocast(device, enabled=False):  # bf16, if at all, for the transforms alone
             context = self.hyper_synthesis(z_hat, q)
@@ -267,23 +294,23 @@ class DCAE(nn.Module):
         else:
             x_hat = self.add_skip(base[0], y_hats[-1], q)
             means = self.block_means(x, x_hat, q)
-            found["c"] = self.likelihood(means, torch.zeros_like(means), self.sigma(self.means_scale(q)))
+            zero = torch.zeros_like(means)
+            found["c"] = self.likelihood(means, zero, self.sigma(self.means_scale(q)), means.detach().round())
             x_hat = self.add_means(x_hat, round_ste(means), q)
         return {"x_hat": x_hat[..., :height, :width], "likelihoods": found}
 
-    def likelihood(self, y: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-        """Probability of latents under their Gaussians, in bins of one quantisation step.
+    def likelihood(self, y: Tensor, mean: Tensor, sigma: Tensor, symbols: Tensor) -> Tensor:
+        """Probability of what y is coded as under its Gaussians, in bins of one quantisation step.
 
-        In eval mode that of the rounded latents, which files spend. In training the value is the same, but the
-        gradient for y is that of y with uniform noise (Ballé et al. 2017) under the same Gaussians, since rounding
-        has none. So mean and scale learn from what is coded, and a latent that is always zero costs nothing: noise
-        would charge it 0.15 bits at the lowest scale, and sparse channels would be taxed away.
+        That is what files spend. In training the gradient for y is that of y with uniform noise (Ballé et al. 2017)
+        under the same Gaussians, since rounding has none. So mean and scale learn from what is coded, and a latent
+        that is always zero costs nothing: noise would charge it 0.15 bits at the lowest scale, and sparse channels
+        would be taxed away.
         """
         density = self.gaussian_conditional
+        coded: Tensor = density.likelihood_lower_bound(density._likelihood(symbols + mean.detach() - mean, sigma))
         if not self.training:
-            return density(y, sigma, mean, training=False)[1]
-        coded = density._likelihood(round_ste(y.detach() - mean), sigma)
-        coded = density.likelihood_lower_bound(coded)
+            return coded
         noisy = density._likelihood(density.quantize(y - mean.detach(), "noise"), sigma.detach())
         noisy = density.likelihood_lower_bound(noisy)
         return coded * (noisy / noisy.detach())

@@ -129,6 +129,9 @@ class Engine(Protocol):
     def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
         """x and x̂0 -> the last slice of y."""
 
+    def skip_worth(self, quality: float) -> Array:
+        """Bits that a squared error of one quantisation step of each skip latent is worth by λ, (1, C, 1, 1)."""
+
     def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
         """x̂0 and ŷ of the last slice -> x̂1."""
 

@@ -72,6 +72,9 @@ class TorchEngine:
     def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
         return self._run(self.model.network.skip_latents, quality, x, base)
 
+    def skip_worth(self, quality: float) -> Array:
+        return self._run(self.model.network.skip_worth, quality)
+
     def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
         return self._run(self.model.network.add_skip, quality, base, y_hat)
 

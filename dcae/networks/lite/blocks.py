@@ -52,6 +52,10 @@ class LappedUp(nn.Module):
         self.patch = nn.Linear(inputs, 4 * factor**2 * outputs, bias=False)
         self.bias = nn.Parameter(torch.zeros(factor**2 * outputs))
 
+    def energies(self) -> Tensor:
+        """(C,) squared norm of what one unit of each input adds to the output."""
+        return self.patch.weight.detach().square().sum(0)
+
     def forward(self, x: Tensor) -> Tensor:
         # A cell's samples are the first half of the patch that begins in it and the second half of the one before.
         weight = self.patch.weight.reshape(2, 2, len(self.bias), -1).flip(0, 1).permute(2, 3, 0, 1)

@@ -253,6 +253,13 @@ class LiteDCAE(ExactReady):
         with full_precision(x):
             return _nchw(self.left_over.analysis(_nhwc(x - base)) * self._slice(-1, q.gain_y))
 
+    def skip_worth(self, q: _Quality) -> Tensor:
+        # λ·255²·MSE of three colours; a step is this far in x̂, as rows of U hardly overlap.
+        logarithm = torch.tensor(self.config.mse_lambdas, device=q.weights.device).log().to(q.weights)
+        weight = (q.weights @ logarithm).exp()[:, None, None, None] * 255**2 / 3
+        step = _nchw(self._slice(-1, q.inverse_y)) ** 2 * self.left_over.up.energies()[None, :, None, None]
+        return weight * step
+
     def add_skip(self, base: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
         with full_precision(base):
             return base + _nchw(self.left_over.synthesis(_nhwc(y_hat) * self._slice(-1, q.inverse_y)))
