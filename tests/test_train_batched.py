@@ -43,7 +43,7 @@ def test_a_sample_depends_on_seed_step_and_place_alone(pictures: list[Picture]) 
     assert np.array_equal(whole.draws, np.concatenate([p.draws for p in parts]))
     assert torch.equal(whole.pixels, torch.cat([p.pixels for p in parts]))
     assert len({patch.numpy().tobytes() for patch in whole.pixels}) == 48
-    assert 0 <= whole.draws.min() and whole.draws.max() < 1
+    assert whole.draws.min() >= 0 and whole.draws.max() < 1
     for other in (make().batch(8, 64, 0, 48), make(4).batch(7, 64, 0, 48)):
         assert not torch.equal(whole.pixels, other.pixels) and not np.array_equal(whole.draws, other.draws)
 

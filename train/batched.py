@@ -47,7 +47,9 @@ class Store:
         self.share = np.cumsum(areas) / areas.sum()
         self.pixels = torch.empty(int(areas.sum()), 3, dtype=torch.uint8, device=device)
         for picture, start, area in zip(pictures, self.starts, areas, strict=True):
-            self.pixels[start : start + area] = torch.from_numpy(np.ascontiguousarray(picture)).reshape(-1, 3).to(device)
+            self.pixels[start : start + area] = (
+                torch.from_numpy(np.ascontiguousarray(picture)).reshape(-1, 3).to(device)
+            )
 
     def cut(self, u: np.ndarray, side: int, mirrored: bool = True) -> Tensor:
         """Random squares of `side` pixels, (n, 3, side, side) uint8; smaller pictures are repeated by reflection.
@@ -61,7 +63,9 @@ class Store:
         corner = (u[:, 1:3] * np.maximum(sizes - side + 1, 1)).astype(np.int64)
         flip, turn = (u[:, 3] < 0.5) & mirrored, (u[:, 4] < 0.5) & mirrored
         numbers = np.stack([self.starts[chosen], *sizes.T, *corner.T, flip, turn]).astype(np.int64)
-        start, height, width, top, left, flips, turns = torch.from_numpy(numbers).to(self.pixels.device)[:, :, None, None]
+        start, height, width, top, left, flips, turns = torch.from_numpy(numbers).to(self.pixels.device)[
+            :, :, None, None
+        ]
         place = torch.arange(side, device=self.pixels.device)
         first, second = place[None, :, None], place[None, None, :]
         row, column = torch.where(turns.bool(), second, first), torch.where(turns.bool(), first, second)

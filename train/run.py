@@ -65,7 +65,7 @@ class Run:
         self._in_a_row = 0
 
     def agreed(self, stop: bool) -> tuple[float, bool, bool, bool]:
-        """Progress, whether a validation and whether a checkpoint is due, whether to stop: the same on every process."""
+        """Progress, whether a validation is due, or else a checkpoint, whether to stop: the same on every process."""
         now = time.monotonic()
         self.state["seconds"] = now - self._started
         late = now - self._last_validation > 60 * self.config.validate_every
