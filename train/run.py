@@ -71,8 +71,9 @@ class Run:
         late = now - self._last_validation > 60 * self.config.validate_every
         keep = 0 < 60 * self.config.checkpoint_every < now - self._last_saved
         values = (schedule.progress(self.config, self.state), late, keep, stop)
-        progress, due, keep, stopped = agreed(values, self.group.world)
-        return progress, bool(due) or progress >= 1, bool(keep), bool(stopped)
+        progress, *flags = agreed(values, self.group.world)
+        due, keep, stopped = map(bool, flags)
+        return progress, due or progress >= 1, keep, stopped
 
     def step(self, progress: float, monitor: Monitor) -> None:
         """One optimiser step.
