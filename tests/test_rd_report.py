@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 from test_rd import ROW
 
 from dcae.errors import OptionError
-from dcae.eval.rd.crops import _disagreement, _nearest, strip
+from dcae.eval.rd.crops import _disagreement, _ends, strip
 from dcae.eval.rd.curves import bpp_at
 from dcae.eval.rd.measure import Contestant
 from dcae.eval.rd.published import published
@@ -110,19 +109,9 @@ def test_published_curves_stand_beside_their_own_pictures_only(tmp_path: Path) -
 
 
 def test_equal_bytes_are_searched_between_the_measured_qualities() -> None:
-    asked = []
-
-    def encode(quality: float) -> bytes:
-        asked.append(quality)
-        return bytes(round(100 * quality))
-
-    quality, data = _nearest(encode, [(1000, 10), (4000, 40), (9000, 90)], 2718)
-    assert (quality, len(data)) == (27, 2700)
-    assert len(asked) < 10
-    assert _nearest(encode, [(1000, 10), (4000, 40)], 50)[0] == 10  # beyond the ladder: its end
-    assert _nearest(encode, [(1000, 10), (4000, 40)], 9999)[0] == 40
-    falling: Callable[[float], bytes] = lambda q: bytes(round(5000 - 100 * q))  # noqa: E731
-    assert _nearest(falling, [(1000, 40), (4000, 10)], 2718)[0] == 23  # a codec whose quality is a quantiser
+    ladder = [(1000, 10.0), (4000, 40.0), (9000, 90.0)]
+    assert _ends(ladder, 2718) == (10, 40)
+    assert _ends(ladder, 50) == (10, 10) and _ends(ladder, 9999) == (90, 90)  # beyond the ladder: its end
 
 
 def test_the_crop_is_where_two_codecs_differ_most() -> None:

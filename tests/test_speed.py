@@ -27,7 +27,7 @@ from dcae.eval.markdown import seconds
 from dcae.eval.rivals import RIVALS
 from dcae.eval.speed import measure as speed
 from dcae.eval.speed import worker
-from dcae.eval.speed.measure import Settings, matching_quality, shape_of
+from dcae.eval.speed.measure import Settings, shape_of
 from dcae.eval.speed.plot import plot
 from dcae.eval.speed.process import ProcessTimes
 from dcae.eval.speed.report import ratio, to_markdown
@@ -36,7 +36,7 @@ from dcae.eval.speed.stages import CODING, ENTROPY, LOAD, OTHER, TRANSFORM, WRIT
 from dcae.eval.speed.worker import Job
 from dcae.models.modelfile import CodingModel
 
-AVIF_PSNR, JPEG = RIVALS["avif-psnr"], RIVALS["jpeg"]
+AVIF_PSNR = RIVALS["avif-psnr"]
 
 
 def _write_pictures(folder: Path, count: int = 2) -> list[Path]:
@@ -118,15 +118,6 @@ def test_threads_are_those_of_the_job(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker, "run_python", run_python)
     worker.measure(Job("encode", "jpeg", 90, "none", "none", 3))
     assert given[0]["OMP_NUM_THREADS"] == "3"
-
-
-def test_quality_of_the_same_size() -> None:
-    image = synthetic_picture(200, 150)
-    for quality in (0, 37, 100):
-        size = len(JPEG.encode(image, quality))
-        assert len(JPEG.encode(image, matching_quality(JPEG, image, size))) == size
-    assert matching_quality(JPEG, image, 10) == matching_quality(JPEG, image, 1)
-    assert len(JPEG.encode(image, matching_quality(JPEG, image, 10**9))) == len(JPEG.encode(image, 100))
 
 
 # -- the command -------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def test_processes_are_counted_by_cores_or_refused(monkeypatch: pytest.MonkeyPat
             machine.process_count(asked, device)
 
 
+@pytest.mark.slow
 def test_processes_find_each_other_and_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from group_tasks import write_ranks
 
@@ -79,6 +80,7 @@ def test_processes_find_each_other_and_share_the_cores(tmp_path: Path, monkeypat
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "message"), [("error", "the second one failed"), ("killed", "early.*SIGKILL")])
 def test_one_failing_process_ends_all_with_one_message(kind: str, message: str) -> None:
     from group_tasks import fail_in_one
@@ -87,6 +89,7 @@ def test_one_failing_process_ends_all_with_one_message(kind: str, message: str) 
         processes.launch(2, fail_in_one, kind)
 
 
+@pytest.mark.slow
 def test_signals_reach_every_process(tmp_path: Path) -> None:
     from group_tasks import sleep
 
@@ -106,6 +109,7 @@ def test_signals_reach_every_process(tmp_path: Path) -> None:
             os.kill(int(path.name), 0)
 
 
+@pytest.mark.slow
 def test_command_trains_in_two_processes_until_it_is_told_to_stop(training_pictures: Path, tmp_path: Path) -> None:
     from dcae.train.checkpoint import CHECKPOINT, load_checkpoint
 

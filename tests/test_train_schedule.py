@@ -17,7 +17,7 @@ from dcae.errors import ModelFileError, OptionError
 pytest.importorskip("compressai", reason="training needs compressai")
 
 from dcae.train import codec_task, loop, run, schedule
-from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint
+from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig, effective_config
 from dcae.train.loop import train
 from dcae.train.start import stored_settings
@@ -43,6 +43,7 @@ def _rates(run: Path) -> list[float]:
     return [group["lr"] for group in load_checkpoint(run / CHECKPOINT)["optimizers"][0]["param_groups"]]
 
 
+@pytest.mark.slow
 def test_a_trunk_is_prolonged_and_stopped_without_a_trace(
     training_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_trunk_is_prolonged_and_stopped_without_a_trace(
         training_settings(training_pictures, schedule="constant", patch=[64, 128])
 
 
+@pytest.mark.slow
 def test_a_decay_branches_off_and_leaves_the_trunk_alone(
     training_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,27 @@ def test_a_decay_branches_off_and_leaves_the_trunk_alone(
         stored_settings(tmp_path / "other", False, str(training_pictures))
     with pytest.raises(OptionError, match="--minutes or --steps"):
         effective_config(None, {"decay": str(trunk)}, stored_settings(tmp_path / "other", False, str(trunk)))
+
+
+def test_checkpoints_of_older_versions_are_continued_and_branched_off(training_pictures: Path, tmp_path: Path) -> None:
+    """Those before schedules had starts, scores a measure, and precision more than two values."""
+    train(training_settings(training_pictures, steps=2, batch=1), tmp_path / "old")
+    saved = load_checkpoint(tmp_path / "old" / CHECKPOINT)
+    del saved["train"]["precision"], saved["train"]["decay"], saved["state"]["start"], saved["state"]["measure"]
+    saved["train"]["bf16"] = False
+    del saved["reference"]
+    for name in (CHECKPOINT, BEST):
+        save_checkpoint(tmp_path / "old" / name, saved | {"state": saved["state"] | {"best": -9.0}})
+    for options, stored, step in (
+        ({"steps": 3}, stored_settings(tmp_path / "old", True, None), 3),
+        ({"steps": 2, "decay": str(tmp_path / "old")}, stored_settings(tmp_path, False, str(tmp_path / "old")), 5),
+    ):
+        config = effective_config(None, options, stored)
+        assert config.precision == "float32"
+        run = train(config, tmp_path / ("new" if "decay" in options else "old"), resume=True)
+        state = load_checkpoint(run / CHECKPOINT)["state"]
+        assert state["step"] == step
+        assert state["best"] == state["log"][-1]["score"]  # scores of another kind are not compared with
 
 
 def test_a_decay_starts_at_the_learning_rate_patch_and_average_it_finds() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dcae.codec.rates import nearest_size
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rd.rows import Row
@@ -77,7 +79,7 @@ def strip(
         if not found:
             best, data = quality, codec.encode(image, quality)
         elif ladder:
-            best, data = _nearest(lambda q, codec=codec: codec.encode(image, q), ladder, found[0][2])  # type: ignore[misc]
+            best, data = nearest_size(partial(codec.encode, image), *_ends(ladder, found[0][2]), found[0][2])
         else:
             continue
         found.append((name, best, len(data), np.asarray(codec.decode(data).convert("RGB"))))
@@ -87,23 +89,12 @@ def strip(
     return Strip(path.name, why, box, tuple(crops))
 
 
-def _nearest(encode: Callable[[float], bytes], ladder: Sequence[tuple[int, float]], target: int) -> tuple[float, bytes]:
-    """Quality, and file, nearest to `target` bytes: whole qualities between the measured ones are tried by halving."""
-    below = [q for size, q in ladder if size <= target] or [ladder[0][1]]
-    above = [q for size, q in ladder if size > target] or [ladder[-1][1]]
-    small, large = below[-1], above[0]
-    tried = {q: encode(q) for q in {small, large}}
-    while abs(large - small) > 1:
-        middle = float(round((small + large) / 2))
-        if middle in tried:
-            break
-        tried[middle] = encode(middle)
-        if len(tried[middle]) <= target:
-            small = middle
-        else:
-            large = middle
-    best = min(tried, key=lambda q: abs(len(tried[q]) - target))
-    return best, tried[best]
+def _ends(ladder: Sequence[tuple[int, float]], target: int) -> tuple[float, float]:
+    """The two qualities of a ladder of (bytes, quality), by rising bytes, between which `target` bytes lie; its end
+    twice where they are beyond."""
+    below = [quality for size, quality in ladder if size <= target] or [ladder[0][1]]
+    above = [quality for size, quality in ladder if size > target] or [ladder[-1][1]]
+    return below[-1], above[0]
 
 
 def _disagreement(pixels: NDArray[np.uint8], a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[int, int, int, int]:

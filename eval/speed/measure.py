@@ -12,11 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from dcae.codec.rates import nearest_size
 from dcae.errors import DCAEError, OptionError
 from dcae.eval.environment import environment
 from dcae.eval.memory import import_peak_mib
 from dcae.eval.pictures import find_pictures, mosaic
-from dcae.eval.rivals import RIVALS, Rival
+from dcae.eval.rivals import RIVALS
 from dcae.eval.speed.complexity import measure_complexity
 from dcae.eval.speed.process import measure_process
 from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
@@ -239,7 +240,7 @@ class _Run:
         picture = self.mosaic(width, height)
         ours = measure(self.job(OURS, picture, max(self.settings.threads), "encode")).bytes
         with Image.open(picture) as image:
-            quality = matching_quality(RIVALS[AVIF], image, ours)
+            quality = int(nearest_size(lambda q: RIVALS[AVIF].encode(image, int(q)), 0, 100, ours)[0])
         self.progress(f"AVIF at quality {quality} makes files as large as ours ({8 * ours / width / height:.3f} bpp)")
         return quality
 
@@ -278,22 +279,3 @@ class _Run:
 def default_threads() -> tuple[int, ...]:
     """One, and all cores."""
     return tuple(sorted({1, os.cpu_count() or 1}))
-
-
-def matching_quality(codec: Rival, image: Image.Image, size: int) -> int:
-    """The integer quality, 0 to 100, whose file of `image` comes nearest to `size` bytes, on a logarithmic scale."""
-    sizes: dict[int, int] = {}
-
-    def size_at(quality: int) -> int:
-        if quality not in sizes:
-            sizes[quality] = len(codec.encode(image, quality))
-        return sizes[quality]
-
-    low, high = 0, 100
-    while high - low > 1:
-        middle = (low + high) // 2
-        if size_at(middle) < size:
-            low = middle
-        else:
-            high = middle
-    return min((low, high), key=lambda q: abs(math.log(size_at(q) / size)))

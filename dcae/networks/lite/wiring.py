@@ -41,7 +41,6 @@ means carry what the synthesis leaves over; see `closed_loop.py`.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -50,20 +49,17 @@ from torch import Tensor, nn
 
 from dcae.networks.base import SlicePrior, round_ste
 from dcae.networks.exact_ready import (
-    ConvLayer,
-    DictionaryAttention,
     ExactReady,
     Modulation,
-    depth_to_space,
-    zero_linear,
 )
-from dcae.networks.lite.blocks import Gain, LappedDown, LappedUp, SwinLayer, WindowAttention, space_to_depth
+from dcae.networks.lite.blocks import Gain, LappedDown, LappedUp, WindowAttention
 from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
 from dcae.networks.lite.config import LiteConfig
+from dcae.networks.lite.slices import SliceNetwork, Support
 from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
+from dcae.networks.lite.transforms import PATCH, Analysis, HyperAnalysis, HyperSynthesis, Synthesis, full_precision
 from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 
-_PATCH = 8
 _MOST_UNITS = math.log(8.0)
 """Logarithm of the most units of the entropy model that a quantisation step stands for at the start. Where a latent's
 deviation is far below its step, unit variance would make its few symbols too large for exact arithmetic."""
@@ -75,14 +71,6 @@ def _nchw(x: Tensor) -> Tensor:
 
 def _nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """The linear path of the transforms stays in float32 where their branches run in bf16, whose 8 bits of mantissa
-    are not enough for 38 dB."""
-    if x.is_meta:  # a device that autocast does not know
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class _Quality(NamedTuple):
@@ -99,153 +87,6 @@ class _Quality(NamedTuple):
     inverse_z: Tensor
 
 
-class _Stage(nn.Module):
-    """Layers of one resolution, after a modulation by quality."""
-
-    def __init__(self, config: LiteConfig, level: int, reverse: bool = False) -> None:
-        super().__init__()
-        channels, layers, expansion = config.widths[level], config.layers[level], config.expansions[level]
-        if reverse:
-            layers = layers[::-1]
-        self.modulation = Modulation(len(config.lambdas), channels)
-        self.layers = nn.ModuleList()
-        for position, letter in enumerate(layers):
-            if letter == "C":
-                self.layers.append(ConvLayer(channels, expansion, norm=True))
-            else:
-                shifted = layers[:position].count("S") % 2 == 1
-                self.layers.append(SwinLayer(channels, expansion, config.head_channels, config.window, shifted))
-
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        x = self.modulation(x, weights)
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-class _Analysis(nn.Module):
-    """g_a: x (B, H, W, 3) -> y before its gain (B, H/16, W/16, M)."""
-
-    def __init__(self, config: LiteConfig) -> None:
-        super().__init__()
-        wide, deep = config.widths
-        self.embed = LappedDown(3, wide, _PATCH)
-        self.stage8 = _Stage(config, 0)
-        self.down = LappedDown(wide, deep, 2)
-        self.stage16 = _Stage(config, 1)
-        self.head = nn.Linear(deep, config.transform_channels)
-
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        with full_precision(x):
-            x = self.embed(x.float())
-        x = self.stage8(x, weights)
-        with full_precision(x):
-            x = self.down(x)
-        x = self.stage16(x, weights)
-        with full_precision(x):
-            return self.head(x)
-
-
-class _Synthesis(nn.Module):
-    """g_s: ŷ after its inverse gain -> x̂ (B, H, W, 3)."""
-
-    def __init__(self, config: LiteConfig) -> None:
-        super().__init__()
-        wide, deep = config.widths
-        self.embed = nn.Linear(config.transform_channels, deep)
-        self.stage16 = _Stage(config, 1, reverse=True)
-        self.up = LappedUp(deep, wide, 2)
-        self.stage8 = _Stage(config, 0, reverse=True)
-        self.head = LappedUp(wide, 3, _PATCH)
-
-    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
-        with full_precision(y):
-            x = self.embed(y)
-        x = self.stage16(x, weights)
-        with full_precision(x):
-            x = self.up(x)
-        x = self.stage8(x, weights)
-        with full_precision(x):
-            return self.head(x)
-
-
-class _HyperAnalysis(nn.Module):
-    """h_a: y of unit variance -> z before its gain (B, H/64, W/64, N)."""
-
-    def __init__(self, config: LiteConfig) -> None:
-        super().__init__()
-        c = config.hyper_width
-        self.embed = nn.Linear(config.transform_channels, c)
-        self.modulation = Modulation(len(config.lambdas), c)
-        self.layer = ConvLayer(c, 2)
-        self.down1 = nn.Linear(4 * c, c)
-        self.layer1 = ConvLayer(c, 2)
-        self.down2 = nn.Linear(4 * c, config.hyper_channels)
-
-    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
-        x = self.layer(self.modulation(self.embed(y), weights))
-        x = self.layer1(self.down1(space_to_depth(x, 2)))
-        return self.down2(space_to_depth(x, 2))
-
-
-class _HyperSynthesis(nn.Module):
-    """h_s: ẑ after its inverse gain -> state of the slice networks (B, H/16, W/16, E). Exact-ready."""
-
-    def __init__(self, config: LiteConfig) -> None:
-        super().__init__()
-        c = config.hyper_width
-        self.embed = nn.Linear(config.hyper_channels, c)
-        self.layer1 = ConvLayer(c, 2)
-        self.up1 = nn.Linear(c, 4 * c)
-        self.layer2 = ConvLayer(c, 2)
-        self.up2 = nn.Linear(c, 4 * config.context_width)
-        self.modulation = Modulation(len(config.lambdas), config.context_width)
-
-    def forward(self, z: Tensor, weights: Tensor) -> Tensor:
-        x = self.layer1(self.embed(z))
-        x = self.layer2(depth_to_space(self.up1(x), 2))
-        return self.modulation(depth_to_space(self.up2(x), 2), weights)
-
-
-class _Support(NamedTuple):
-    """Features that a slice network hands on to the later steps of its slice."""
-
-    state: Tensor
-    hidden: Tensor
-    """The state's part of the latent residual's hidden layer."""
-
-
-class _SliceNetwork(nn.Module):
-    """Refines the state for one slice and reads its mean and scale off it. Exact-ready."""
-
-    def __init__(self, config: LiteConfig, channels: int, last: bool) -> None:
-        super().__init__()
-        width, hidden = config.context_width, config.residual_width
-        self.channels = channels
-        self.attention = DictionaryAttention(width, config.dictionary_width, config.head_channels)
-        self.layer = ConvLayer(width, 2)
-        # Mean, scale and what the latent residual's hidden layer takes from the state: one map of one input.
-        self.head = zero_linear(width, 2 * channels + hidden)
-        self.residual_in = nn.Linear(channels, hidden, bias=False)
-        self.residual_out = zero_linear(hidden, channels)
-        self.extend = None if last else nn.Linear(channels, width)
-
-    def forward(self, state: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor, _Support]:
-        """state -> mean (in units of unit variance), log-scale, and what the later steps need."""
-        state = self.layer(self.attention(state, dictionary))
-        mean, scale, hidden = self.head(state).split((self.channels, self.channels, self.residual_in.out_features), -1)
-        return mean, scale, _Support(state, hidden)
-
-    def residual(self, support: _Support, y_hat: Tensor) -> Tensor:
-        """Latent residual prediction in ±0.5, in units of the quantisation step; ŷ has unit variance."""
-        hidden = F.relu(support.hidden + self.residual_in(y_hat))
-        return 0.5 * F.hardtanh(self.residual_out(hidden))
-
-    def extended(self, support: _Support, y_hat: Tensor) -> Tensor:
-        """The state for the next slice; ŷ has unit variance."""
-        return support.state if self.extend is None else support.state + self.extend(y_hat)
-
-
 class LiteDCAE(ExactReady):
     """See the module's docstring; `config` is a :class:`LiteConfig`."""
 
@@ -256,14 +97,14 @@ class LiteDCAE(ExactReady):
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__(config)
-        self.g_a = _Analysis(config)
-        self.g_s = _Synthesis(config)
-        self.h_a = _HyperAnalysis(config)
-        self.h_s = _HyperSynthesis(config)
+        self.g_a = Analysis(config)
+        self.g_s = Synthesis(config)
+        self.h_a = HyperAnalysis(config)
+        self.h_s = HyperSynthesis(config)
         self.dictionary = nn.Parameter(torch.randn(config.dictionary_entries, config.dictionary_width))
         last = len(config.slices) - 1
         self.slice_networks = nn.ModuleList(
-            _SliceNetwork(config, channels, k == last) for k, channels in enumerate(config.slices)
+            SliceNetwork(config, channels, k == last) for k, channels in enumerate(config.slices)
         )
         self.closed_loop = config.skip_channels > 0
         self.corrects_means = not self.closed_loop
@@ -285,7 +126,7 @@ class LiteDCAE(ExactReady):
     def initialise(self) -> None:
         """Set the linear path of the transforms to a truncated lapped transform (see `starting_values.py`)."""
         config = self.config
-        basis, frequencies = patch_basis(_PATCH, config.widths[0])
+        basis, frequencies = patch_basis(PATCH, config.widths[0])
         set_lapped_pair(self.g_a.embed, self.g_s.head, basis)
         set_lapped_pair(self.g_a.down, self.g_s.up, haar_basis(frequencies, config.widths[1]))
         set_pair(self.g_a.head, self.g_s.embed, torch.eye(config.transform_channels, config.widths[1]))
@@ -391,12 +232,12 @@ class LiteDCAE(ExactReady):
     def _unit_variance(self, k: int, y_hat: Tensor, q: _Quality) -> Tensor:
         return _nhwc(y_hat) * self._slice(k, q.context_gain)
 
-    def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
+    def latent_residual(self, k: int, support: Support, y_hat: Tensor, q: _Quality) -> Tensor:
         residual = self.slice_network(k).residual(support, self._unit_variance(k, y_hat, q))
         y_hat = y_hat + _nchw(residual).to(y_hat.dtype)
         return round_ste(y_hat * self.latent_grid) / self.latent_grid
 
-    def extend_context(self, k: int, context: Tensor, support: _Support, y_hat: Tensor, q: _Quality) -> Tensor:
+    def extend_context(self, k: int, context: Tensor, support: Support, y_hat: Tensor, q: _Quality) -> Tensor:
         return self.slice_network(k).extended(support, self._unit_variance(k, y_hat, q))
 
     def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
