@@ -109,7 +109,8 @@ def _train(arguments: list[str], work: Path, options: Any, end: float) -> None:
     print(" ".join(arguments), flush=True)
     with open(log, "a") as file:
         trainer = subprocess.Popen(arguments, stdout=file, stderr=file, env=_environment(work), cwd=work)
-    seen, asked = _changed(checkpoint), False
+    before = seen = _changed(checkpoint)
+    asked = False
     while trainer.poll() is None:
         time.sleep(1)
         left = end - time.monotonic()
@@ -122,13 +123,12 @@ def _train(arguments: list[str], work: Path, options: Any, end: float) -> None:
             seen = _changed(checkpoint)
             _put_out(checkpoint, work, options)
     if _changed(checkpoint) != seen:
-        seen = None
         _put_out(checkpoint, work, options)
     tail = log.read_text(errors="replace")[-_LOG_TAIL:]
     print(tail)
     if trainer.returncode and not asked:
         raise KitError(f"training ended with code {trainer.returncode}; what it said is above")
-    if seen is not None:
+    if _changed(checkpoint) == before:
         raise KitError("training had no time to write a checkpoint; give the call more --seconds")
 
 
