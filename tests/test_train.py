@@ -442,3 +442,14 @@ def test_command_trains_one_lambda_and_its_model_encodes(pictures: Path, tmp_pat
     exported = run.invoke(main, ["export", str(tmp_path / "run"), "-o", str(tmp_path / "again.safetensors")])
     assert exported.exit_code == 0
     assert (tmp_path / "again.safetensors").stat().st_size > 10**6
+
+
+def test_checkpoints_come_between_validations(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at the end with its validation; with checkpoint_every, as short as can be, one before every step as well."""
+    steps: list[int] = []
+    monkeypatch.setattr("dcae.train.run.save_checkpoint", lambda path, content: steps.append(content["state"]["step"]))
+    train(training_settings(pictures, steps=2, batch=1, validate_every=1000), tmp_path / "none")
+    assert set(steps) == {2}
+    steps.clear()
+    train(training_settings(pictures, steps=2, batch=1, validate_every=1000, checkpoint_every=1e-9), tmp_path / "all")
+    assert set(steps) == {0, 1, 2}

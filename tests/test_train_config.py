@@ -94,7 +94,7 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_missing_recipe_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="lite-cpu, lite-gpu, paper"):
+    with pytest.raises(OptionError, match="lite-cpu, lite-gpu, lite-wide-gpu, paper"):
         effective_config("nothing", {})
     with pytest.raises(OptionError, match="No such file"):
         effective_config(str(tmp_path / "none.toml"), {})

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dcae.errors import OptionError
 from dcae.networks.registry import build_model, config_from_dict
+from dcae.train.batched import BatchedPatches
 from dcae.train.config import TrainConfig
-from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.data import CutsPatches, Loader, Patches, Picture, load_folder, split, to_float
 from dcae.train.held_out import validation_pictures
 from dcae.train.init import initial_network
 from dcae.train.loss import balanced, rate_distortion
@@ -40,10 +42,7 @@ class CodecTask:
         self.network = network.to(group.device).train()
         self.unshared = frozenset(n for n, _ in network.named_parameters() if n.endswith("quantiles"))
         pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
-        patches = Patches(
-            pictures, config.downscale, config.seed, group.device,
-            smooth=config.smooth, drawn=config.drawn, colour=config.colour,
-        )  # fmt: skip
+        patches = _patches(pictures, config, group.device)
         self._loader = Loader(patches, group.rank)
         seen = validation_pictures(held_out, config.validation_pictures)
         self._validator = Validator(seen, network.config, config, group, (saved or {}).get("reference"))
@@ -90,3 +89,18 @@ class CodecTask:
 
     def close(self) -> None:
         self._loader.close()
+
+
+def _patches(pictures: list[Picture], config: TrainConfig, device: str) -> CutsPatches:
+    """Cut as `config.cutting` says; auto: batched on a GPU that has room for the pictures."""
+    cutting = config.cutting
+    if cutting == "auto":
+        bytes_needed = sum(p.pixels.nbytes for p in pictures)
+        on_gpu = torch.device(device).type == "cuda"
+        cutting = "batched" if on_gpu and bytes_needed < torch.cuda.mem_get_info(device)[0] / 3 else "each"
+    shares: dict[str, Any] = {"smooth": config.smooth, "drawn": config.drawn, "colour": config.colour}
+    if cutting == "batched":
+        return BatchedPatches(
+            pictures, config.downscale, config.seed, device, pool=config.drawn_pool, **shares
+        )  # fmt: skip
+    return Patches(pictures, config.downscale, config.seed, device, **shares)

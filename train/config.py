@@ -153,12 +153,20 @@ class TrainConfig:
     colour: float = _setting(
         0.3, _number, "Share of the photographs' patches whose brightness, contrast and colours are changed."
     )
+    cutting: str = _setting(
+        "auto", _text, "Patches are cut each by itself, or a batch at a time, which a GPU needs; auto: by the device.",
+        ("auto", "each", "batched"),
+    )  # fmt: skip
+    drawn_pool: int = _setting(
+        4096, _whole, "Pictures drawn before the training of batched patches, 512x512 pixels each."
+    )
     precision: str = _setting(
         "auto", _text, "Of the transforms in training; auto: bf16 where the device has instructions for it. The "
         "entropy model is always in float32.", ("auto", "bf16", "float32"),
     )  # fmt: skip
     compile: bool = _setting(False, _flag, "torch.compile the network; needs a C++ compiler.")
     validate_every: float = _setting(10.0, _number, "Minutes between validations, each with a checkpoint.")
+    checkpoint_every: float = _setting(0.0, _number, "Minutes between further checkpoints; 0 for none.")
     validation_pictures: int = _setting(
         16, _whole, "Pictures looked at in a validation, a quarter of them drawn; of the others 1 in 60 is held out."
     )
@@ -180,8 +188,8 @@ class TrainConfig:
             )
         if self.schedule == "constant" and len(self.patch) > 1:
             raise OptionError("a constant schedule has no end by which patch sizes could be told; give one --patch")
-        if self.steps < 1 or min(self.batch) < 1 or self.validation_pictures < 1:
-            raise OptionError("steps, batch and validation_pictures must be at least 1")
+        if min(self.steps, *self.batch, self.validation_pictures, self.drawn_pool) < 1:
+            raise OptionError("steps, batch, validation_pictures and drawn_pool must be at least 1")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise OptionError(f"minutes must be positive, got {self.minutes}")
         for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
@@ -189,7 +197,7 @@ class TrainConfig:
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
         limits = {
             "ema": 1.0, "downscale": 1.0, "smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0,
-            "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
+            "checkpoint_every": 1e9, "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
         }  # fmt: skip
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:

@@ -11,7 +11,7 @@ import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,9 +25,9 @@ from dcae.train.augment import before_plain_background, magnified, recoloured
 from dcae.train.drawn import drawn_picture
 
 log = logging.getLogger(__name__)
-_WITH_PHOTOGRAPH = 0.35
+WITH_PHOTOGRAPH = 0.35
 """Of the drawn patches: those that may show a photograph."""
-_NATIVE, _BEFORE_PLAIN = 0.55, 0.2
+NATIVE, BEFORE_PLAIN = 0.55, 0.2
 """Of the smooth patches: cut from large pictures; put before a plain background. The remainder is magnified."""
 
 
@@ -40,25 +40,30 @@ class Picture(NamedTuple):
     """The photograph it was made from: pictures of one source are held out together."""
     large: bool
     """Whether it has the smoothness of a photograph at a camera's size: from a folder `part-large`, or large itself."""
+    held_out: bool | None = None
+    """Whether the list beside the pictures says that training must not see it; None where it says nothing."""
 
 
-_LARGE_FOLDER = "part-large"
-_LARGE_PIXELS = 1_500_000
+LARGE_FOLDER = "part-large"
+LARGE_PIXELS = 1_500_000
+MANIFEST = "MANIFEST.csv"
+"""List of pictures in their folder or beside it, see :func:`load_folder`."""
 
 
 def load_folder(folder: Path, smallest: int) -> list[Picture]:
     """Pictures below `folder`, in the order of their paths.
 
     A file MANIFEST.csv in it or beside it (columns part, file, source_repo and source_path) says which of them come
-    from one photograph; without it each is a source of its own. Unreadable files and pictures with a side below
-    `smallest` pixels are logged and skipped.
+    from one photograph; without it each is a source of its own. A further column held_out (yes or no) says which of
+    them :func:`split` shall hold out. Unreadable files and pictures with a side below `smallest` pixels are logged and
+    skipped.
 
     Raises:
         OptionError: no folder, or no usable picture in it.
     """
     if not folder.is_dir():
         raise OptionError(f"{folder}: no such folder of training pictures")
-    sources = _sources(folder)
+    listed = manifest(folder)
 
     def read(path: Path) -> Picture | None:
         try:
@@ -70,8 +75,10 @@ def load_folder(folder: Path, smallest: int) -> list[Picture]:
         if min(pixels.shape[:2]) < smallest:
             log.warning("%s: skipped, smaller than %d pixels", path, smallest)
             return None
-        large = path.parent.name == _LARGE_FOLDER or pixels.size >= 3 * _LARGE_PIXELS
-        return Picture(pixels, sources.get((path.parent.name, path.name), str(path)), large)
+        large = path.parent.name == LARGE_FOLDER or pixels.size >= 3 * LARGE_PIXELS
+        row = listed.get((path.parent.name, path.name), {})
+        marked = {"yes": True, "no": False}.get(row.get("held_out", ""))
+        return Picture(pixels, source_of(row, path), large, marked)
 
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -81,24 +88,33 @@ def load_folder(folder: Path, smallest: int) -> list[Picture]:
     return pictures
 
 
-def _sources(folder: Path) -> dict[tuple[str, str], str]:
-    """Source by (folder's name, file's name), from the list beside the pictures; nothing where there is none."""
-    for path in (folder / "MANIFEST.csv", folder.resolve().parent / "MANIFEST.csv"):
+def manifest(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """Rows of the list of pictures by (folder's name, file's name); nothing where there is no list."""
+    for path in (folder / MANIFEST, folder.resolve().parent / MANIFEST):
         if path.is_file():
             try:
                 rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-                return {(r["part"], r["file"]): f"{r['source_repo']}/{r['source_path']}" for r in rows}
+                return {(r["part"], r["file"]): r for r in rows if source_of(r, path)}
             except (OSError, ValueError, KeyError, csv.Error) as error:
                 log.warning("%s: not a list of pictures' sources (%r); each picture counts as its own", path, error)
     return {}
+
+
+def source_of(row: dict[str, str], path: Path) -> str:
+    """The photograph that the picture at `path` was made from, by its row of the list (which may be empty)."""
+    return f"{row['source_repo']}/{row['source_path']}" if row else str(path)
 
 
 def split(pictures: list[Picture], every: int = 60) -> tuple[list[Picture], list[Picture]]:
     """Training and held-out pictures.
 
     Held out are every `every`-th picture (of a smaller set the last), of large ones more when there are few (up to 4
-    sources and a fifth of them), and all other pictures of the same sources. Disjoint unless all are of one source.
+    sources and a fifth of them), and all other pictures of the same sources. Where the list beside the pictures marks
+    some as held out, it is these instead. Disjoint unless all are of one source.
     """
+    if marked := {p.source for p in pictures if p.held_out}:
+        training = [p for p in pictures if p.source not in marked]
+        return training or pictures, [p for p in pictures if p.source in marked]
     held = {p.source for p in pictures[every - 1 :: every]} or {pictures[-1].source}
     large = list(dict.fromkeys(p.source for p in pictures if p.large))
     wanted = min(4, len(large) // 5) if len(pictures) >= every else 0
@@ -190,7 +206,7 @@ class Patches:
     def _drawn(self, rng: np.random.Generator, patch: int) -> Tensor:
         """Not mirrored: letters are read one way."""
         cut = None
-        if rng.random() < _WITH_PHOTOGRAPH:
+        if rng.random() < WITH_PHOTOGRAPH:
             cut = _cut(rng, self.all.picture(rng), patch).permute(1, 2, 0).cpu().contiguous().numpy()
         pixels = torch.from_numpy(drawn_picture(rng, patch, patch, cut))
         return pixels.to(self.all.pictures[0].device).permute(2, 0, 1)
@@ -205,9 +221,9 @@ class Patches:
 
     def _smooth(self, rng: np.random.Generator, patch: int) -> Tensor:
         kind = rng.random()
-        if kind < _BEFORE_PLAIN:
+        if kind < BEFORE_PLAIN:
             return before_plain_background(rng, _cut(rng, self.all.picture(rng), patch))
-        if self.large and kind < _BEFORE_PLAIN + _NATIVE:
+        if self.large and kind < BEFORE_PLAIN + NATIVE:
             return _cut(rng, self.large.picture(rng), patch)
         factor = rng.uniform(1.0, 2.5)
         return magnified(rng, _cut(rng, self.rest.picture(rng), max(int(patch / factor), 16)), patch)
@@ -223,10 +239,16 @@ class Patches:
         return Batch(pixels.to(self.device, non_blocking=True), np.array(draws))
 
 
+class CutsPatches(Protocol):
+    """Where a loader gets its batches: :class:`Patches` or :class:`dcae.train.batched.BatchedPatches`."""
+
+    def batch(self, step: int, patch: int, first: int, count: int, /) -> Batch: ...
+
+
 class Loader:
     """Patches of consecutive steps, the next step's being cut in a thread while this one's are trained on."""
 
-    def __init__(self, patches: Patches, rank: int) -> None:
+    def __init__(self, patches: CutsPatches, rank: int) -> None:
         self.patches = patches
         self.rank = rank
         self._pool = ThreadPoolExecutor(1)
@@ -238,7 +260,10 @@ class Loader:
         ready = self._next[1] if self._next and self._next[0] == asked else self._submit(asked)
         following = (step + 1, patch, count)
         self._next = following, self._submit(following)
-        return ready.result()
+        batch = ready.result()
+        if batch.pixels.is_cuda:  # cut in a stream of its own, whose memory must not be reused while this one reads it
+            batch.pixels.record_stream(torch.cuda.current_stream(batch.pixels.device))
+        return batch
 
     def _submit(self, asked: tuple[int, int, int]) -> Future[Batch]:
         step, patch, count = asked

@@ -60,7 +60,7 @@ def train(
         del saved
         with _Stop() as stop, Monitor(out, run.state["step"], quiet=group.rank > 0) as monitor:
             while True:
-                progress, due, stopped = run.agreed(stop.asked)
+                progress, due, keep, stopped = run.agreed(stop.asked)
                 if stopped:
                     run.save()
                     raise Interrupted(
@@ -71,6 +71,8 @@ def train(
                     run.save()
                     if not validated:
                         continue
+                elif keep:
+                    run.save()
                 if progress >= 1:
                     break
                 run.step(progress, monitor)

@@ -60,15 +60,20 @@ class Run:
         self._dtype = compute_type(config.precision, group.device)
         self.state["hardware"] = _hardware(group, self._dtype)
         self._started, self._last_validation = time.monotonic() - self.state["seconds"], time.monotonic()
+        self._last_saved = self._last_validation
         self._recent: list[float] = []
         self._in_a_row = 0
 
-    def agreed(self, stop: bool) -> tuple[float, bool, bool]:
-        """Progress, whether a validation is due, and whether to stop: the same on every process."""
-        self.state["seconds"] = time.monotonic() - self._started
-        late = time.monotonic() - self._last_validation > 60 * self.config.validate_every
-        progress, due, stopped = agreed((schedule.progress(self.config, self.state), late, stop), self.group.world)
-        return progress, bool(due) or progress >= 1, bool(stopped)
+    def agreed(self, stop: bool) -> tuple[float, bool, bool, bool]:
+        """Progress, whether a validation is due, or else a checkpoint, whether to stop: the same on every process."""
+        now = time.monotonic()
+        self.state["seconds"] = now - self._started
+        late = now - self._last_validation > 60 * self.config.validate_every
+        keep = 0 < 60 * self.config.checkpoint_every < now - self._last_saved
+        values = (schedule.progress(self.config, self.state), late, keep, stop)
+        progress, *flags = agreed(values, self.group.world)
+        due, keep, stopped = map(bool, flags)
+        return progress, due or progress >= 1, keep, stopped
 
     def step(self, progress: float, monitor: Monitor) -> None:
         """One optimiser step.
@@ -174,6 +179,7 @@ class Run:
             save_checkpoint(self.out / CHECKPOINT, self._content() | {"optimizers": states})
         if self.group.world > 1:
             dist.barrier()
+        self._last_saved = time.monotonic()
 
     def _content(self) -> dict[str, Any]:
         own = {"network": self.task.network.state_dict(), "average": self.average}
