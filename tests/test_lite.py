@@ -161,7 +161,7 @@ def test_entropy_model_has_only_exact_ready_modules() -> None:
     """What decides a probability has a fixed-point form: no normalisation layers, no smooth activations."""
     network = build_model("lite", entropy_models=False)
     allowed = {"Linear", "Depthwise", "Identity", "ModuleList", "Modulation", "ConvLayer", "GatedUnit"}
-    allowed |= {"DictionaryAttention", "_SliceNetwork", "_HyperSynthesis"}
+    allowed |= {"DictionaryAttention", "SliceNetwork", "HyperSynthesis"}
     kinds = {type(m).__name__ for part in (network.h_s, network.slice_networks) for m in part.modules()}
     assert kinds <= allowed
 

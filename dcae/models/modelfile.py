@@ -16,7 +16,6 @@ training. It is checked whenever a file is loaded, so that a damaged file is an 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.files import replacing
+from dcae.models.empty import empty_network
 from dcae.models.stored import FORMAT, TABLE_PARTS, ModelHeader, identity, read_header, read_model
 from dcae.networks.config import DCAEConfig
-from dcae.networks.registry import network_of, preset_of
+from dcae.networks.registry import preset_of
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
     stored = read_model(path)
     config = stored.header.config
     try:
-        network = _empty_network(config, sum(value.size for value in stored.weights.values()))
+        network = empty_network(config, sum(value.size for value in stored.weights.values()))
         weights = {name: torch.from_numpy(value).float() for name, value in stored.weights.items()}
         if odd := weights.keys() ^ network.state_dict().keys():  # torch would search every name in every module
             raise ValueError(f"{len(odd)} tensors too many or too few, among them {min(odd)!r:.100}")
@@ -113,39 +113,6 @@ def coding_model(
     elif exact:
         raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
     return CodingModel(header, network, prior, *tables, z_median.to(device))
-
-
-def _empty_network(config: DCAEConfig, numbers: int) -> DCAE:
-    """A network whose weights are to be loaded.
-
-    Raises:
-        ValueError: the configuration asks for much more than the `numbers` that are there to fill it.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    factories = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn)
-
-    # Not on the meta device, whose first use imports half of torch (1.5 s).
-    class Sparing(TorchFunctionMode):
-        """Counts what is allocated before it is, and draws nothing at random."""
-
-        left = 2 * numbers + 4096  # a few temporary tensors
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in factories:
-                size = args[0] if isinstance(args[0], tuple | list | torch.Size) else [*args]
-                self.left -= math.prod(n for n in size if isinstance(n, int))
-                if self.left < 0:
-                    raise ValueError(f"more weights than the {numbers} numbers in the file")
-            if getattr(func, "__module__", "") == "torch.nn.init":
-                return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-            if func is torch.randn:
-                func = torch.empty
-            return func(*args, **(kwargs or {}))
-
-    with Sparing():
-        return network_of(config)
 
 
 def write_model(
