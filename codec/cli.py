@@ -11,9 +11,17 @@ import click
 from dcae.errors import OptionError
 from dcae.files import check_output, read_bytes, write_bytes
 from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id, installed_models
+from dcae.runtime.engines import ENGINES
 
 _model = click.option("--model", metavar="NAME|PATH", help="An installed model's name or a model file.")
 _device = click.option("--device", default="cpu", show_default=True, help="torch device of the networks.")
+_engine = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    help="What runs the networks; auto: torch where it is installed, else onnx (ONNX Runtime).",
+)
 _max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(1),
@@ -35,6 +43,7 @@ def _derived(source: str, suffix: str) -> str:
 @click.option("-q", "--quality", type=float, help="1 (small) to 8 (good), any number between.  [default: 4]")
 @_model
 @_device
+@_engine
 @_force
 @_max_pixels
 @click.option(
@@ -46,6 +55,7 @@ def encode(
     quality: float | None,
     model: str | None,
     device: str,
+    engine: str,
     force: bool,
     max_pixels: int | None,
     portable: bool,
@@ -63,7 +73,7 @@ def encode(
     from dcae.codec.codec import Codec
     from dcae.codec.limits import affordable_pixels
 
-    data = Codec(header.path, device, max_pixels or affordable_pixels()).encode(image, quality, portable)
+    data = Codec(header.path, device, max_pixels or affordable_pixels(), engine).encode(image, quality, portable)
     write_bytes(output, data, force)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
 
@@ -73,9 +83,12 @@ def encode(
 @click.option("-o", "--output", help="Output picture, - for stdout as PNG.  [default: the file's name with .png]")
 @_model
 @_device
+@_engine
 @_force
 @_max_pixels
-def decode(file: str, output: str | None, model: str | None, device: str, force: bool, max_pixels: int | None) -> None:
+def decode(
+    file: str, output: str | None, model: str | None, device: str, engine: str, force: bool, max_pixels: int | None
+) -> None:
     """Decompress a .dcae FILE (- for stdin) to a picture of the output's type."""
     output = output or _derived(file, ".png")
     check_output(output, force)
@@ -89,7 +102,7 @@ def decode(file: str, output: str | None, model: str | None, device: str, force:
     from dcae.codec.codec import Codec
     from dcae.codec.limits import affordable_pixels
 
-    image = Codec(found.path, device, max_pixels or affordable_pixels()).decode(data)
+    image = Codec(found.path, device, max_pixels or affordable_pixels(), engine).decode(data)
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **({"compress_level": 1} if kind == "PNG" else {}))

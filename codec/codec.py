@@ -39,10 +39,12 @@ class Codec:
 
     Args:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
-        device: torch device of the networks.
+        device: torch device of the networks; the engine "onnx" has none but "cpu".
         max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
             refused, those of files before anything is allocated. Decoding with `lite` takes at most 32 MiB and 256
             bytes per padded pixel, by default 4.3 GB.
+        engine: what runs the networks: "torch", "onnx" (ONNX Runtime; decodes to the same latents, and to pixels at
+            most one level apart), or "auto", torch where it is installed.
 
     Threads may share a codec. Processes that are forked off after it was used with several threads may not: they
     would wait for threads that they do not have, and are refused. Start them, each with a codec of its own, by
@@ -50,14 +52,20 @@ class Codec:
 
     Raises:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
-        OptionError: a device that is not there, or a limit that is no positive integer.
+        OptionError: a device that is not there, an engine that does not run this model, or a limit that is no
+            positive integer.
+        MissingDependencyError: an engine whose library is not installed.
     """
 
     def __init__(
-        self, model: str | Path | CodingModel = DEFAULT_MODEL, device: str = "cpu", max_pixels: int = MAX_PIXELS
+        self,
+        model: str | Path | CodingModel = DEFAULT_MODEL,
+        device: str = "cpu",
+        max_pixels: int = MAX_PIXELS,
+        engine: str = "auto",
     ) -> None:
         self.max_pixels = check_limit(max_pixels)
-        self.engine: Engine = open_engine(model, device)
+        self.engine: Engine = open_engine(model, device, engine)
         self._coder = LatentCoder(self.engine)
 
     @property

@@ -36,4 +36,4 @@ class OptionError(DCAEError, ValueError):
 
 
 class MissingDependencyError(DCAEError, ImportError):
-    """A package that only training or evaluation needs is not installed."""
+    """A package that an engine, training or evaluation needs is not installed."""

@@ -21,7 +21,8 @@ from safetensors import safe_open
 from dcae.codec.codec import Codec
 from dcae.codec.container import NUMERICS, read_container, write_container
 from dcae.entropy.exact import ExactEntropyModel
-from dcae.entropy.exact_tensors import LIMIT, ExactTensors, check, maps
+from dcae.entropy.exact_bounds import LIMIT
+from dcae.entropy.exact_tensors import ExactTensors, check, maps
 from dcae.errors import FileFormatError, ModelFileError, SymbolMismatchError
 from dcae.models.installed import find_model
 from dcae.models.modelfile import CodingModel, load_model

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from dcae.entropy.exact_bounds import streams
 from dcae.entropy.exact_export import _round_map
-from dcae.entropy.exact_tensors import ExactTensors, check, maps, sites, streams
+from dcae.entropy.exact_tensors import ExactTensors, check, maps, sites
 from dcae.errors import ModelFileError
 from dcae.models.modelfile import CodingModel
 from dcae.networks.lite.wiring import LiteDCAE

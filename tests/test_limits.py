@@ -30,7 +30,8 @@ from dcae.codec.limits import BYTES_PER_PIXEL, FIXED_BYTES, MAX_PIXELS, check_si
 from dcae.codec.picture import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
-from dcae.models.modelfile import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER, CodingModel, load_model, read_header
+from dcae.models.modelfile import CodingModel, load_model, read_header
+from dcae.models.stored import MAX_BRACKETS, MAX_DEPTH, MAX_HEADER
 from dcae.networks.config import MAX_CHANNELS
 from dcae.networks.lite.config import LiteConfig
 from dcae.networks.paper.config import PaperConfig

@@ -17,7 +17,8 @@ from helpers import synthetic_picture
 from dcae.codec.codec import Codec
 from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
-from dcae.runtime.process import _rounds_to_nearest
+from dcae.runtime.process import rounds_to_nearest
+from dcae.runtime.torch_engine import ones
 
 _ROUNDING = """
 import ctypes, ctypes.util, sys
@@ -27,7 +28,7 @@ from dcae.codec.codec import Codec
 from dcae.errors import DCAEError
 math = ctypes.CDLL(ctypes.util.find_library("m"))
 torch.set_num_threads(2)
-codec = Codec(sys.argv[1])
+codec = Codec(sys.argv[1], engine=sys.argv[2])
 picture = Image.linear_gradient("L").convert("RGB")
 data, modes = codec.encode(picture, 4), 0
 for mode in (0x400, 0x800, 0xC00, 0x400000, 0x800000, 0xC00000):  # of x86 and of ARM; down, up and towards zero
@@ -47,9 +48,12 @@ print(modes, "modes")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the C library's functions by their names")
-def test_other_rounding_modes_are_refused(tiny_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_other_rounding_modes_are_refused(tiny_path: Path, tmp_path: Path, engine: str) -> None:
     """They would write files that nobody can decode."""
-    command = [sys.executable, "-c", _ROUNDING, str(tiny_path)]
+    if engine == "onnx":
+        pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    command = [sys.executable, "-c", _ROUNDING, str(tiny_path), engine]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     if "AttributeError" in done.stderr or "OSError" in done.stderr:
         pytest.skip("no fesetround to be found")
@@ -63,7 +67,7 @@ def test_other_rounding_modes_are_refused(tiny_path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("wrong", ["add", "div", "round"])
 def test_any_operation_that_rounds_otherwise_shows(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    assert _rounds_to_nearest(64)
+    assert rounds_to_nearest(*ones(64))
     name = {"add": "__add__", "div": "__truediv__", "round": "round"}[wrong]
     right = getattr(torch.Tensor, name)
 
@@ -73,7 +77,7 @@ def test_any_operation_that_rounds_otherwise_shows(monkeypatch: pytest.MonkeyPat
         return torch.nextafter(right(x, *arguments), torch.zeros_like(x))
 
     monkeypatch.setattr(torch.Tensor, name, off)
-    assert not _rounds_to_nearest(64)
+    assert not rounds_to_nearest(*ones(64))
 
 
 _FORK = """

@@ -21,23 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcae.entropy.exact_bounds import EXACT, LIMIT, SCALE_ROWS, STATE, STATE_LIMIT, gains_at
 from dcae.entropy.exact_parts import CARRIER, ExactConvLayer, ExactSlice, Parts, enter
-from dcae.entropy.exact_tensors import (
-    EXACT,
-    LIMIT,
-    STATE,
-    STATE_LIMIT,
-    ExactTensors,
-    check,
-    gain_columns,
-)
+from dcae.entropy.exact_tensors import ExactTensors, check, exact_arrays
 from dcae.networks.base import SlicePrior
-from dcae.networks.config import QUALITY_STEPS
 from dcae.networks.exact_ready import ExactReady, depth_to_space
 from dcae.networks.scales import SCALE_LEVELS
-
-_SCALE = 532576 / 2**16
-"""Rows of the scale table per unit of log-scale, 1 / SCALE_STEP."""
 
 
 class _Gains(NamedTuple):
@@ -86,19 +75,12 @@ class ExactEntropyModel:
         entries, heads = network.dictionary.shape[0], network.slice_network(0).attention.heads
         values = network.dictionary.reshape(entries, heads, -1).transpose(0, 1).contiguous()
         self._slices = [ExactSlice(parts, network, k, exact, values) for k in range(len(self.config.slices))]
-        self._gains = exact.gains.double()
-        self._gain_scales = [2.0 ** -(int(s) + 8) for s in exact.gain_shifts]
-        self._columns = gain_columns(network)
+        self._exact, self._device = exact_arrays(exact), device
 
     def conditioning(self, quality: float) -> _Gains:
         """Tables interpolated to `quality`, a multiple of 1/256."""
-        self.config.lambda_of(quality)
-        steps = round((quality - 1) * QUALITY_STEPS)
-        low = min(steps // QUALITY_STEPS, max(len(self._gains) - 2, 0))
-        part = steps - low * QUALITY_STEPS
-        high = min(low + 1, len(self._gains) - 1)
-        row = (QUALITY_STEPS - part) * self._gains[low] + part * self._gains[high]
-        return _Gains(*(t * s for t, s in zip(row.split(self._columns), self._gain_scales, strict=True)))
+        tables = gains_at(self.config, self._exact, quality)
+        return _Gains(*(torch.from_numpy(t).to(self._device) for t in tables if t is not None))
 
     def hyper_synthesis(self, z_hat: Tensor, q: _Gains) -> Tensor:
         z = z_hat.permute(0, 2, 3, 1).double() * q.inverse_z
@@ -117,7 +99,7 @@ class ExactEntropyModel:
         mean, scale, hidden = out.split((part.channels, part.channels, out.shape[-1] - 2 * part.channels), -1)
         gain, offset = self._of_slice(k, q.mean_gain), self._of_slice(k, q.scale_offset)
         mean = (mean.double() * gain * self.grid).round_().clamp_(-(2**21), 2**21) / self.grid
-        row = (scale.double() * _SCALE + offset).round_().clamp_(0, SCALE_LEVELS - 1)
+        row = (scale.double() * SCALE_ROWS + offset).round_().clamp_(0, SCALE_LEVELS - 1)
         support = _Support(state, hidden.round())
         return SlicePrior(mean.float().permute(0, 3, 1, 2), row.permute(0, 3, 1, 2), support)
 
@@ -155,7 +137,7 @@ class ExactEntropyModel:
     def arithmetic(self) -> Iterator[None]:
         """Whatever the caller has set: without autocast, and in float64 where matrices of float32 are multiplied with
         TF32 or bfloat16. Nothing global is changed, so that threads do not disturb each other."""
-        device = self._gains.device
+        device = self._device
         with torch.autocast(device.type, enabled=False):
             token = CARRIER.set(torch.float32 if _is_ieee(device) else torch.float64)
             try:

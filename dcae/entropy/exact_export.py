@@ -8,19 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcae.entropy.exact_tensors import (
-    EXACT,
-    LIMIT,
-    QUERY,
-    STATE,
-    TABLE_BITS,
-    WEIGHT_ONE,
-    ExactTensors,
-    exponentials,
-    maps,
-    sites,
-    streams,
-)
+from dcae.entropy.exact_bounds import EXACT, LIMIT, QUERY, STATE, TABLE_BITS, WEIGHT_ONE, exponentials, streams
+from dcae.entropy.exact_tensors import ExactTensors, maps, sites
 from dcae.entropy.tables import Tables
 from dcae.errors import ModelFileError
 from dcae.networks.base import SlicePrior
@@ -61,7 +50,7 @@ def make_exact(network: ExactReady, tables_z: Tables, medians: Tensor) -> ExactT
         torch.stack(keys).to(torch.int16).cpu(),
         torch.stack(key_shifts).to(torch.int8).cpu(),
         torch.tensor(value_shift, dtype=torch.int8),
-        exponentials(len(network.dictionary)),
+        torch.from_numpy(exponentials(len(network.dictionary))),
         gains,
         gain_shifts,
     )

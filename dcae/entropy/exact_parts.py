@@ -8,19 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.entropy.exact_tensors import (
-    GATE,
-    LIMIT,
-    LOGIT,
-    LOGITS,
-    QUERY,
-    STATE,
-    STATE_LIMIT,
-    WEIGHT_ONE,
-    ExactTensors,
-    power,
-    sites,
-)
+from dcae.entropy.exact_bounds import GATE, LIMIT, LOGIT, LOGITS, QUERY, STATE, STATE_LIMIT, WEIGHT_ONE
+from dcae.entropy.exact_tensors import ExactTensors, power, sites
 from dcae.networks.exact_ready import ConvLayer, Depthwise, DictionaryAttention, ExactReady, GatedUnit
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.networks.base import DCAE
+from dcae.networks.bounds import GATE_BOUND, QUERY_BOUND
 
 
 def depth_to_space(x: Tensor, factor: int) -> Tensor:
@@ -52,7 +53,7 @@ class GatedUnit(nn.Module):
     gates diverge in training without normalisation.
     """
 
-    BOUND = 4.0
+    BOUND = GATE_BOUND
 
     def __init__(self, channels: int, expansion: int, norm: bool) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class DictionaryAttention(nn.Module):
     time. Queries are clamped to ±`CLAMP`, which bounds the logits and with them the softmax table.
     """
 
-    CLAMP = 8.0
+    CLAMP = QUERY_BOUND
 
     def __init__(self, channels: int, width: int, head_channels: int) -> None:
         super().__init__()

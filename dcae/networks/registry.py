@@ -29,6 +29,8 @@ class Preset:
     """Type of its network, a :class:`DCAE`, made of a configuration."""
     exact: bool = False
     """Whether its entropy model has an exact integer form (`dcae/networks/exact_ready.py`), which coding then uses."""
+    graphs: str = ""
+    """Module that builds its graphs for ONNX Runtime, see `dcae/networks/lite/graphs.py`; "" where there is none."""
     portable: bool = False
     """Whether its entropy model may be evaluated in float64 instead, for files that other machines shall read."""
 
@@ -36,7 +38,13 @@ class Preset:
 _PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("lite", "dcae.networks.lite.config:LiteConfig", "dcae.networks.lite.wiring:LiteDCAE", exact=True),
+        Preset(
+            "lite",
+            "dcae.networks.lite.config:LiteConfig",
+            "dcae.networks.lite.wiring:LiteDCAE",
+            exact=True,
+            graphs="dcae.networks.lite.graphs",
+        ),
         Preset(
             "paper", "dcae.networks.paper.config:PaperConfig", "dcae.networks.paper.wiring:PaperDCAE", portable=True
         ),

@@ -3,51 +3,60 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from collections.abc import Callable
+from typing import Any
 
 from dcae.errors import DCAEError
 
-_GRAIN = 1 << 15
+GRAIN = 1 << 15
 """Elements that torch gives to one thread, at least."""
-_worked_in: int | None = None
-"""The process that has started torch's threads."""
-_tested: set[int] = set()
-"""Numbers of threads whose rounding was tested: every thread has a mode of its own, inherited when it is started."""
 
 
-def check_process() -> None:
-    """Refuse to code where the result would be wrong or never come.
+class ProcessCheck:
+    """Refuses to code where the result would be wrong or never come. One for each library that has threads.
 
-    Raises:
-        DCAEError: floating-point numbers are not rounded to nearest, or the process was forked off one that had
-            coded with several threads, whose threads it lacks.
+    Args:
+        ones: makes arrays of `count` ones in float32 and in float64, of the library that computes.
+        cure: what else can be done in a forked process; "" for nothing.
     """
-    global _worked_in
-    threads = torch.get_num_threads()
-    if threads > 1:
-        if _worked_in not in (None, os.getpid()):
+
+    def __init__(self, ones: Callable[[int], tuple[Any, Any]], cure: str = "") -> None:
+        self._ones, self._cure = ones, cure
+        self._worked_in: int | None = None
+        """The process that has started the library's threads."""
+        self._tested: set[int] = set()
+        """Numbers of threads whose rounding was tested: every thread has a mode of its own, inherited when it is
+        started."""
+
+    def check(self, threads: int) -> None:
+        """Look at this process, whose library computes with so many threads.
+
+        Raises:
+            DCAEError: floating-point numbers are not rounded to nearest, or the process was forked off one that had
+                coded with several threads, whose threads it lacks.
+        """
+        if threads > 1:
+            if self._worked_in not in (None, os.getpid()):
+                raise DCAEError(
+                    "this process was forked off one that had coded with several threads, and would wait for them for "
+                    f'ever; start it with multiprocessing.get_context("spawn"){self._cure}'
+                )
+            self._worked_in = os.getpid()
+        if not rounds_to_nearest(*self._ones(64 if threads in self._tested else threads * GRAIN)):
             raise DCAEError(
-                "this process was forked off one that had coded with several threads, and would wait for them for "
-                'ever; start it with multiprocessing.get_context("spawn"), or call torch.set_num_threads(1) in it'
+                "this process does not round floating-point numbers to nearest (a library has changed the processor's "
+                "mode), so that files would not decode; set it back with fesetround(FE_TONEAREST), or code in a "
+                "process of its own"
             )
-        _worked_in = os.getpid()
-    if not _rounds_to_nearest(64 if threads in _tested else threads * _GRAIN):
-        raise DCAEError(
-            "this process does not round floating-point numbers to nearest (a library has changed the processor's "
-            "mode), so that files would not decode; set it back with fesetround(FE_TONEAREST), or code in a process "
-            "of its own"
-        )
-    _tested.add(threads)
+        self._tested.add(threads)
 
 
-def _rounds_to_nearest(count: int) -> bool:
-    """Whether `count` sums, quotients and roundings to integers, in float32 and float64, come out as IEEE 754 says.
+def rounds_to_nearest(singles: Any, doubles: Any) -> bool:
+    """Whether sums, quotients and roundings to integers of arrays of ones come out as IEEE 754 says.
 
     Every other mode (up, down, towards zero) fails at least one of them, with either sign.
     """
-    for kind, bits in ((torch.float32, 24), (torch.float64, 53)):
-        one = torch.ones(count, dtype=kind, device="cpu")
+    for one, bits in ((singles, 24), (doubles, 53)):
         half = 2.0**-bits  # half of the last place of 1: a tie, which goes to the even neighbour
         pairs = [(one + half, 1.0), (-one - half, -1.0)]
         pairs += [(one + 3 * half, 1.0 + 4 * half), (-one - 3 * half, -1.0 - 4 * half)]

@@ -16,8 +16,16 @@ from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
 from dcae.networks import base
 from dcae.networks.registry import preset_of
-from dcae.runtime.process import check_process
+from dcae.runtime.process import ProcessCheck
 from dcae.runtime.protocol import Array, Floats, SlicePrior
+
+
+def ones(count: int) -> tuple[Tensor, Tensor]:
+    """(count,) ones in float32 and float64."""
+    return torch.ones(count, dtype=torch.float32, device="cpu"), torch.ones(count, dtype=torch.float64, device="cpu")
+
+
+_PROCESS = ProcessCheck(ones, ", or call torch.set_num_threads(1) in it")
 
 
 class TorchEngine:
@@ -54,7 +62,7 @@ class TorchEngine:
     @contextmanager
     def coding(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(torch.device(self.device).type, enabled=False):
-            check_process()
+            _PROCESS.check(torch.get_num_threads())
             yield
 
     def analysis(self, x: Array, quality: float) -> Array:

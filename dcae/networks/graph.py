@@ -1,0 +1,119 @@
+"""Building of ONNX graphs.
+
+A graph follows from the configuration alone: weights, and all that depends on them or on the quality, are external
+initialisers or inputs. It takes one picture of any size. Nobody's graph is ever run but those that are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+_OPSET = 17
+_IR_VERSION = 8
+"""Of ONNX 1.12, which brought that opset."""
+_KINDS = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
+}
+
+
+class BuiltGraph(NamedTuple):
+    """A graph ready to be loaded."""
+
+    serialised: bytes
+    """The graph, the same for all models of a configuration."""
+    weights: dict[str, NDArray[Any]]
+    """Its external initialisers by name."""
+
+
+class Graph:
+    """A graph under construction. Values are named by strings, which the methods return."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._inputs: dict[str, Any] = {}
+        self._constants: list[Any] = []
+        self._declared: list[Any] = []
+        self.weights: dict[str, NDArray[Any]] = {}
+        """External initialisers by name, not part of the graph."""
+
+    def input(self, name: str, rank: int, kind: str = "float32") -> str:
+        """An input of `rank` dimensions of any size; asked for again it is the same."""
+        if name not in self._inputs:
+            self._inputs[name] = helper.make_tensor_value_info(name, _KINDS[kind], [None] * rank)
+        return name
+
+    def weight(self, array: NDArray[Any]) -> str:
+        """A number or array of the model's: an external initialiser."""
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        name = f"w{len(self.weights)}"
+        declared = TensorProto(name=name, data_type=_KINDS[array.dtype.name], dims=array.shape)
+        declared.data_location = TensorProto.EXTERNAL
+        declared.external_data.add(key="location", value="model")
+        self._declared.append(declared)
+        self.weights[name] = array
+        return name
+
+    def constant(self, values: Any, kind: str = "float32") -> str:
+        """A number or array that is the same in every model of a configuration."""
+        name = f"c{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.asarray(values, kind), name))
+        return name
+
+    def several(self, kind: str, outputs: int, inputs: Sequence[str], **attributes: Any) -> list[str]:
+        """The outputs of an operator."""
+        names = [f"n{len(self._nodes)}_{k}" for k in range(outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        return names
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """The output of an operator that has one; an input named "" is left out."""
+        return self.several(kind, 1, inputs, **attributes)[0]
+
+    # -- operators that need constants ------------------------------------------------------------------------
+
+    def reshape(self, x: str, *shape: int | str) -> str:
+        """x in another shape, whose sizes are numbers (0 keeps one, -1 is what is left) or (1,) int64 values."""
+        if all(isinstance(size, int) for size in shape):
+            return self.op("Reshape", x, self.constant(shape, "int64"))
+        sizes = [size if isinstance(size, str) else self.constant([size], "int64") for size in shape]
+        return self.op("Reshape", x, self.op("Concat", *sizes, axis=0))
+
+    def transpose(self, x: str, *order: int) -> str:
+        return self.op("Transpose", x, perm=order)
+
+    def nchw(self, x: str) -> str:
+        return self.transpose(x, 0, 3, 1, 2)
+
+    def nhwc(self, x: str) -> str:
+        return self.transpose(x, 0, 2, 3, 1)
+
+    def clip(self, x: str, low: float, high: float, kind: str = "float32") -> str:
+        return self.op("Clip", x, self.constant(low, kind), self.constant(high, kind))
+
+    def cast(self, x: str, kind: str) -> str:
+        return self.op("Cast", x, to=_KINDS[kind])
+
+    def slice(self, x: str, begin: int | str, end: int | str, axis: int) -> str:
+        """x[begin:end] along an axis; the bounds are numbers or (1,) int64 values."""
+        bounds = [b if isinstance(b, str) else self.constant([b], "int64") for b in (begin, end)]
+        return self.op("Slice", x, *bounds, self.constant([axis], "int64"))
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def built(self, **outputs: str) -> BuiltGraph:
+        """The graph with these values as outputs, in their order."""
+        nodes = [helper.make_node("Identity", [value], [f"out.{name}"]) for name, value in outputs.items()]
+        infos = [helper.make_empty_tensor_value_info(f"out.{name}") for name in outputs]  # types are inferred
+        inputs = list(self._inputs.values())
+        graph = helper.make_graph([*self._nodes, *nodes], "dcae", inputs, infos, [*self._constants, *self._declared])
+        opset = [helper.make_opsetid("", _OPSET)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION)
+        return BuiltGraph(model.SerializeToString(deterministic=True), self.weights)

@@ -1,0 +1,206 @@
+"""The second engine: a loaded model run by ONNX Runtime, on the CPU, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcae.entropy.exact_bounds import ExactArrays, Gains, check, gains_at
+from dcae.errors import ModelFileError, OptionError
+from dcae.models.stored import StoredModel, read_model
+from dcae.networks.graph import BuiltGraph
+from dcae.networks.registry import preset_of
+from dcae.networks.scales import SCALE_LEVELS
+from dcae.runtime.onnx import exact
+from dcae.runtime.onnx.runner import Runner, number_of_threads
+from dcae.runtime.process import ProcessCheck
+from dcae.runtime.protocol import Array, Floats, SlicePrior
+
+_PROCESS = ProcessCheck(lambda count: (np.ones(count, np.float32), np.ones(count, np.float64)))
+
+
+class OnnxEngine:
+    """An :class:`dcae.runtime.protocol.Engine` over graphs that are made here when they are first needed.
+
+    Args:
+        path: a model file, of a preset that has graphs.
+
+    Raises:
+        ModelFileError: a damaged model file, or one whose arithmetic would not be exact.
+        OptionError: a preset without graphs.
+    """
+
+    device = "cpu"
+    numerics: tuple[str, ...] = ("integer",)
+    latent_grid = exact.GRID
+
+    def __init__(self, path: Path) -> None:
+        stored = read_model(path)
+        self.header = stored.header
+        self.config: Any = stored.header.config
+        preset = preset_of(self.config)
+        if not preset.graphs:
+            raise OptionError(f"models of {preset.name} are not run by ONNX Runtime; use the engine torch")
+        self._graphs: Any = resolve_name(preset.graphs)
+        self.tables_y, self.tables_z, self.z_median = stored.tables_y, stored.tables_z, stored.z_median
+        try:
+            self._weights = _weights(stored, self._graphs.weight_shapes(self.config))
+            self._source = _source(stored, self._weights)
+        except ModelFileError as error:
+            raise ModelFileError(f"{path}: {error}") from error
+        self.closed_loop = "left_over.mean_step" in self._weights
+        self.corrects_means = not self.closed_loop
+        self._runners: dict[str, Runner] = {}
+        self._entropy_model = OnnxEntropyModel(self._source)
+
+    def entropy_model(self, numerics: str) -> OnnxEntropyModel:
+        assert numerics in self.numerics, numerics
+        return self._entropy_model
+
+    @contextmanager
+    def coding(self) -> Iterator[None]:
+        # The threads of a graph inherit the mode in which they are started, which is in here.
+        _PROCESS.check(number_of_threads())
+        yield
+
+    def analysis(self, x: Array, quality: float) -> Array:
+        return self._run("analysis", quality, x=x, gain_y=self._gain("gain_y", quality, True))
+
+    def hyper_analysis(self, y: Array, quality: float) -> Array:
+        gains = {"context_gain": self._gain("context_gain", quality, True), "gain_z": self._gain("gain_z", quality)}
+        return self._run("hyper_analysis", quality, y=y, **gains)
+
+    def synthesis(self, y_hat: Array, quality: float) -> Array:
+        if not self.closed_loop:
+            return self.base_synthesis(y_hat, quality)
+        base, skip = np.split(y_hat, [self.config.transform_channels], 1)
+        return self.add_skip(self.base_synthesis(base, quality), skip, quality)
+
+    def base_synthesis(self, y_hat: Array, quality: float) -> Array:
+        return self._run("base_synthesis", quality, y_hat=y_hat, inverse_y=self._gain("inverse_y", quality, True))
+
+    def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
+        return self._run("skip_latents", quality, x=x, base=base, gain_y=self._skip_gain("gain_y", quality))
+
+    def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
+        inverse = self._skip_gain("inverse_y", quality)
+        return self._run("add_skip", quality, base=base, y_hat=y_hat, inverse_y=inverse)
+
+    def block_means(self, x: Array, x_hat: Array, quality: float) -> Array:
+        return self._run("block_means", quality, x=x, x_hat=x_hat, step=self._means_step(quality))
+
+    def add_means(self, x_hat: Array, means: Array, quality: float) -> Array:
+        return self._run("add_means", quality, x_hat=x_hat, means=means, step=self._means_step(quality))
+
+    def _run(self, name: str, quality: float, **inputs: Array) -> Array:
+        if name not in self._runners:
+            make: Callable[..., BuiltGraph] = getattr(self._graphs, name)
+            self._runners[name] = Runner(make(self.config, self._weights))
+        runner = self._runners[name]
+        for table in set(runner.inputs) - set(inputs):  # modulations
+            inputs[table] = self._interpolated(self._weights[table], quality)
+        return runner(**inputs)[0]
+
+    def _interpolated(self, table: Array, quality: float) -> Array:
+        """A table over the anchors (anchors, ...) at a quality between them."""
+        ladder = np.arange(len(table), dtype=np.float32)
+        weights = np.maximum(1 - np.abs(np.float32(quality - 1) - ladder), np.float32(0))
+        found: Array = np.asarray(weights @ table, np.float32)
+        return found
+
+    def _gain(self, name: str, quality: float, transforms: bool = False) -> Array:
+        """Gains per channel; those of y alone that the `transforms` have."""
+        with np.errstate(over="ignore"):  # damaged weights, whose pictures nobody promises
+            gain = self._interpolated(np.exp(self._weights[f"{name}.log_gain"]), quality)
+        return gain[: self.config.transform_channels] if transforms else gain
+
+    def _skip_gain(self, name: str, quality: float) -> Array:
+        return self._gain(name, quality)[self.config.transform_channels :].reshape(-1, 1, 1)
+
+    def _means_step(self, quality: float) -> Array:
+        return self._interpolated(self._weights["left_over.mean_step"], quality)
+
+
+class OnnxEntropyModel:
+    """An :class:`dcae.runtime.protocol.EntropyModel` over graphs in exact arithmetic; contexts are arrays."""
+
+    numerics = "integer"
+
+    def __init__(self, source: exact.Source) -> None:
+        self._source = source
+        self._runners: dict[tuple[str, int], Runner] = {}
+        ends = np.cumsum(source.config.slices)
+        self._columns = [slice(int(end) - n, int(end)) for n, end in zip(source.config.slices, ends, strict=True)]
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def conditioning(self, quality: float, /) -> Gains:
+        return gains_at(self._source.config, self._source.exact, quality)
+
+    def hyper_synthesis(self, z_hat: Array, q: Gains, /) -> Array:
+        if ("hyper", 0) not in self._runners:
+            self._runners["hyper", 0] = Runner(exact.hyper_synthesis(self._source))
+        inputs = {"inverse_z": q.inverse_z, "scale": q.scale, "shift": q.shift}
+        return self._runners["hyper", 0](z_hat=z_hat, **inputs)[0]
+
+    def slice_prior(self, k: int, context: Array, q: Gains, /) -> SlicePrior:
+        gains = {"mean_gain": q.mean_gain[self._columns[k]], "scale_offset": q.scale_offset[self._columns[k]]}
+        mean, rows, state, hidden = self._runner(exact.slice_prior, k)(state=context, **gains)
+        return SlicePrior(mean, rows, (state, hidden))
+
+    def means_rows(self, q: Gains, /) -> NDArray[np.uint8]:
+        assert q.means_scale is not None
+        return np.rint(q.means_scale).clip(0, SCALE_LEVELS - 1).astype(np.uint8).reshape(1, 3, 1, 1)
+
+    def latent_residual(self, k: int, support: Any, y_hat: Floats, q: Gains, /) -> Floats:
+        gain = q.context_gain[self._columns[k]]
+        return self._runner(exact.latent_residual, k)(hidden=support[1], y_hat=y_hat, context_gain=gain)[0]
+
+    def extend_context(self, k: int, context: Array, support: Any, y_hat: Floats, q: Gains, /) -> Array:
+        gain = q.context_gain[self._columns[k]]
+        return self._runner(exact.extend_context, k)(state=support[0], y_hat=y_hat, context_gain=gain)[0]
+
+    def _runner(self, make: Callable[[exact.Source, int], BuiltGraph], k: int) -> Runner:
+        if (make.__name__, k) not in self._runners:
+            self._runners[make.__name__, k] = Runner(make(self._source, k))
+        return self._runners[make.__name__, k]
+
+
+def _weights(stored: StoredModel, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """The weights in float32, of the shapes that the configuration asks for.
+
+    Raises:
+        ModelFileError: others.
+    """
+    if odd := stored.weights.keys() ^ shapes.keys():
+        raise ModelFileError(
+            f"does not fit its configuration ({len(odd)} tensors too many or too few, among them {min(odd)!r:.100})"
+        )
+    for name, shape in shapes.items():
+        if stored.weights[name].shape != shape:
+            found = stored.weights[name].shape
+            raise ModelFileError(f"does not fit its configuration ({name} has shape {found} instead of {shape})")
+    return {name: value.astype(np.float32) for name, value in stored.weights.items()}
+
+
+def _source(stored: StoredModel, weights: dict[str, Array]) -> exact.Source:
+    """What exact arithmetic is made of, checked.
+
+    Raises:
+        ModelFileError: incomplete, or not exact.
+    """
+    if set(stored.exact) != set(ExactArrays._fields):
+        raise ModelFileError("made before `lite` had exact arithmetic, or incomplete; export it again")
+    arrays = ExactArrays(**stored.exact)
+    check(weights, stored.header.config, arrays)
+    median = stored.z_median * exact.GRID
+    if not bool((median == np.rint(median)).all()):
+        raise ModelFileError("medians of z that are not on their grid")
+    return exact.Source(stored.header.config, weights, arrays)

@@ -1,0 +1,51 @@
+"""Running of graphs by ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from dcae.networks.graph import BuiltGraph
+
+
+class Runner:
+    """A graph with its weights, loaded by ONNX Runtime."""
+
+    def __init__(self, graph: BuiltGraph) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong comes as an exception
+        options.intra_op_num_threads = number_of_threads()
+        options.inter_op_num_threads = 1
+        # Every graph has threads of its own, which otherwise would keep the cores busy when they wait.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False  # it keeps what the largest picture took
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
+        options.add_external_initializers(list(graph.weights), values)
+        self._kept = values, graph.weights  # the session reads them where they are
+        self._session = onnxruntime.InferenceSession(graph.serialised, options, providers=["CPUExecutionProvider"])
+        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+
+    def __call__(self, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """The outputs, in their order.
+
+        Raises:
+            MemoryError: it does not suffice.
+        """
+        try:
+            found: list[NDArray[Any]] = self._session.run(None, inputs)
+        except Exception as error:  # ONNX Runtime's own family is not public
+            if any(words in str(error) for words in ("allocate memory", "bad_alloc", "bad allocation")):
+                raise MemoryError("ONNX Runtime could not allocate memory") from error
+            raise
+        return found
+
+
+def number_of_threads() -> int:
+    """Threads that a graph is run by: as torch has them, the environment's OMP_NUM_THREADS, or all cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
