@@ -212,3 +212,10 @@ def test_forked_processes(tiny_path: Path, threads: str, said: str) -> None:
             os.killpg(done.pid, 9)
             raise
     assert said in found
+
+
+@pytest.mark.parametrize("quality", [1.0, 4.7, 8.0])
+def test_skip_latents_are_worth_the_same(looped_path: Path, quality: float) -> None:
+    worth = [Codec(looped_path, engine=engine).engine.skip_worth(quality) for engine in ("torch", "onnx")]
+    assert worth[0].shape == worth[1].shape == (1, 16, 1, 1)
+    np.testing.assert_allclose(worth[0], worth[1], rtol=1e-4)

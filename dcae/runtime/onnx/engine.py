@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dcae.entropy.exact_bounds import ExactArrays, Gains, check, gains_at
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.stored import StoredModel, read_model
+from dcae.networks.config import METRICS
 from dcae.networks.graph import BuiltGraph
 from dcae.networks.registry import preset_of
 from dcae.networks.scales import SCALE_LEVELS
@@ -87,6 +88,12 @@ class OnnxEngine:
 
     def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
         return self._run("skip_latents", quality, x=x, base=base, gain_y=self._skip_gain("gain_y", quality))
+
+    def skip_worth(self, quality: float) -> Array:
+        # As `skip_worth` of the network has it.
+        weight = self.config.lambda_of(quality) / METRICS[self.config.metric] * 255**2 / 3
+        energies = np.square(self._weights["left_over.up.patch.weight"]).sum(0).reshape(-1, 1, 1)
+        return np.asarray(weight * self._skip_gain("inverse_y", quality) ** 2 * energies, np.float32)[None]
 
     def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
         inverse = self._skip_gain("inverse_y", quality)
