@@ -149,6 +149,8 @@ def read_model(path: Path) -> StoredModel:
             if not name.startswith(TRAINING_ONLY):
                 _check_shape(path, name, file.get_slice(name).get_shape())
                 tensors[name] = file.get_tensor(name)
+                if tensors[name].dtype.kind not in "fiu":  # bfloat16, where a library has taught it to NumPy
+                    raise TypeError(f"{name} has numbers of type {tensors[name].dtype}")
         found = identity(config, tensors)
     if found != header.id:
         raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
