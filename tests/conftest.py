@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,16 @@ from dcae.models.modelfile import CodingModel, load_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Reference material that lies beside a checkout here, and is not part of the repository."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A working directory outside the checkout, whose folder `dcae/` processes that tests start would import instead of
+    the installed package."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")
