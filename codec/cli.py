@@ -66,9 +66,9 @@ def encode(
     header = find_model(model or DEFAULT_MODEL)
     quality = header.config.default_quality if quality is None else quality
     header.config.lambda_of(quality)  # before anything heavy is imported
-    from dcae.codec.picture import open_picture
+    from dcae.codec.pictures.preparing import prepare
 
-    image = open_picture(read_bytes(picture) if picture == "-" else picture)
+    image = prepare(read_bytes(picture) if picture == "-" else picture)
     started = time.perf_counter()
     from dcae.codec.codec import Codec
     from dcae.codec.limits import affordable_pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ from PIL import Image
 from dcae.codec import feedback
 from dcae.codec.container import (
     COLOURS,
+    DEPTHS,
     NUMERICS,
     QUALITY_STEPS,
     Container,
@@ -21,7 +23,16 @@ from dcae.codec.container import (
 )
 from dcae.codec.latents import Coded, LatentCoder, Symbols
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
-from dcae.codec.picture import from_pixels, open_picture, to_pixels
+from dcae.codec.lossless import (
+    NO_MODEL,
+    better_lossless,
+    lossless_container,
+    lossless_picture,
+    with_companions,
+    with_pixels,
+)
+from dcae.codec.pictures.picture import Picture, Samples
+from dcae.codec.pictures.preparing import AS_IT_IS, Preparation, Source, prepare
 from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.installed import DEFAULT_MODEL
@@ -89,41 +100,48 @@ class Codec:
 
     def encode(
         self,
-        image: Image.Image | str | Path | bytes,
+        image: Source,
         quality: float | None = None,
         portable: bool = False,
         correct_means: bool | None = None,
+        fallback: bool = False,
+        preparation: Preparation = AS_IT_IS,
     ) -> bytes:
-        """A picture as the bytes of a `.dcae` file.
+        """A picture as the bytes of a `.dcae` file, with its alpha and metadata.
 
         Args:
-            image: a Pillow picture, a path, or the bytes of a picture file.
+            image: a Pillow picture, a path, the bytes of a picture file or an open one, an array (H, W), (H, W, 1 to 4)
+                of uint8 or uint16, or a prepared :class:`Picture`.
             quality: 1 (smallest file) to 8 with the default model, any number between; stored in steps of 1/256.
                 By default 4, or the highest that the model has.
             portable: evaluate the entropy model in float64 unless it is exact, which `lite`'s always is; decoding
                 takes longer, and is less likely to fail on other machines.
             correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
+            fallback: store the picture without loss where that takes no more bytes.
+            preparation: what is made of the picture before it is coded.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
-            OptionError: a quality that the model does not cover.
+            OptionError: a quality that the model does not cover, or a background that is no colour.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
+
+        Warns:
+            PictureWarning: metadata that is not kept; with `fallback`, a picture on which the model does badly.
         """
         with self.engine.coding():
-            return self._encode(image, quality, portable, correct_means)
+            with self.observe(LOAD):
+                if isinstance(image, Image.Image):  # before its pixels are copied
+                    check_size(*image.size, self.config.stride, self.max_pixels, PictureError)
+                picture = prepare(image, preparation)
+                check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
+            container = self._encode(picture, quality, portable, correct_means, fallback)
+            with self.observe(WRITE):
+                return write_container(with_companions(container, picture))
 
     def _encode(
-        self,
-        image: Image.Image | str | Path | bytes,
-        quality: float | None,
-        portable: bool,
-        correct_means: bool | None,
-    ) -> bytes:
-        with self.observe(LOAD):
-            picture = image if isinstance(image, Image.Image) else open_picture(image)
-            check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
-            pixels, mode = to_pixels(picture)
+        self, picture: Picture, quality: float | None, portable: bool, correct_means: bool | None, fallback: bool
+    ) -> Container:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
@@ -131,21 +149,32 @@ class Codec:
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        x = (pixels.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
+        x = _as_x(picture.pixels)
         coded = self._coded(_padded(x, self.config.stride), quality, numerics)
         if self.engine.corrects_means if correct_means is None else correct_means:
             coded = self._fed_back(x, coded, quality, numerics)
+        if fallback and (file := self._better_lossless(picture, x, coded, quality)):
+            return lossless_container(picture, steps, file)
         header = Header(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            colour=COLOURS.index(mode),
+            width=picture.width,
+            height=picture.height,
+            colour=COLOURS.index(picture.mode),
             numerics=NUMERICS.index(numerics),
             quality=steps,
             model=self.header.short_id,
             check=coded.check,
+            depth=DEPTHS.index(picture.depth),
         )
-        with self.observe(WRITE):
-            return write_container(Container(header, coded.z, coded.y))
+        return Container(header, coded.z, coded.y)
+
+    def _better_lossless(self, picture: Picture, x: Array, coded: Coded, quality: float) -> bytes | None:
+        """The picture's pixels without loss, if they are better kept so than as coded."""
+        x_hat = self._synthesis(coded.y_hat, coded.means, quality)[..., : picture.height, : picture.width]
+        error = float(np.mean((x - x_hat.clip(0, 1)) ** 2, dtype=np.float64))
+        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
+        size = len(coded.z) + len(coded.y)
+        distortion = weight * 255**2 * error * picture.width * picture.height
+        return better_lossless(picture, size, distortion, -10 * math.log10(max(error, 1e-10)))
 
     def _coded(self, x: Array, quality: float, numerics: str) -> Coded:
         """A padded picture (1, 3, H, W) as coded sections."""
@@ -201,7 +230,9 @@ class Codec:
             return x_hat if means is None else self.engine.add_means(x_hat, means, quality)
 
     def decode(self, data: bytes) -> Image.Image:
-        """The picture of a `.dcae` file, mode "RGB" or "L".
+        """The picture of a `.dcae` file for Pillow: mode "RGB", "RGBA", "L" or "LA", metadata in its `info`.
+
+        Of 16 bits only gray without alpha comes back whole, as "I;16"; `decode_picture` keeps the others too.
 
         Raises:
             FileFormatError: damaged, truncated, too large, or not a `.dcae` file.
@@ -209,13 +240,21 @@ class Codec:
             ModelNotFoundError: written with another model than the one loaded.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
+        return self.decode_picture(data).image()
+
+    def decode_picture(self, data: bytes) -> Picture:
+        """The picture of a `.dcae` file as arrays, with its alpha and metadata; raises as `decode`."""
+        container = read_container(data)
+        if container.lossless:
+            return lossless_picture(container, self.max_pixels)
         with self.engine.coding():
             latents = self._decode_latents(data)
             header = latents.header
             x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
         x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
-        pixels = np.rint(x_hat.clip(0, 1) * np.float32(255)).astype(np.uint8)
-        return from_pixels(pixels, COLOURS[header.colour])
+        depth = DEPTHS[header.depth]
+        pixels = np.rint(x_hat.clip(0, 1) * np.float32(2**depth - 1)).astype(np.uint8 if depth == 8 else np.uint16)
+        return with_pixels(container, _gray(pixels) if COLOURS[header.colour] == "L" else pixels)
 
     def decode_latents(self, data: bytes) -> Latents:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
@@ -242,6 +281,8 @@ class Codec:
         return Latents(header, *decoded)
 
     def _check_header(self, header: Header) -> None:
+        if header.model == NO_MODEL:
+            raise FileFormatError("the file holds its picture without loss and has no latents")
         if header.model != self.header.short_id:
             raise ModelNotFoundError(
                 f"the file was written with model {header.model.hex()}, loaded is "
@@ -282,6 +323,18 @@ class Latents(NamedTuple):
     """(1, M, H/16, W/16), for the synthesis."""
     means: Array | None
     """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
+
+
+def _as_x(pixels: Samples) -> Array:
+    """Samples (H, W, C), gray or RGB, as the x of the networks, (1, 3, H, W) in [0, 1]."""
+    x = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    return np.broadcast_to(x, (*x.shape[:2], 3)).transpose(2, 0, 1)[None]
+
+
+def _gray(pixels: Samples) -> Samples:
+    """The rounded mean of the channels, (H, W, 3) -> (H, W, 1)."""
+    total = pixels.sum(2, dtype=np.uint32, keepdims=True)
+    return ((total + 1) // 3).astype(pixels.dtype)
 
 
 def _padded(x: Array, multiple: int) -> Array:

@@ -16,24 +16,34 @@ from dcae.networks.config import QUALITY_STEPS
 SIGNATURE = b"\x89DCAE\r\n\x1a\n"
 """First bytes of every file, made like PNG's: the high bit, both line endings and Ctrl-Z show what a transfer in text
 mode has done to the file."""
-VERSION = 1
+VERSION = 2
+"""Newest version. Files are written as version 1 where that has all that they need: older decoders read them."""
 NUMERICS = ("float32", "integer", "float64")
 """Arithmetics of the entropy model; the header stores the position in this list."""
 COLOURS = ("RGB", "L")
 """Pillow modes of decoded pictures; the header stores the position in this list."""
+
+DEPTHS = (8, 16)
+"""Bits of a sample of decoded pictures; version 1 has 8."""
+OPTIONAL = {b"e": "exif", b"i": "icc", b"x": "xmp"}
+"""Optional sections, all of them compressed, and the fields of :class:`Container` that hold their contents."""
+MAX_OPTIONAL = 1 << 22
+"""Bytes of an optional section after it was expanded."""
 
 MAX_SIDE = (1 << 24) - 1
 MAX_VARINT_BYTES = 5
 
 
 class Field(NamedTuple):
-    """One header field: `kind` is "varint", "u8", "u32" or "bytes8"; low and high bound its value, both included."""
+    """One header field: `kind` is "varint", "u8", "u32" or "bytes8"; low and high bound its value, both included.
+    Versions before `since` do not have it."""
 
     name: str
     kind: str
     low: int = 0
     high: int = 0
     what: str = ""
+    since: int = 1
 
 
 FIELDS = (
@@ -43,7 +53,8 @@ FIELDS = (
     Field("numerics", "u8", 0, len(NUMERICS) - 1, "position in NUMERICS"),
     Field("quality", "varint", QUALITY_STEPS, 64 * QUALITY_STEPS, "in 1/256"),
     Field("model", "bytes8", what="first 8 bytes of the model id"),
-    Field("check", "u32", 0, 0xFFFFFFFF, "CRC-32 of the decoded symbols"),
+    Field("check", "u32", 0, 0xFFFFFFFF, "CRC-32 of the decoded symbols, or of a lossless picture's samples"),
+    Field("depth", "u8", 0, len(DEPTHS) - 1, "position in DEPTHS", since=2),
 )
 
 
@@ -58,15 +69,29 @@ class Header:
     quality: int
     model: bytes
     check: int
+    depth: int = 0
 
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: header and the payloads of the symbol sections."""
+    """A parsed file: header, the payloads of the symbol sections or of the lossless one, and what goes along."""
 
     header: Header
-    z: bytes
-    y: bytes
+    z: bytes = b""
+    y: bytes = b""
+    lossless: bytes = b""
+    """A picture file, in place of z and y."""
+    alpha: bytes = b""
+    """A picture file with the plane of alpha; empty where the picture is opaque."""
+    exif: bytes = b""
+    xmp: bytes = b""
+    icc: bytes = b""
+
+    @property
+    def version(self) -> int:
+        """The oldest version of the format that has all of this."""
+        further = self.lossless or self.alpha or self.exif or self.xmp or self.icc or self.header.depth
+        return 2 if further else 1
 
 
 def _put_varint(value: int) -> bytes:
@@ -108,9 +133,13 @@ class _Reader:
         return self.at == len(self.data)
 
 
-def _pack_header(header: Header) -> bytes:
+def _fields(version: int) -> list[Field]:
+    return [field for field in FIELDS if field.since <= version]
+
+
+def _pack_header(header: Header, version: int) -> bytes:
     out = b""
-    for field in FIELDS:
+    for field in _fields(version):
         value = getattr(header, field.name)
         if field.kind == "bytes8":
             if len(value) != 8:
@@ -126,10 +155,10 @@ def _pack_header(header: Header) -> bytes:
     return out
 
 
-def _unpack_header(payload: memoryview) -> Header:
+def _unpack_header(payload: memoryview, version: int) -> Header:
     reader = _Reader(payload, "the header")
     values: dict[str, int | bytes] = {}
-    for field in FIELDS:
+    for field in _fields(version):
         if field.kind == "bytes8":
             values[field.name] = bytes(reader.take(8))
             continue
@@ -158,29 +187,55 @@ def write_container(container: Container) -> bytes:
     """The bytes of a `.dcae` file.
 
     Raises:
-        ValueError: a header field outside its declared range.
+        ValueError: a header field outside its declared range, or an optional section longer than `MAX_OPTIONAL`.
     """
-    return b"".join(
-        [
-            SIGNATURE,
-            bytes([VERSION]),
-            _section(b"H", _pack_header(container.header)),
-            _section(b"Z", container.z),
-            _section(b"Y", container.y),
-        ]
-    )
+    version = container.version
+    sections = [_section(b"H", _pack_header(container.header, version))]
+    for letter, name in OPTIONAL.items():
+        if contents := getattr(container, name):
+            if len(contents) > MAX_OPTIONAL:
+                raise ValueError(f"{name} of {len(contents)} bytes, a section holds {MAX_OPTIONAL}")
+            sections.append(_section(letter, _put_varint(len(contents)) + zlib.compress(contents, 9)))
+    if container.alpha:
+        sections.append(_section(b"A", container.alpha))
+    if container.lossless:
+        sections.append(_section(b"P", container.lossless))
+    else:
+        sections += [_section(b"Z", container.z), _section(b"Y", container.y)]
+    return b"".join([SIGNATURE, bytes([version]), *sections])
+
+
+def _expanded(payload: memoryview, letter: bytes) -> bytes:
+    """Contents of an optional section: their length, and a zlib stream that expands to just that."""
+    what = f"section {letter.decode()!r}"
+    reader = _Reader(payload, what)
+    length = reader.varint()
+    if not 0 < length <= MAX_OPTIONAL:
+        raise FileFormatError(f"{what} declares {length} bytes, the limit is {MAX_OPTIONAL}; the file is damaged")
+    stream = zlib.decompressobj()
+    try:
+        contents = stream.decompress(reader.data[reader.at :], length + 1)
+    except zlib.error as error:
+        raise FileFormatError(f"{what} cannot be expanded ({error}); the file is damaged") from error
+    if len(contents) != length or not stream.eof or stream.unused_data:
+        raise FileFormatError(f"{what} does not expand to the {length} bytes that it declares; the file is damaged")
+    return contents
 
 
 def _sections(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """(letter, payload) of every section, CRC checked; ends after Y, which must be the last."""
+    """(letter, payload) of every section, CRC checked, the version first with an empty letter; ends after Y or P, which
+    must be the last."""
     reader = _Reader(data, "the file")
     if reader.take(min(len(SIGNATURE), len(data))) != SIGNATURE:
         raise FileFormatError(_why_no_signature(data))
-    version = reader.take(1)[0]
-    if version != VERSION:
-        raise FileFormatError(f"format version {version}, this dcae reads {VERSION}; update dcae (or it is damaged)")
+    version = reader.take(1)
+    if not 1 <= version[0] <= VERSION:
+        raise FileFormatError(
+            f"format version {version[0]}, this dcae reads 1 to {VERSION}; update dcae (or it is damaged)"
+        )
+    yield b"", version
     letter = b""
-    while letter != b"Y":
+    while letter not in ((b"Y",) if version[0] == 1 else (b"Y", b"P")):
         start = reader.at
         letter = bytes(reader.take(1))
         payload = reader.take(reader.varint())
@@ -204,20 +259,28 @@ def read_container(data: bytes) -> Container:
     """Parse and verify a `.dcae` file.
 
     Raises:
-        FileFormatError: anything but a whole, undamaged file of this version. Unknown sections with a lower-case
-            letter are skipped, with an upper-case letter refused.
+        FileFormatError: anything but a whole, undamaged file of a version that is known. Unknown sections with a
+            lower-case letter are skipped, with an upper-case letter refused.
     """
     known: dict[bytes, memoryview] = {}
+    version = 0
     for letter, payload in _sections(data):
-        if letter in (b"H", b"Z", b"Y"):
+        if not letter:
+            version = payload[0]
+        elif letter in (b"H", b"Z", b"Y") or (version >= 2 and letter in (b"A", b"P", *OPTIONAL)):
             if letter in known or (letter != b"H" and b"H" not in known):
                 raise FileFormatError(f"section {letter.decode()} is repeated or before the header; it is damaged")
+            if letter in (b"A", b"P") and not payload:
+                raise FileFormatError(f"section {letter.decode()} is empty; the file is damaged")
             known[letter] = payload
         elif not b"a" <= letter <= b"z":
             raise FileFormatError(f"unknown critical section {letter.decode('latin-1')!r}; it needs a newer dcae")
-    if b"Z" not in known or b"H" not in known:
-        raise FileFormatError("the header or the section of z is missing; the file is damaged")
-    return Container(_unpack_header(known[b"H"]), bytes(known[b"Z"]), bytes(known[b"Y"]))
+    if b"H" not in known or (b"Z" in known) == (b"P" in known):
+        raise FileFormatError("the header or the section of z is missing, or one too many; the file is damaged")
+    further = {name: _expanded(known[letter], letter) for letter, name in OPTIONAL.items() if letter in known}
+    header = _unpack_header(known[b"H"], version)
+    streams = {b"Z": "z", b"Y": "y", b"A": "alpha", b"P": "lossless"}
+    return Container(header, **{name: bytes(known[k]) for k, name in streams.items() if k in known}, **further)
 
 
 def read_file_header(data: bytes) -> Header:

@@ -37,3 +37,7 @@ class OptionError(DCAEError, ValueError):
 
 class MissingDependencyError(DCAEError, ImportError):
     """A package that an engine, training or evaluation needs is not installed."""
+
+
+class PictureWarning(UserWarning):
+    """Something of a picture cannot be kept, or came out badly; said, and gone on."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dcae.codec.picture import open_picture, to_pixels
+from dcae.codec.pictures.preparing import Preparation, prepare
 from dcae.errors import DCAEError, OptionError, PictureError
 from dcae.files import PICTURE_SUFFIXES
 
@@ -20,7 +20,11 @@ def load_pixels(path: Path) -> NDArray[np.uint8]:
     Raises:
         PictureError: unreadable, or of a kind that is not coded.
     """
-    return to_pixels(open_picture(path))[0]
+    picture = prepare(path, Preparation(strip=True))
+    if picture.alpha is not None:
+        raise PictureError(f"{path}: transparent pixels are not measured; flatten it first")
+    pixels = picture.at_depth(8).pixels
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.uint8, copy=True)
 
 
 def pixel_count(path: Path) -> int:

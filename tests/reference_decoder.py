@@ -28,7 +28,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 def read_sections(data: bytes) -> list[tuple[str, bytes]]:
     """(letter, payload) in file order; asserts what the specification asserts."""
     assert data.startswith(SIGNATURE)
-    assert data[9] == 1
+    assert data[9] in (1, 2)
     sections, at = [], 10
     while at < len(data):
         begin = at
@@ -37,13 +37,27 @@ def read_sections(data: bytes) -> list[tuple[str, bytes]]:
         assert int.from_bytes(data[at : at + 4], "little") == zlib.crc32(data[begin:at])
         at += 4
         sections.append((chr(data[begin]), payload))
-    assert [letter for letter, _ in sections if not "a" <= letter <= "z"] == ["H", "Z", "Y"]
-    assert sections[-1][0] == "Y"
+    critical = "".join(letter for letter, _ in sections if not "a" <= letter <= "z")
+    if data[9] == 1:
+        assert critical == "HZY"
+    else:
+        assert critical.replace("A", "", 1) in ("HZY", "HP") and critical[0] == "H"
+        assert not any(letter == "A" and not payload for letter, payload in sections)
+        assert all([s[0] for s in sections].count(letter) <= 1 for letter in "eix")
+    assert sections[-1][0] in "YP"
     return sections
 
 
-def read_header(payload: bytes) -> dict[str, int | bytes]:
-    """The fields of section H."""
+def expand(payload: bytes) -> bytes:
+    """Contents of an optional section."""
+    length, at = read_varint(payload, 0)
+    contents = zlib.decompress(payload[at:])
+    assert len(contents) == length <= 1 << 22
+    return contents
+
+
+def read_header(payload: bytes, version: int) -> dict[str, int | bytes]:
+    """The fields of section H in a version of the format."""
     fields: dict[str, int | bytes] = {}
     fields["width"], at = read_varint(payload, 0)
     fields["height"], at = read_varint(payload, at)
@@ -51,7 +65,8 @@ def read_header(payload: bytes) -> dict[str, int | bytes]:
     fields["quality"], at = read_varint(payload, at + 2)
     fields["model"] = payload[at : at + 8]
     fields["check"] = int.from_bytes(payload[at + 8 : at + 12], "little")
-    assert at + 12 == len(payload)
+    fields["depth"] = payload[at + 12] if version == 2 else 0
+    assert at + 12 + (version == 2) == len(payload)
     return fields
 
 

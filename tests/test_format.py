@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import reference_decoder as reference
+from fuzz.structure import varint
 from numpy.typing import NDArray
 
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
@@ -304,7 +307,7 @@ def _section(letter: bytes, payload: bytes, length: bytes | None = None) -> byte
 
 
 GOOD = write_container(Container(HEADER, b"zzzz", b"yyyyyyyy"))
-START = SIGNATURE + bytes([VERSION])
+START, START_2 = SIGNATURE + b"\x01", SIGNATURE + b"\x02"
 H = _section(b"H", reference.read_sections(GOOD)[0][1])
 Z, Y = _section(b"Z", b"zzzz"), _section(b"Y", b"yyyyyyyy")
 
@@ -312,8 +315,81 @@ Z, Y = _section(b"Z", b"zzzz"), _section(b"Y", b"yyyyyyyy")
 def test_both_readers_agree_on_a_container() -> None:
     assert GOOD == START + H + Z + Y
     sections = dict(reference.read_sections(GOOD))
-    assert reference.read_header(sections["H"]) == dataclasses.asdict(HEADER)
+    assert reference.read_header(sections["H"], 1) == dataclasses.asdict(HEADER)
     assert read_container(GOOD) == Container(HEADER, sections["Z"], sections["Y"])
+
+
+_FURTHER = {
+    "exif": b"II*\0" + bytes(40),
+    "xmp": b"<x/>" * 2000,
+    "icc": bytes(range(256)) * 3,
+    "alpha": b"a picture",
+    "header": dataclasses.replace(HEADER, depth=1),
+}
+
+
+@pytest.mark.parametrize("fields", [{k: v} for k, v in _FURTHER.items()] + [_FURTHER], ids=lambda f: "+".join(f))
+def test_both_readers_agree_on_what_version_2_has(fields: dict[str, Any]) -> None:
+    coded = dataclasses.replace(Container(HEADER, b"zzzz", b"yyyyyyyy"), **fields)
+    stored = dataclasses.replace(Container(HEADER, lossless=b"another picture"), **fields)
+    for container in (coded, stored):
+        data = write_container(container)
+        assert data.startswith(START_2)
+        assert read_container(data) == container
+        sections = dict(reference.read_sections(data))
+        assert reference.read_header(sections["H"], 2) == dataclasses.asdict(container.header)
+        for letter, name in {"e": "exif", "x": "xmp", "i": "icc"}.items():
+            assert (letter in sections) == bool(getattr(container, name))
+            if letter in sections:
+                assert reference.expand(sections[letter]) == getattr(container, name)
+        for letter, name in {"A": "alpha", "P": "lossless", "Z": "z", "Y": "y"}.items():
+            assert sections.get(letter, b"") == getattr(container, name)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (_section(b"A", b""), "A is empty"),
+        (_section(b"A", b"a") + _section(b"A", b"a"), "repeated"),
+        (_section(b"e", b"\x04" + zlib.compress(b"1234")) * 2, "repeated"),
+        (_section(b"x", b"\x03" + zlib.compress(b"1234")), "does not expand to the 3 bytes"),
+        (_section(b"x", b"\x05" + zlib.compress(b"1234")), "does not expand to the 5 bytes"),
+        (_section(b"i", b"\x04" + zlib.compress(b"1234") + b"5"), "does not expand"),
+        (_section(b"i", b"\x04" + zlib.compress(b"1234")[:-1]), "does not expand"),
+        (_section(b"i", b"\x04nonsense"), "cannot be expanded"),
+        (_section(b"i", b"\x00" + zlib.compress(b"")), "declares 0 bytes"),
+        (_section(b"i", b"\x80\x80\x80\x08" + zlib.compress(b"1234")), "declares 16777216 bytes"),
+        (_section(b"i", b""), "too early"),
+        (_section(b"B", b"b"), "unknown critical"),
+    ],
+)
+def test_damaged_sections_of_version_2(body: bytes, message: str) -> None:
+    header = _section(b"H", _header_payload() + b"\x00")
+    assert read_container(START_2 + header + Z + Y).version == 1
+    with pytest.raises(FileFormatError, match=message):
+        read_container(START_2 + header + body + Z + Y)
+
+
+@pytest.mark.parametrize("body", [Z + _section(b"P", b"p"), b"", _section(b"P", b""), _section(b"P", b"p") + Y])
+def test_a_file_has_streams_or_a_lossless_picture(body: bytes) -> None:
+    header = _section(b"H", _header_payload() + b"\x00")
+    assert read_container(START_2 + header + _section(b"P", b"p")).lossless == b"p"
+    with pytest.raises(FileFormatError):
+        read_container(START_2 + header + body)
+
+
+def test_optional_sections_do_not_blow_up_memory() -> None:
+    """A few bytes that expand to hundreds of millions are refused before they do."""
+    bomb = zlib.compress(bytes(200 << 20), 9)
+    data = START_2 + _section(b"H", _header_payload() + b"\x00")
+    for declared in (b"\x80\x80\x80\x02", b"\x80\x80\x80\x64"):
+        tracemalloc.start()
+        with pytest.raises(FileFormatError, match=r"does not expand|declares"):
+            read_container(data + _section(b"e", declared + bomb, varint(len(declared + bomb))) + Z + Y)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+        tracemalloc.stop()
+    with pytest.raises(ValueError, match="a section holds"):
+        write_container(Container(HEADER, exif=bytes((1 << 22) + 1)))
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16383, 16384, 300_000])
@@ -334,7 +410,7 @@ def test_header_ranges_on_write_and_read(field) -> None:  # type: ignore[no-unty
         header = dataclasses.replace(HEADER, **{field.name: value})
         data = write_container(Container(header, b"", b""))
         assert read_container(data).header == header
-        assert reference.read_header(reference.read_sections(data)[0][1])[field.name] == value
+        assert reference.read_header(reference.read_sections(data)[0][1], data[9])[field.name] == value
     for value in (field.low - 1, field.high + 1):
         with pytest.raises(ValueError, match=f"{field.name} = {value} "):
             write_container(Container(dataclasses.replace(HEADER, **{field.name: value}), b"", b""))
@@ -425,9 +501,9 @@ def test_sections_out_of_place(body: bytes, message: str) -> None:
         read_container(START + body)
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, VERSION + 1, 255])
 def test_other_versions_are_refused(version: int) -> None:
-    with pytest.raises(FileFormatError, match=f"version {version}, this dcae reads {VERSION}"):
+    with pytest.raises(FileFormatError, match=f"version {version}, this dcae reads 1 to {VERSION}"):
         read_container(SIGNATURE + bytes([version]) + H + Z + Y)
 
 

@@ -21,6 +21,7 @@ RANDOM = {
     "reader": 2000,
     "container": 300,
     "golden": 150,
+    "companions": 200,
     "symbols": 500,
     "latents": 25,
     "model": 150,

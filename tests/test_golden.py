@@ -65,7 +65,8 @@ def _digest(arrays: Iterable[ArrayLike]) -> str:
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    fields = reference.read_header(reference.read_sections(data)[0][1])
+    fields = reference.read_header(reference.read_sections(data)[0][1], data[9])
+    del fields["depth"]  # the files are of version 1
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
 
 

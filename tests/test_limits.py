@@ -27,7 +27,7 @@ from dcae.codec.codec import Codec
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import read_container, write_container
 from dcae.codec.limits import BYTES_PER_PIXEL, FIXED_BYTES, MAX_PIXELS, check_size
-from dcae.codec.picture import open_picture
+from dcae.codec.pictures.reading import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.models.modelfile import CodingModel, load_model, read_header

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from dcae.codec.codec import Codec
-from dcae.codec.picture import from_pixels
 from dcae.errors import DCAEError
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
@@ -60,7 +60,7 @@ def main() -> None:
         points = defaultdict(list)
         for path in paths:
             pixels = load_pixels(path)
-            image = from_pixels(pixels, "RGB")
+            image = Image.fromarray(pixels)
             for name, codec in (("exact", exact), ("float32", floating)):
                 data = codec.encode(image, float(quality))
                 bpp = 8 * len(data) / (image.width * image.height)

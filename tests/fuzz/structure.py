@@ -17,6 +17,7 @@ import numpy as np
 
 T = TypeVar("T")
 START = b"\x89DCAE\r\n\x1a\n\x01"
+START_2 = START[:-1] + b"\x02"
 _TRAINING_ONLY = ("network.entropy_bottleneck.", "network.gaussian_conditional.")
 _NUMPY = {"F16": "float16", "F32": "float32", "F64": "float64", "I8": "int8", "I16": "int16", "I32": "int32"}
 _NUMPY |= {"I64": "int64", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}
@@ -78,7 +79,8 @@ def section(letter: bytes, payload: bytes) -> bytes:
 
 def fix_crcs(data: bytes) -> bytes:
     """A damaged container whose sections, as far as they can be told apart, have right CRCs."""
-    out, at = bytearray(START + data[len(START) :]), len(START)
+    start = START_2 if data[len(START) - 1 : len(START)] == b"\x02" else START
+    out, at = bytearray(start + data[len(START) :]), len(START)
     while at < len(out):
         begin, length, shift = at, 0, 0
         at += 1

@@ -12,6 +12,7 @@ import functools
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,13 +26,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from dcae.codec import latents as latents_module
+from dcae.codec import lossless
 from dcae.codec.codec import Codec
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
 from dcae.codec.latents import LatentCoder
-from dcae.codec.picture import open_picture, to_pixels
+from dcae.codec.pictures.alpha import unpacked
+from dcae.codec.pictures.preparing import AS_IT_IS, Preparation, prepare
+from dcae.codec.pictures.writing import picture_file
 from dcae.entropy.tables import MAX_ROW, Tables, gaussian_tables
-from dcae.errors import DCAEError, FileFormatError, SymbolMismatchError
+from dcae.errors import DCAEError, FileFormatError, OptionError, SymbolMismatchError
 from dcae.models.modelfile import load_model, read_header
 from dcae.runtime.protocol import Floats
 
@@ -58,8 +62,9 @@ def reader(data: bytes) -> None:
         with suppress(DCAEError):
             container = read_container(candidate)
             sections = dict(reference.read_sections(candidate))
-            assert (sections["Z"], sections["Y"]) == (container.z, container.y)
-            assert reference.read_header(sections["H"]) == vars(container.header)
+            names = {"Z": "z", "Y": "y", "P": "lossless", "A": "alpha"}
+            assert all(sections.get(letter, b"") == getattr(container, name) for letter, name in names.items())
+            assert reference.read_header(sections["H"], candidate[9]) == vars(container.header)
             assert read_container(write_container(container)) == container
 
 
@@ -140,6 +145,45 @@ def golden(data: bytes) -> None:
             _decode(fix_crcs(mutated(write_container(original), choices)), right_check)
             return
     _decode(write_container(Container(Header(**header), z, y)), right_check)
+
+
+def companions(data: bytes) -> None:
+    """What version 2 adds to a file: metadata, alpha, lossless pictures, damaged; decoded, and written as a picture."""
+    choices = Choices(data)
+    original = read_container(choices.pick(_golden_files()))
+    header = dict(vars(original.header)) | {"depth": choices.below(2)}
+    size = (header["width"], header["height"])
+    kinds = [("PNG", "L"), ("WEBP", "RGB"), ("PNG", "I;16"), ("PNG", "RGB"), ("PNG", "1"), ("PNG", "P"), ("BMP", "L")]
+    kind, mode = choices.pick(kinds)
+    if choices.odds(4):
+        size = (1 + choices.below(300), 1 + choices.below(300))
+    file = io.BytesIO()
+    Image.new(mode, size, choices.below(200)).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    picture_bytes = file.getvalue()
+    if choices.odds(2):
+        picture_bytes = mutated(picture_bytes, choices)
+    fields: dict[str, Any] = {"alpha": picture_bytes} if choices.odds(2) else {}
+    for name in ("exif", "xmp", "icc"):
+        if choices.odds(2):
+            fields[name] = choices.pick((b"II*\0", b"MM\0*", b"<x", b"")) + choices.bytes(1 + choices.below(60))
+    if choices.odds(3):
+        header |= {"model": bytes(8)}
+        with suppress(DCAEError):  # a check value that fits
+            channels = 1 if header["colour"] else 3
+            shape = header["width"], header["height"], channels, 16 if header["depth"] else 8
+            header["check"] = lossless._check(unpacked(picture_bytes, *shape, "it"))
+        container = Container(Header(**header), lossless=picture_bytes, **fields)
+    else:
+        container = Container(Header(**header), original.z, original.y, **fields)
+    file_bytes = write_container(container)
+    if choices.odds(3):
+        file_bytes = fix_crcs(mutated(file_bytes, choices))
+    with suppress(DCAEError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decoded = _codec().decode_picture(file_bytes)
+        for target in ("PNG", "TIFF", "JPEG"):
+            with suppress(OptionError):
+                picture_file(decoded, target)
 
 
 # -- symbols --------------------------------------------------------------------------------------------------
@@ -442,9 +486,10 @@ def picture(data: bytes) -> None:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, 1 << 18
     try:
         with suppress(DCAEError):
-            pixels, mode = to_pixels(open_picture(data))
-            assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
-            assert mode in ("RGB", "L")
+            picture = prepare(data, AS_IT_IS if len(data) % 2 else Preparation(frame=0))
+            assert picture.pixels.ndim == 3 and picture.pixels.shape[2] in (1, 3)
+            assert picture.pixels.dtype in (np.uint8, np.uint16)
+            assert picture.alpha is None or picture.alpha.shape == picture.pixels.shape[:2]
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -478,5 +523,5 @@ def pictures() -> list[bytes]:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (reader, container, golden, symbols, latents, model, model_bytes, picture)
+    for function in (reader, container, golden, companions, symbols, latents, model, model_bytes, picture)
 }

@@ -1,0 +1,130 @@
+"""Colour of 16 bits in PNG and TIFF files, which Pillow reads as 8 bits: read and written by pypng and tifffile."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dcae.codec.pictures.metadata import XMP_TAG
+from dcae.codec.pictures.picture import Picture
+from dcae.errors import PictureError
+
+_GRAY, _RGB = (0, 1), 2
+"""TIFF's photometric interpretations: white is zero, black is zero; red, green, blue."""
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a file that Pillow has opened, and not yet decoded, has samples of 16 bits that Pillow would not keep."""
+    kept = image.mode.startswith("I") and "transparency" not in image.info
+    return not kept and any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
+
+
+def read_deep(data: bytes, kind: str, frame: int) -> NDArray[np.uint16]:
+    """Samples (H, W, C) uint16 of a file: gray, gray and alpha, red green blue, or these and alpha.
+
+    Args:
+        kind: "PNG" or "TIFF".
+        frame: page of a TIFF file, from 0.
+
+    Raises:
+        PictureError: damaged, or of a kind that is not read.
+    """
+    try:
+        samples = _read_png(data) if kind == "PNG" else _read_tiff(data, frame)
+    except (MemoryError, PictureError):
+        raise
+    except Exception as error:  # a damaged file can make readers raise almost anything
+        raise PictureError(f"16-bit {kind} that cannot be read ({error})") from error
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    if samples.dtype != np.uint16 or samples.ndim != 3 or not 1 <= samples.shape[2] <= 4:
+        raise PictureError(f"{kind} with samples of {samples.dtype} in the shape {samples.shape}, which is not coded")
+    return samples
+
+
+def _read_png(data: bytes) -> NDArray[np.uint16]:
+    import png
+
+    width, height, rows, info = png.Reader(bytes=data).asDirect()
+    samples = np.empty((height, width * info["planes"]), np.uint16)
+    for target, row in zip(samples, rows, strict=True):
+        target[:] = row
+    return samples.reshape(height, width, info["planes"])
+
+
+def _read_tiff(data: bytes, frame: int) -> NDArray[Any]:
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[frame]
+        photometric = int(page.photometric)
+        if photometric not in (*_GRAY, _RGB):
+            raise PictureError(f"16-bit TIFF of the colours {page.photometric.name}; convert it to RGB")
+        try:
+            samples: NDArray[Any] = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                raise PictureError(
+                    f"16-bit TIFF that needs another library: pip install imagecodecs ({error})"
+                ) from error
+            raise
+        if samples.ndim == 3 and int(getattr(page, "planarconfig", 1)) == 2:
+            samples = np.moveaxis(samples, 0, -1)  # colour by colour
+        return ~samples if photometric == 0 else samples
+
+
+def write_deep(picture: Picture, kind: str, like: bytes = b"") -> bytes:
+    """A picture of 16 bits as a "PNG" or "TIFF" file; the latter without its EXIF.
+
+    Args:
+        like: a PNG file with the metadata that the PNG shall have.
+    """
+    layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    buffer = io.BytesIO()
+    if kind == "PNG":
+        _write_png(buffer, picture, layers)
+        return _with_metadata(buffer.getvalue(), like) if like else buffer.getvalue()
+    import tifffile
+
+    xmp = picture.metadata.xmp
+    tifffile.imwrite(
+        buffer,
+        layers if layers.shape[2] > 1 else layers[..., 0],
+        photometric="rgb" if picture.mode == "RGB" else "minisblack",
+        planarconfig="contig" if layers.shape[2] > 1 else None,
+        extrasamples=None if picture.alpha is None else ["unassalpha"],
+        compression="zlib",
+        metadata=None,
+        iccprofile=picture.metadata.icc or None,
+        extratags=[(XMP_TAG, 1, len(xmp), xmp, True)] if xmp else [],
+    )
+    return buffer.getvalue()
+
+
+def _write_png(buffer: io.BytesIO, picture: Picture, layers: NDArray[Any]) -> None:
+    import png
+
+    writer = png.Writer(
+        picture.width,
+        picture.height,
+        greyscale=picture.mode == "L",
+        alpha=picture.alpha is not None,
+        bitdepth=16,
+        compression=1,
+    )
+    writer.write(buffer, layers.reshape(picture.height, -1))
+
+
+def _with_metadata(file: bytes, like: bytes) -> bytes:
+    """A PNG file with the metadata of another."""
+    import png
+
+    told = [(kind, data) for kind, data in png.Reader(bytes=like).chunks() if kind in (b"iCCP", b"eXIf", b"iTXt")]
+    header, *rest = png.Reader(bytes=file).chunks()
+    buffer = io.BytesIO()
+    png.write_chunks(buffer, [header, *told, *rest])
+    return buffer.getvalue()

@@ -1,0 +1,87 @@
+"""A picture as the codec sees it: arrays of pixels and of alpha, and the metadata that goes along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a picture file says beside its pixels; empty where it says nothing."""
+
+    exif: bytes = b""
+    """EXIF, a TIFF stream without the "Exif" in front of it that JPEG has."""
+    xmp: bytes = b""
+    """XMP packet, XML."""
+    icc: bytes = b""
+    """ICC profile of the pixels' colours; without one they are sRGB."""
+
+    def named(self) -> dict[str, bytes]:
+        """What is there, by the name that people know it by."""
+        named = {"EXIF": self.exif, "XMP": self.xmp, "ICC profile": self.icc}
+        return {name: data for name, data in named.items() if data}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An upright picture."""
+
+    pixels: Samples
+    """(H, W, 3) red, green, blue, or (H, W, 1) gray; uint8 or uint16, of the full range of their type."""
+    alpha: Samples | None = None
+    """(H, W), of the type of the pixels; 0 is transparent. None: all of it is opaque."""
+    metadata: Metadata = field(default=Metadata())
+
+    @property
+    def width(self) -> int:
+        """Pixels in a row."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def depth(self) -> int:
+        """Bits of a sample, 8 or 16."""
+        return 8 * self.pixels.dtype.itemsize
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the colours: "RGB" or "L"."""
+        return "RGB" if self.pixels.shape[2] == 3 else "L"
+
+    def image(self) -> Image.Image:
+        """The picture for Pillow, with its metadata in `info`: mode "RGB", "RGBA", "L" or "LA", or "I;16" for gray of
+        16 bits without alpha. Pillow has no other picture of 16 bits: those become 8."""
+        if self.depth == 16 and self.mode == "L" and self.alpha is None:
+            image = Image.fromarray(self.pixels[..., 0])
+        else:
+            shallow = self.at_depth(8)
+            image = Image.fromarray(shallow.pixels[..., 0] if self.mode == "L" else shallow.pixels)
+            if shallow.alpha is not None:
+                image.putalpha(Image.fromarray(shallow.alpha))
+        told = self.metadata
+        info = {"exif": told.exif and b"Exif\0\0" + told.exif, "xmp": told.xmp, "icc_profile": told.icc}
+        image.info.update({key: value for key, value in info.items() if value})
+        return image
+
+    def at_depth(self, depth: int) -> Picture:
+        """The picture with samples of 8 or 16 bits, each rounded to the nearest of those."""
+        if depth == self.depth:
+            return self
+        alpha = None if self.alpha is None else _at_depth(self.alpha, depth)
+        return Picture(_at_depth(self.pixels, depth), alpha, self.metadata)
+
+
+def _at_depth(samples: Samples, depth: int) -> Samples:
+    if depth == 16:
+        return samples.astype(np.uint16) * np.uint16(257)
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)

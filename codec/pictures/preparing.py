@@ -1,0 +1,208 @@
+"""What was opened as a picture that the codec codes: upright, gray or RGB, with alpha and metadata apart."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from dcae.codec.pictures import colour, reading
+from dcae.codec.pictures.alpha import smoothed
+from dcae.codec.pictures.metadata import exif_of, xmp_of
+from dcae.codec.pictures.picture import Metadata, Picture, Samples
+from dcae.errors import OptionError, PictureError, PictureWarning
+
+MAX_METADATA = 1 << 22
+"""Bytes of EXIF, of XMP, or of a profile, that are kept at most."""
+
+Source = Picture | Image.Image | str | Path | bytes | BinaryIO | NDArray[np.uint8] | NDArray[np.uint16]
+"""What can be coded: a path, the bytes of a picture file or an open one, a picture of Pillow's, or samples (H, W),
+(H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8 or uint16, gray or RGB, with or without alpha."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is made of a picture before it is coded."""
+
+    frame: int | None = None
+    """Which picture of an animation or of a file with several pages, from 0; None: it must have a single one."""
+    background: str | None = None
+    """Colour, as CSS names it, to put under transparent pixels; None: alpha is kept."""
+    strip: bool = False
+    """Drop EXIF, XMP and ICC profile. Without its profile a picture that is not sRGB changes its colours, so that it is
+    converted then."""
+    to_srgb: bool = False
+    """Convert the pixels to sRGB by the ICC profile, instead of keeping both."""
+
+
+AS_IT_IS = Preparation()
+
+
+def prepare(source: Source, how: Preparation = AS_IT_IS) -> Picture:
+    """The picture that is coded.
+
+    Raises:
+        PictureError: missing, unreadable, damaged, too large for Pillow's limit, or of a kind that is not coded.
+        OptionError: a background that is no colour.
+
+    Warns:
+        PictureWarning: something of it is not kept.
+    """
+    if isinstance(source, Picture):
+        picture = source
+    elif isinstance(source, np.ndarray):
+        picture = of_samples(source)
+    else:
+        opened = reading.opened(source, how.frame) if isinstance(source, Image.Image) else None
+        picture = of_opened(opened or reading.open_picture(source, how.frame), how)  # type: ignore[arg-type]
+    if how.background is not None:
+        picture = flattened(picture, how.background)
+    if picture.alpha is not None and picture.alpha.min() == np.iinfo(picture.alpha.dtype).max:
+        picture = replace(picture, alpha=None)
+    if how.strip:
+        picture = replace(picture, metadata=Metadata())
+    return smoothed(picture)
+
+
+def of_samples(samples: NDArray[Any]) -> Picture:
+    """A picture of an array (H, W) or (H, W, C) with C from 1 to 4: gray or RGB, the last of 2 or 4 being alpha.
+
+    Raises:
+        PictureError: of another shape or type, or empty.
+    """
+    if samples.dtype not in (np.uint8, np.uint16):
+        raise PictureError(f"samples must be uint8 (0 to 255) or uint16 (0 to 65535), got {samples.dtype}")
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    if samples.ndim != 3 or not 1 <= samples.shape[2] <= 4 or 0 in samples.shape:
+        raise PictureError(f"samples must have the shape (H, W) or (H, W, 1 to 4), got {samples.shape}")
+    if samples.shape[2] in (2, 4):
+        return Picture(np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1]))
+    return Picture(samples)
+
+
+def of_opened(opened: reading.Opened, how: Preparation = AS_IT_IS) -> Picture:
+    """A picture of a file that was opened, upright; arguments and errors as of :func:`prepare`."""
+    image = opened.image
+    metadata = Metadata(*map(_kept, (exif_of(image), xmp_of(image)), ("EXIF", "XMP")))
+    profile = _usable(image.info.get("icc_profile") or b"", image.mode if opened.deep is None else "RGB")
+    if opened.deep is not None:
+        picture = of_samples(opened.deep)
+    else:
+        picture, profile = _of_image(image, profile)
+    picture = _turned(picture, opened.orientation)
+    if profile and picture.mode == "RGB" and colour.profile_mode(profile) == "L":
+        profile = b""
+    if profile and picture.mode == "L" and colour.profile_mode(profile) == "RGB":  # gray only by its samples
+        picture = replace(picture, pixels=picture.pixels.repeat(3, 2))
+    if profile and colour.is_srgb(profile, picture.mode):
+        profile = b""
+    if profile and (how.to_srgb or how.strip):
+        if picture.depth > 8:
+            warnings.warn("converted to sRGB, and to 8 bits for that", PictureWarning, stacklevel=2)
+        picture = picture.at_depth(8)
+        pixels = colour.to_srgb(Picture(picture.pixels).image(), profile)
+        picture, profile = replace(picture, pixels=_samples(pixels)), b""
+    return replace(picture, metadata=replace(metadata, icc=_kept(profile, "the ICC profile")))
+
+
+def _kept(data: bytes, name: str) -> bytes:
+    if len(data) <= MAX_METADATA:
+        return data
+    warnings.warn(f"{name} of {len(data)} bytes is not kept, the limit is {MAX_METADATA}", PictureWarning, stacklevel=3)
+    return b""
+
+
+def _usable(profile: bytes, mode: str) -> bytes:
+    """The profile, unless it is damaged or of colours that the picture does not have."""
+    if not profile:
+        return b""
+    found = colour.profile_mode(profile)
+    cmyk = mode == "CMYK"
+    if found is None or (found == "CMYK") != cmyk:
+        why = "damaged" if found is None else f"of {found}"
+        warnings.warn(f"the ICC profile is {why} and not used", PictureWarning, stacklevel=3)
+        return b""
+    return profile
+
+
+def _of_image(image: Image.Image, profile: bytes) -> tuple[Picture, bytes]:
+    """A picture of Pillow's, as its file has it, and the profile that its samples have then."""
+    mode = image.mode
+    if mode.startswith(("I", "F")):
+        return of_samples(_whole_numbers(image)), profile
+    if mode == "CMYK":
+        converted = colour.to_srgb(image, profile) if profile else image.convert("RGB")
+        if not profile:
+            warnings.warn(f"CMYK without a profile is taken for {colour.CMYK_DEFAULT!r}", PictureWarning, stacklevel=3)
+        return Picture(_samples(converted)), b""
+    if mode in ("LAB", "HSV", "YCbCr"):
+        try:
+            return Picture(_samples(image.convert("RGB"))), b"" if mode == "LAB" else profile
+        except ValueError as error:
+            raise PictureError(f"pictures of mode {mode} are not coded; convert it to RGB ({error})") from error
+    gray = mode in ("1", "L", "LA", "La")
+    if not gray and mode not in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
+        raise PictureError(f"pictures of mode {mode} are not coded; convert it to RGB")
+    if image.has_transparency_data:
+        image = image.convert("LA" if gray else "RGBA")
+        return of_samples(np.asarray(image)), profile
+    return Picture(_samples(image.convert("L" if gray else "RGB"))), profile
+
+
+def _whole_numbers(image: Image.Image) -> NDArray[np.uint16]:
+    """Gray samples of more than 8 bits, (H, W)."""
+    samples = np.asarray(image)
+    if samples.dtype.kind == "f" or (samples.size and not 0 <= samples.min() <= samples.max() <= 65535):
+        kind = "fractions" if samples.dtype.kind == "f" else "numbers outside of 0 to 65535"
+        raise PictureError(f"the samples are {kind} (mode {image.mode}); scale them to 16 bits")
+    return samples.astype(np.uint16)
+
+
+def _samples(image: Image.Image) -> Samples:
+    samples: NDArray[np.uint8] = np.asarray(image)
+    return samples if samples.ndim == 3 else samples[..., None]
+
+
+def _turned(picture: Picture, orientation: int) -> Picture:
+    """A picture whose pixels lie as EXIF's `orientation` says, upright."""
+    if orientation == 1:
+        return picture
+
+    def turn(samples: NDArray[Any]) -> NDArray[Any]:
+        if orientation >= 5:
+            samples = samples.swapaxes(0, 1)
+        if orientation in (3, 4, 7, 8):
+            samples = samples[::-1]
+        if orientation in (2, 3, 6, 7):
+            samples = samples[:, ::-1]
+        return np.ascontiguousarray(samples)
+
+    alpha = None if picture.alpha is None else turn(picture.alpha)
+    return replace(picture, pixels=turn(picture.pixels), alpha=alpha)
+
+
+def flattened(picture: Picture, background: str) -> Picture:
+    """The picture on a colour that CSS names, without alpha, mixed as the samples are.
+
+    Raises:
+        OptionError: no such colour.
+    """
+    try:
+        colours = np.array(ImageColor.getcolor(background, picture.mode), np.float32).reshape(-1)
+        if picture.mode == "L" and len(set(ImageColor.getrgb(background)[:3])) > 1:
+            picture = replace(picture, pixels=picture.pixels.repeat(3, 2))
+            colours = np.array(ImageColor.getrgb(background)[:3], np.float32)
+    except ValueError as error:
+        raise OptionError(f"{background!r:.60} is no colour; name one as CSS does, like white or #ffcc00") from error
+    if picture.alpha is None:
+        return picture
+    limit = np.iinfo(picture.alpha.dtype).max
+    share = (picture.alpha / np.float32(limit))[..., None]
+    mixed: NDArray[Any] = np.rint(picture.pixels * share + colours * np.float32(limit / 255) * (1 - share))
+    return replace(picture, pixels=mixed.astype(picture.pixels.dtype), alpha=None)
