@@ -99,6 +99,7 @@ def write_deep(picture: Picture, kind: str, like: bytes = b"") -> bytes:
         extrasamples=None if picture.alpha is None else ["unassalpha"],
         compression="zlib",
         metadata=None,
+        software=False,
         iccprofile=picture.metadata.icc or None,
         extratags=[(XMP_TAG, 1, len(xmp), xmp, True)] if xmp else [],
     )

@@ -204,5 +204,6 @@ def flattened(picture: Picture, background: str) -> Picture:
         return picture
     limit = np.iinfo(picture.alpha.dtype).max
     share = (picture.alpha / np.float32(limit))[..., None]
-    mixed: NDArray[Any] = np.rint(picture.pixels * share + colours * np.float32(limit / 255) * (1 - share))
-    return replace(picture, pixels=mixed.astype(picture.pixels.dtype), alpha=None)
+    mixed = np.rint(picture.pixels * share + colours * np.float32(limit / 255) * (1 - share))
+    flat: Samples = mixed.astype(np.uint8) if picture.depth == 8 else mixed.astype(np.uint16)
+    return replace(picture, pixels=flat, alpha=None)

@@ -93,7 +93,7 @@ def opened(image: Image.Image, frame: int | None = None, data: bytes | None = No
             raise PictureError(f"{kind} with 16 bits a channel, which is not read; convert it to PNG or TIFF")
         deep = read_deep(data if data is not None else _file_of(image), kind, frame or 0)
         orientation = orientation_of(image)  # not before: it may decode the picture, and close its file
-    elif image.format == "PPM" and image.mode == "RGB" and any(tile[3][-1] > 255 for tile in image.tile):  # type: ignore[attr-defined]
+    elif image.mode == "RGB" and any(tile[0] == "ppm" and tile[3][-1] > 255 for tile in getattr(image, "tile", [])):
         warnings.warn("PPM with more than 8 bits a channel is read as 8; PNG keeps them", PictureWarning, stacklevel=2)
     try:
         image.load()
