@@ -1,0 +1,166 @@
+"""Search for better latents: some gradient steps on y through the frozen network, for one picture or a part of one.
+
+What is minimised is J = λ·D + R of the picture, in bits, with the rounding of y - mean replaced by a smooth function
+(soft rounding, Agustsson and Theis, NeurIPS 2020) whose temperature falls, and with gradients through all of the entropy
+model's context. Steps are scaled by an estimate of J's curvature, channel by channel: twice λ times the energy that a
+step of the channel has in the picture, and that of the rate of a Gaussian. Later steps may round slice after slice for
+good and let the slices that are left make up for its error. The decoder knows nothing of any of this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dcae.networks.base import DCAE, SlicePrior
+from dcae.networks.config import METRICS
+from dcae.networks.walk import walk_slices
+
+_LEAST = 1e-9
+"""Smallest probability of a symbol, as in training."""
+_FLOOR = 0.11
+"""Smallest standard deviation of a Gaussian, as in training."""
+_MOST = 0.25
+"""Largest step of a latent, in quantisation steps."""
+_PROBE = 16
+"""Side of the part of y that curvature is measured on, in latents."""
+
+
+class Step(NamedTuple):
+    """One gradient step."""
+
+    rate: float
+    """Size of the step, as a share of curvature's."""
+    temperature: float
+    """Of the soft rounding: it is the identity for large ones and rounds for 0."""
+    settle: float = 0.0
+    """Slices that are rounded for good before this step; a fraction rounds that part of the next one's latents."""
+
+
+def soft_round(x: Tensor, temperature: float) -> Tensor:
+    """x, drawn towards whole numbers; equation 7 of arXiv 2006.09952, with 1 / `temperature` for α."""
+    alpha = 1 / temperature
+    centre = x.detach().floor() + 0.5
+    return centre + torch.tanh(alpha * (x - centre)) / (2 * math.tanh(alpha / 2))
+
+
+def _bits(symbols: Tensor, sigma: Tensor) -> Tensor:
+    """Bits of symbols, fractions too, under Gaussians of mean 0."""
+    sigma = sigma.clamp(min=_FLOOR) * 2**0.5
+    distance = symbols.abs()
+    probability = 0.5 * (torch.erfc((distance - 0.5) / sigma) - torch.erfc((distance + 0.5) / sigma))
+    return -probability.clamp(min=_LEAST).log2()
+
+
+class LatentSearch:
+    """The objective of one picture: y -> J, its gradient, and steps along it.
+
+    Args:
+        network: frozen; its parameters get no gradients.
+        x: (1, 3, H, W) in [0, 1], sides multiples of the stride.
+        z_hat: (1, N, H/64, W/64).
+        quality: in the model's range.
+        weights: (1, 1, H, W), how much the squared error of each pixel counts; 0 for padding.
+    """
+
+    def __init__(self, network: DCAE, x: Tensor, z_hat: Tensor, quality: float, weights: Tensor) -> None:
+        self.network, self.x, self.z_hat, self.weights = network, x, z_hat, weights
+        self.q = network.conditioning(torch.tensor([quality]))
+        config = network.config
+        # λ·255²·MSE·pixels = worth · sum of squared errors
+        self.worth = config.lambda_of(quality) / METRICS[config.metric] * 255**2 / 3
+        self.searched = len(config.slices) - network.closed_loop
+        self.channels = config.slices[: self.searched]
+
+    def objective(self, y: Tensor, temperature: float, settled: Tensor) -> tuple[Tensor, Tensor]:
+        """J in bits, and σ of every latent, (1, M, H/16, W/16), without gradient.
+
+        Args:
+            y: (1, M, H/16, W/16), the latents of the searched slices.
+            settled: of the same shape, true where a latent is rounded.
+        """
+        network, q = self.network, self.q
+        parts, done = y.split(self.channels, 1), settled.split(self.channels, 1)
+        bits: list[Tensor] = []
+        sigmas: list[Tensor] = []
+        base: list[Tensor] = []
+
+        def quantised(k: int, prior: SlicePrior, y_hats: list[Tensor]) -> Tensor:
+            sigma = network.sigma(prior.scale)
+            if k == self.searched:  # a closed loop's: coded as they come, not searched
+                base.append(network.base_synthesis(torch.cat(y_hats, 1), q))
+                with torch.no_grad():
+                    symbols = self._skip_symbols(base[0], prior, sigma)
+            else:
+                left = parts[k] - prior.mean
+                symbols = torch.where(done[k], left + (left.round() - left).detach(), soft_round(left, temperature))
+                sigmas.append(sigma.detach())
+            bits.append(_bits(symbols, sigma).sum())
+            return symbols + prior.mean
+
+        context = network.hyper_synthesis(self.z_hat, q)
+        y_hats = walk_slices(network, len(network.config.slices), context, q, quantised)
+        x_hat = self._closed(base[0], y_hats[-1]) if base else network.synthesis(torch.cat(y_hats, 1), q)
+        error = ((self.x - x_hat).square() * self.weights).sum()
+        return self.worth * error + torch.stack(bits).sum(), torch.cat(sigmas, 1)
+
+    def _skip_symbols(self, base: Tensor, prior: SlicePrior, sigma: Tensor) -> Tensor:
+        """Symbols of the skip latents, zero where they are not worth their bits."""
+        left = self.network.skip_latents(self.x, base, self.q) - prior.mean
+        symbols, worth = left.round(), self.network.skip_worth(self.q)
+        plain = worth * (left - symbols) ** 2 + _bits(symbols, sigma)
+        zero = worth * left**2 + _bits(torch.zeros_like(symbols), sigma)
+        return torch.where(zero < plain, torch.zeros_like(symbols), symbols)
+
+    def _closed(self, base: Tensor, skip: Tensor) -> Tensor:
+        """x̂ of a closed loop, which follows x̂0 without gradients of its own."""
+        with torch.no_grad():
+            shown = self.network.add_skip(base, skip, self.q)
+            means = self.network.block_means(self.x, shown, self.q).round()
+            added = self.network.add_means(shown, means, self.q) - base
+        return base + added
+
+    def curvature(self, y: Tensor) -> Tensor:
+        """Twice λ times the mean energy that a step of each channel of y has in the picture, (1, M, 1, 1), in bits.
+
+        The energy is that of the columns of the synthesis' Jacobian, estimated by one product with a random vector
+        (Hutchinson) on the middle of the picture.
+        """
+        rows, columns = (slice(max(0, (n - _PROBE) // 2), (n + _PROBE) // 2) for n in y.shape[-2:])
+        part = y[..., rows, columns].detach().round().requires_grad_()
+        network = self.network
+        x_hat = (network.base_synthesis if network.closed_loop else network.synthesis)(part, self.q)
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randint(0, 2, x_hat.shape, generator=generator).to(x_hat) * 2 - 1
+        (gradient,) = torch.autograd.grad((x_hat * probe).sum(), part)
+        return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True)
+
+
+def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
+    """y after some steps, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from their mean."""
+    curvature = problem.curvature(y)
+    settled = torch.zeros_like(y, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    order = _coding_order(y, problem.channels, generator)
+    count = 0.0
+    for step in steps:
+        count += step.settle
+        settled = order < count
+        variable = y.detach().requires_grad_()
+        value, sigma = problem.objective(variable, step.temperature, settled)
+        (gradient,) = torch.autograd.grad(value, variable)
+        h = curvature + 4 * math.log2(math.e) / (sigma.square() + 1 / 12)
+        change = step.rate * (gradient / h).clamp(-1, 1)
+        y = (y - torch.where(settled, 0, change.clamp(-_MOST, _MOST))).detach()
+    return y
+
+
+def _coding_order(y: Tensor, channels: Sequence[int], generator: torch.Generator) -> Tensor:
+    """When each latent is settled: k + a random fraction for those of slice k, of y's shape."""
+    fraction = torch.rand(y.shape, generator=generator).to(y)
+    first = torch.cat([torch.full((count,), float(k)) for k, count in enumerate(channels)])
+    return fraction + first.to(y)[None, :, None, None]
