@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dcae.codec import feedback
 from dcae.codec.container import (
     COLOURS,
     NUMERICS,
@@ -19,19 +17,23 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
-from dcae.codec.latents import Coded, LatentCoder, Symbols
+from dcae.codec.encoder import Encoder
+from dcae.codec.feedback import rounded
+from dcae.codec.latents import LatentCoder, Symbols
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
-from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
+from dcae.codec.source import Source
+from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.installed import DEFAULT_MODEL
 from dcae.models.modelfile import ModelHeader
-from dcae.networks.config import METRICS, DCAEConfig
+from dcae.networks.config import DCAEConfig
 from dcae.runtime.engines import open_engine
+from dcae.runtime.transforms import Transforms
 
 if TYPE_CHECKING:
     from dcae.models.modelfile import CodingModel
-    from dcae.runtime.protocol import Array, Engine, Floats
+    from dcae.runtime.protocol import Array, Engine
 
 
 class Codec:
@@ -67,6 +69,8 @@ class Codec:
         self.max_pixels = check_limit(max_pixels)
         self.engine: Engine = open_engine(model, device, engine)
         self._coder = LatentCoder(self.engine)
+        self._transforms = Transforms(self.engine)
+        self._encoder = Encoder(self._coder, self._transforms)
 
     @property
     def header(self) -> ModelHeader:
@@ -131,10 +135,9 @@ class Codec:
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        x = (pixels.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None]
-        coded = self._coded(_padded(x, self.config.stride), quality, numerics)
-        if self.engine.corrects_means if correct_means is None else correct_means:
-            coded = self._fed_back(x, coded, quality, numerics)
+        source = Source(pixels, self.config.stride)
+        feed_back = self.engine.corrects_means if correct_means is None else correct_means
+        coded = self._encoder.encode(source, quality, numerics, feed_back)
         header = Header(
             width=pixels.shape[1],
             height=pixels.shape[0],
@@ -147,59 +150,6 @@ class Codec:
         with self.observe(WRITE):
             return write_container(Container(header, coded.z, coded.y))
 
-    def _coded(self, x: Array, quality: float, numerics: str) -> Coded:
-        """A padded picture (1, 3, H, W) as coded sections."""
-        with self.observe(TRANSFORM):
-            y = self.engine.analysis(x, quality)
-        with self.observe(ENTROPY):
-            z = self.engine.hyper_analysis(y, quality)
-        return self._coder.encode(z, self._latents(x, y, quality), quality, numerics)
-
-    def _latents(self, x: Array, y: Array, quality: float) -> Callable[[list[Floats]], Array]:
-        """A function from the slices ŷ that are coded already to the latents that are coded next; those of a closed
-        loop are what the slices before leave over."""
-        engine, slices = self.engine, self.config.slices
-        last = len(slices) - engine.closed_loop
-        parts = np.split(y, np.cumsum(slices[:last])[:-1], 1)
-        base: list[Array] = []
-
-        def latents(y_hats: list[Floats]) -> Array:
-            if len(y_hats) < last:
-                return parts[len(y_hats)]
-            with self.observe(TRANSFORM):
-                if len(y_hats) < len(slices):
-                    base.append(engine.base_synthesis(np.concatenate(y_hats, 1, dtype=np.float32), quality))
-                    return engine.skip_latents(x, base[0], quality)
-                x_hat = engine.add_skip(base[0], y_hats[-1].astype(np.float32), quality)
-                return engine.block_means(x, x_hat, quality)
-
-        return latents
-
-    def _fed_back(self, x: Array, coded: Coded, quality: float, numerics: str) -> Coded:
-        """`coded`, or the picture coded anew with its block means corrected, whichever has the lower λ·D + R."""
-        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
-        height, width = x.shape[-2:]
-
-        def shown(coded: Coded) -> Array:
-            return feedback.rounded(self._synthesis(coded.y_hat, coded.means, quality))
-
-        def cost(coded: Coded, x_hat: Array) -> float:
-            return feedback.cost(x, x_hat[..., :height, :width], weight, len(coded.z) + len(coded.y))
-
-        padded = _padded(x, self.config.stride)
-        x_hat = shown(coded)
-        error = feedback.block_error(padded, x_hat)
-        plain = cost(coded, x_hat)
-        if feedback.possible_gain(error, weight) < feedback.WORTH * plain:
-            return coded
-        second = self._coded(feedback.corrected(padded, error), quality, numerics)
-        return second if cost(second, shown(second)) < plain else coded
-
-    def _synthesis(self, y_hat: Array, means: Array | None, quality: float) -> Array:
-        with self.observe(TRANSFORM):
-            x_hat = self.engine.synthesis(y_hat, quality)
-            return x_hat if means is None else self.engine.add_means(x_hat, means, quality)
-
     def decode(self, data: bytes) -> Image.Image:
         """The picture of a `.dcae` file, mode "RGB" or "L".
 
@@ -210,11 +160,15 @@ class Codec:
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
         with self.engine.coding():
-            latents = self._decode_latents(data)
+            latents = self._decode_latents(data, symbols=False)
             header = latents.header
-            x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
-        x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
-        pixels = np.rint(x_hat.clip(0, 1) * np.float32(255)).astype(np.uint8)
+            pixels = np.empty((header.height, header.width, 3), np.uint8)
+            with self.observe(TRANSFORM):
+                quality = header.quality / QUALITY_STEPS
+                for row, column, part in self._transforms.synthesis(latents.y_hat, latents.means, quality):
+                    shown = rounded(part[..., : max(header.height - row, 0), : max(header.width - column, 0)])
+                    pixels[row : row + len(shown), column : column + shown.shape[1]] = shown
+        del latents
         return from_pixels(pixels, COLOURS[header.colour])
 
     def decode_latents(self, data: bytes) -> Latents:
@@ -222,7 +176,7 @@ class Codec:
         with self.engine.coding():
             return self._decode_latents(data)
 
-    def _decode_latents(self, data: bytes) -> Latents:
+    def _decode_latents(self, data: bytes, symbols: bool = True) -> Latents:
         with self.observe(LOAD):
             container = read_container(data)
         header = container.header
@@ -238,7 +192,7 @@ class Codec:
             )
         shape = (1, self.config.hyper_channels, rows, columns)
         quality = header.quality / QUALITY_STEPS
-        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics)
+        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics, symbols)
         return Latents(header, *decoded)
 
     def _check_header(self, header: Header) -> None:
@@ -282,11 +236,3 @@ class Latents(NamedTuple):
     """(1, M, H/16, W/16), for the synthesis."""
     means: Array | None
     """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
-
-
-def _padded(x: Array, multiple: int) -> Array:
-    """x (1, 3, H, W) with its right column and bottom row repeated until both sides are multiples."""
-    height, width = x.shape[-2:]
-    # In the order in which it lies in memory, colours innermost.
-    x = np.pad(x[0].transpose(1, 2, 0), ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
-    return x.transpose(2, 0, 1)[None]
