@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dcae.codec import feedback
 from dcae.codec.container import (
     COLOURS,
     DEPTHS,
@@ -21,7 +18,10 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
-from dcae.codec.latents import Coded, LatentCoder, Symbols
+from dcae.codec.effort import check_effort
+from dcae.codec.encoder import Encoder
+from dcae.codec.feedback import rounded
+from dcae.codec.latents import LatentCoder, Symbols
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.lossless import (
     NO_MODEL,
@@ -31,18 +31,20 @@ from dcae.codec.lossless import (
     with_companions,
     with_pixels,
 )
-from dcae.codec.pictures.picture import Picture, Samples
-from dcae.codec.pictures.preparing import AS_IT_IS, Preparation, Source, prepare
-from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
+from dcae.codec.pictures.picture import Picture, gray
+from dcae.codec.pictures.preparing import AS_IT_IS, PictureSource, Preparation, prepare
+from dcae.codec.source import Source
+from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.installed import DEFAULT_MODEL
 from dcae.models.modelfile import ModelHeader
 from dcae.networks.config import METRICS, DCAEConfig
 from dcae.runtime.engines import open_engine
+from dcae.runtime.transforms import Transforms
 
 if TYPE_CHECKING:
     from dcae.models.modelfile import CodingModel
-    from dcae.runtime.protocol import Array, Engine, Floats
+    from dcae.runtime.protocol import Array, Engine
 
 
 class Codec:
@@ -78,6 +80,8 @@ class Codec:
         self.max_pixels = check_limit(max_pixels)
         self.engine: Engine = open_engine(model, device, engine)
         self._coder = LatentCoder(self.engine)
+        self._transforms = Transforms(self.engine)
+        self._encoder = Encoder(self._coder, self._transforms)
 
     @property
     def header(self) -> ModelHeader:
@@ -100,10 +104,11 @@ class Codec:
 
     def encode(
         self,
-        image: Source,
+        image: PictureSource,
         quality: float | None = None,
         portable: bool = False,
         correct_means: bool | None = None,
+        effort: int = 0,
         fallback: bool = False,
         preparation: Preparation = AS_IT_IS,
     ) -> bytes:
@@ -118,12 +123,15 @@ class Codec:
                 takes longer, and is less likely to fail on other machines.
             correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
+            effort: 0 to 4, how long to search for latents that take fewer bits, see `dcae/codec/effort.py`; above 0 it
+                needs an engine that knows gradients, which is torch.
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
-            OptionError: a quality that the model does not cover, or a background that is no colour.
+            OptionError: a quality that the model does not cover, an effort that the engine does not, or a background
+                that is no colour.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
 
         Warns:
@@ -135,25 +143,33 @@ class Codec:
                     check_size(*image.size, self.config.stride, self.max_pixels, PictureError)
                 picture = prepare(image, preparation)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
-            container = self._encode(picture, quality, portable, correct_means, fallback)
+            container = self._encode(picture, quality, portable, correct_means, effort, fallback)
             with self.observe(WRITE):
                 return write_container(with_companions(container, picture))
 
     def _encode(
-        self, picture: Picture, quality: float | None, portable: bool, correct_means: bool | None, fallback: bool
+        self,
+        picture: Picture,
+        quality: float | None,
+        portable: bool,
+        correct_means: bool | None,
+        effort: int,
+        fallback: bool,
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
+        check_effort(effort, self.engine)
         steps = round(quality * QUALITY_STEPS)
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        x = _as_x(picture.pixels)
-        coded = self._coded(_padded(x, self.config.stride), quality, numerics)
-        if self.engine.corrects_means if correct_means is None else correct_means:
-            coded = self._fed_back(x, coded, quality, numerics)
-        if fallback and (file := self._better_lossless(picture, x, coded, quality)):
+        source = Source(picture.pixels, self.config.stride)
+        feed_back = self.engine.corrects_means if correct_means is None else correct_means
+        encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, measured=fallback)
+        coded = encoded.sections
+        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
+        if fallback and (file := better_lossless(picture, encoded, weight)):
             return lossless_container(picture, steps, file)
         header = Header(
             width=picture.width,
@@ -166,68 +182,6 @@ class Codec:
             depth=DEPTHS.index(picture.depth),
         )
         return Container(header, coded.z, coded.y)
-
-    def _better_lossless(self, picture: Picture, x: Array, coded: Coded, quality: float) -> bytes | None:
-        """The picture's pixels without loss, if they are better kept so than as coded."""
-        x_hat = self._synthesis(coded.y_hat, coded.means, quality)[..., : picture.height, : picture.width]
-        error = float(np.mean((x - x_hat.clip(0, 1)) ** 2, dtype=np.float64))
-        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
-        size = len(coded.z) + len(coded.y)
-        distortion = weight * 255**2 * error * picture.width * picture.height
-        return better_lossless(picture, size, distortion, -10 * math.log10(max(error, 1e-10)))
-
-    def _coded(self, x: Array, quality: float, numerics: str) -> Coded:
-        """A padded picture (1, 3, H, W) as coded sections."""
-        with self.observe(TRANSFORM):
-            y = self.engine.analysis(x, quality)
-        with self.observe(ENTROPY):
-            z = self.engine.hyper_analysis(y, quality)
-        return self._coder.encode(z, self._latents(x, y, quality), quality, numerics)
-
-    def _latents(self, x: Array, y: Array, quality: float) -> Callable[[list[Floats]], Array]:
-        """A function from the slices ŷ that are coded already to the latents that are coded next; those of a closed
-        loop are what the slices before leave over."""
-        engine, slices = self.engine, self.config.slices
-        last = len(slices) - engine.closed_loop
-        parts = np.split(y, np.cumsum(slices[:last])[:-1], 1)
-        base: list[Array] = []
-
-        def latents(y_hats: list[Floats]) -> Array:
-            if len(y_hats) < last:
-                return parts[len(y_hats)]
-            with self.observe(TRANSFORM):
-                if len(y_hats) < len(slices):
-                    base.append(engine.base_synthesis(np.concatenate(y_hats, 1, dtype=np.float32), quality))
-                    return engine.skip_latents(x, base[0], quality)
-                x_hat = engine.add_skip(base[0], y_hats[-1].astype(np.float32), quality)
-                return engine.block_means(x, x_hat, quality)
-
-        return latents
-
-    def _fed_back(self, x: Array, coded: Coded, quality: float, numerics: str) -> Coded:
-        """`coded`, or the picture coded anew with its block means corrected, whichever has the lower λ·D + R."""
-        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
-        height, width = x.shape[-2:]
-
-        def shown(coded: Coded) -> Array:
-            return feedback.rounded(self._synthesis(coded.y_hat, coded.means, quality))
-
-        def cost(coded: Coded, x_hat: Array) -> float:
-            return feedback.cost(x, x_hat[..., :height, :width], weight, len(coded.z) + len(coded.y))
-
-        padded = _padded(x, self.config.stride)
-        x_hat = shown(coded)
-        error = feedback.block_error(padded, x_hat)
-        plain = cost(coded, x_hat)
-        if feedback.possible_gain(error, weight) < feedback.WORTH * plain:
-            return coded
-        second = self._coded(feedback.corrected(padded, error), quality, numerics)
-        return second if cost(second, shown(second)) < plain else coded
-
-    def _synthesis(self, y_hat: Array, means: Array | None, quality: float) -> Array:
-        with self.observe(TRANSFORM):
-            x_hat = self.engine.synthesis(y_hat, quality)
-            return x_hat if means is None else self.engine.add_means(x_hat, means, quality)
 
     def decode(self, data: bytes) -> Image.Image:
         """The picture of a `.dcae` file for Pillow: mode "RGB", "RGBA", "L" or "LA", metadata in its `info`.
@@ -248,20 +202,26 @@ class Codec:
         if container.lossless:
             return lossless_picture(container, self.max_pixels)
         with self.engine.coding():
-            latents = self._decode_latents(data)
+            latents = self._decode_latents(data, symbols=False)
             header = latents.header
-            x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
-        x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
-        depth = DEPTHS[header.depth]
-        pixels = np.rint(x_hat.clip(0, 1) * np.float32(2**depth - 1)).astype(np.uint8 if depth == 8 else np.uint16)
-        return with_pixels(container, _gray(pixels) if COLOURS[header.colour] == "L" else pixels)
+            depth, mode = DEPTHS[header.depth], COLOURS[header.colour]
+            shape = (header.height, header.width, 3 if mode == "RGB" else 1)
+            pixels = np.empty(shape, np.uint8) if depth == 8 else np.empty(shape, np.uint16)
+            with self.observe(TRANSFORM):
+                quality = header.quality / QUALITY_STEPS
+                for row, column, part in self._transforms.synthesis(latents.y_hat, latents.means, quality):
+                    part = part[..., : max(header.height - row, 0), : max(header.width - column, 0)]
+                    shown = rounded(part, depth) if mode == "RGB" else gray(rounded(part, depth))
+                    pixels[row : row + len(shown), column : column + shown.shape[1]] = shown
+        del latents
+        return with_pixels(container, pixels)
 
     def decode_latents(self, data: bytes) -> Latents:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
         with self.engine.coding():
             return self._decode_latents(data)
 
-    def _decode_latents(self, data: bytes) -> Latents:
+    def _decode_latents(self, data: bytes, symbols: bool = True) -> Latents:
         with self.observe(LOAD):
             container = read_container(data)
         header = container.header
@@ -277,7 +237,7 @@ class Codec:
             )
         shape = (1, self.config.hyper_channels, rows, columns)
         quality = header.quality / QUALITY_STEPS
-        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics)
+        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics, symbols)
         return Latents(header, *decoded)
 
     def _check_header(self, header: Header) -> None:
@@ -323,23 +283,3 @@ class Latents(NamedTuple):
     """(1, M, H/16, W/16), for the synthesis."""
     means: Array | None
     """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
-
-
-def _as_x(pixels: Samples) -> Array:
-    """Samples (H, W, C), gray or RGB, as the x of the networks, (1, 3, H, W) in [0, 1]."""
-    x = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-    return np.broadcast_to(x, (*x.shape[:2], 3)).transpose(2, 0, 1)[None]
-
-
-def _gray(pixels: Samples) -> Samples:
-    """The rounded mean of the channels, (H, W, 3) -> (H, W, 1)."""
-    total = pixels.sum(2, dtype=np.uint32, keepdims=True)
-    return ((total + 1) // 3).astype(pixels.dtype)
-
-
-def _padded(x: Array, multiple: int) -> Array:
-    """x (1, 3, H, W) with its right column and bottom row repeated until both sides are multiples."""
-    height, width = x.shape[-2:]
-    # In the order in which it lies in memory, colours innermost.
-    x = np.pad(x[0].transpose(1, 2, 0), ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
-    return x.transpose(2, 0, 1)[None]

@@ -1,14 +1,15 @@
-"""Feedback of block means: the encoder looks at what the decoder would show, and corrects its brightness.
-
-A learned transform pair carries plain areas with an error of brightness of up to some levels, the same over large
-areas, which quantisation has no part in. So the encoder decodes what it coded, adds the mean error of every block of
+"""Brightness corrected by the encoder: it decodes what it coded, adds the mean error of every block of
 64x64 pixels to the picture, and codes that instead where it lowers λ·D + R. Decoder and format know nothing of it.
+
+Errors are counted in whole levels of 255, so that the sums do not depend on the order in which parts come.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dcae.codec.pictures.picture import Samples
 from dcae.runtime.protocol import Array
 
 BLOCK = 64
@@ -17,40 +18,71 @@ WORTH = 0.002
 """Smallest share of λ·D + R that perfect block means would save for which a second coding is tried."""
 
 
-def rounded(x_hat: Array) -> Array:
-    """x̂ as its 8-bit picture shows it, in [0, 1]."""
-    return np.rint(x_hat.clip(0, 1) * np.float32(255)) / np.float32(255)
+def rounded(x_hat: Array, depth: int = 8) -> Samples:
+    """x̂ (1, 3, rows, columns) as its picture shows it, (rows, columns, 3), with `depth` bits a sample."""
+    levels = np.ascontiguousarray(x_hat[0].transpose(1, 2, 0))
+    levels = np.clip(levels, 0, 1, out=levels if levels.base is None else None)
+    levels *= np.float32(2**depth - 1)
+    with np.errstate(invalid="ignore"):  # NaN, which damaged weights may give, becomes some level
+        np.rint(levels, out=levels)
+        return levels.astype(np.uint8) if depth == 8 else levels.astype(np.uint16)
 
 
-def block_error(x: Array, x_hat: Array) -> Array:
-    """Mean of x - x̂ over each block, (1, 3, H/64, W/64), for (1, 3, H, W) with sides that are multiples of 64."""
-    _, colours, height, width = x.shape
-    blocks = (x - x_hat).reshape(1, colours, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
-    return blocks.mean((3, 5), dtype=np.float64).astype(np.float32)
+class Errors:
+    """What is wrong with a decoded picture, summed up part by part.
+
+    Args:
+        height, width: of the padded picture, multiples of 64.
+        inside: rows and columns of the picture itself, whose errors count.
+    """
+
+    def __init__(self, height: int, width: int, inside: tuple[int, int]) -> None:
+        self._inside = inside
+        self._sums = np.zeros((height // BLOCK, width // BLOCK, 3), np.int64)
+        self.squared = 0
+        """Sum of squares in levels of 255, over all colours."""
+
+    def add(self, row: int, column: int, original: NDArray[np.uint8], shown: Samples) -> None:
+        """Add a part (rows, columns, 3), beginning at a row and at a column that is a multiple of 64."""
+        error = original.astype(np.int16)
+        error -= shown
+        height, width = self._inside
+        for line in error[: max(height - row, 0), : max(width - column, 0)]:
+            self.squared += int(np.square(line, dtype=np.int32).sum(dtype=np.int64))
+        across = error.reshape(len(error), -1, BLOCK, 3).sum(2, dtype=np.int64)
+        begins = np.flatnonzero(np.diff((row + np.arange(len(error))) // BLOCK, prepend=-1))
+        top, left = row // BLOCK, column // BLOCK
+        sums = np.add.reduceat(across, begins, 0)
+        self._sums[top : top + len(sums), left : left + sums.shape[1]] += sums
+
+    @property
+    def means(self) -> Array:
+        """Mean of x - x̂ over each block, (1, 3, H/64, W/64)."""
+        return (self._sums / (255 * BLOCK**2)).astype(np.float32).transpose(2, 0, 1)[None]
 
 
-def spread(means: Array) -> Array:
-    """Every mean over its block, (1, 3, h, w) -> (1, 3, 64 h, 64 w)."""
-    return means.repeat(BLOCK, 2).repeat(BLOCK, 3)
+def spread(error: Array, rows: slice, columns: slice) -> Array:
+    """Every mean over its block, (1, 3, H/64, W/64) -> rows and columns of (1, 3, H, W)."""
+    blocks = [np.arange(part.start, part.stop) // BLOCK for part in (rows, columns)]
+    return error[:, :, blocks[0][:, None], blocks[1]]
 
 
 def corrected(x: Array, error: Array) -> Array:
-    """x with each block's error added; may leave [0, 1]."""
-    return x + spread(error)
+    """x with the error of its blocks added; may leave [0, 1]."""
+    return x + error
 
 
-def cost(x: Array, x_hat: Array, weight: float, size: int) -> float:
+def cost(squared: int, weight: float, size: int) -> float:
     """λ·D + R of a file in bits.
 
     Args:
-        x, x_hat: (1, 3, H, W) in [0, 1].
+        squared: sum of squared errors over all colours, in levels of 255.
         weight: λ of MSE training, see :class:`dcae.networks.config.DCAEConfig`.
         size: of the file in bytes.
     """
-    pixels = x.shape[-1] * x.shape[-2]
-    return float(weight * 255**2 * np.mean((x - x_hat) ** 2, dtype=np.float64) * pixels + 8 * size)
+    return float(weight * squared / 3 + 8 * size)
 
 
 def possible_gain(error: Array, weight: float) -> float:
-    """Bits of λ·D that would be saved if all block means became right, for the result of :func:`block_error`."""
+    """Bits of λ·D that would be saved if all block means became right, for :attr:`Errors.means`."""
     return float(weight * 255**2 * np.mean(error**2, dtype=np.float64) * error.shape[-1] * error.shape[-2] * BLOCK**2)

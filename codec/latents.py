@@ -14,17 +14,25 @@ from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
 from dcae.errors import FileFormatError, SymbolMismatchError
 from dcae.networks.walk import walk_slices
 from dcae.runtime.protocol import Array, Engine, EntropyModel, Floats, SlicePrior
+from dcae.runtime.tiled_entropy import TiledEntropyModel
+from dcae.runtime.tiles import Divider
 
 Symbols = NDArray[np.int32]
 
 
-class Coded(NamedTuple):
-    """Latents as the sections of a file, and what they decode to."""
+class Sections(NamedTuple):
+    """Latents as the sections of a file."""
 
     z: bytes
     y: bytes
     check: int
     """Check value, see :class:`Check`."""
+
+
+class Coded(NamedTuple):
+    """Latents as the sections of a file, and what they decode to."""
+
+    sections: Sections
     y_hat: Array
     """(1, M, H/16, W/16), for the synthesis."""
     means: Array | None
@@ -52,7 +60,12 @@ class Check:
         self.value = 0
 
     def add(self, symbols: Symbols) -> None:
-        self.value = zlib.crc32(symbols.astype("<i4").tobytes(), self.value)
+        self.value = zlib.crc32(symbols.astype("<i4", copy=False), self.value)
+
+    def add_latents(self, y_hat: Floats, grid: int) -> None:
+        """Latents (1, C, h, w) as multiples of 1/grid, a channel at a time for the memory's sake."""
+        for channel in y_hat[0]:
+            self.add(_symbols(channel * grid))
 
 
 class LatentCoder:
@@ -63,8 +76,11 @@ class LatentCoder:
         self.observe: Observer = unobserved
         self.tables_y = SymbolTables(engine.tables_y)
         self.tables_z = SymbolTables(engine.tables_z)
+        self.divider = Divider(engine.header.config)
 
-    def encode(self, z: Array, latents: Callable[[list[Floats]], Floats], quality: float, numerics: str) -> Coded:
+    def encode(
+        self, z: Array, latents: Callable[[list[Floats]], Floats], quality: float, numerics: str, y_hat: Array
+    ) -> Coded:
         """Code z and y, arrays as in `dcae.runtime.protocol`.
 
         Args:
@@ -72,6 +88,7 @@ class LatentCoder:
                 coded already.
             quality: in the model's range, a multiple of 1/256.
             numerics: arithmetic of the entropy model, one of the engine's.
+            y_hat: (1, M, H/16, W/16) that ŷ is written into, a slice as soon as it is coded.
         """
         check = Check()
         y_encoder, z_encoder = SymbolEncoder(self.tables_y), SymbolEncoder(self.tables_z)
@@ -83,28 +100,38 @@ class LatentCoder:
         skip = len(self.engine.header.config.slices) - 1
 
         def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
-            y = latents(y_hats)
+            left = latents(y_hats) - mean
             with self.observe(CODING):
-                left = y - mean
                 if self.engine.closed_loop and len(y_hats) == skip:
                     worth = np.broadcast_to(self.engine.skip_worth(quality), left.shape).reshape(-1)
                     symbols = self.tables_y.worthwhile(left.reshape(-1), rows, worth)
                 else:
                     symbols = _symbols(left)
+                del left
                 symbols = self.tables_y.clamp(symbols, rows)
                 y_encoder.encode(symbols, rows)
                 return symbols
 
-        y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, z.shape, quality, code, check)
+        y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, z.shape, quality, code, check, y_hat)
         with self.observe(CODING):
-            return Coded(z_encoder.finish(), y_encoder.finish(), check.value, y_hat, means)
+            return Coded(Sections(z_encoder.finish(), y_encoder.finish(), check.value), y_hat, means)
 
-    def decode(self, z: bytes, y: bytes, check: int, shape: tuple[int, ...], quality: float, numerics: str) -> Decoded:
+    def decode(
+        self,
+        z: bytes,
+        y: bytes,
+        check: int,
+        shape: tuple[int, ...],
+        quality: float,
+        numerics: str,
+        keep_symbols: bool = True,
+    ) -> Decoded:
         """Decode sections z and y, and compare with the check value.
 
         Args:
             shape: of z, (1, N, H/64, W/64).
             quality, numerics: as in `encode`.
+            keep_symbols: return the symbols of y too.
 
         Raises:
             FileFormatError: a section that no encoder wrote.
@@ -121,9 +148,11 @@ class LatentCoder:
 
         def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
             with self.observe(CODING):
-                y_symbols.append(y_decoder.decode(rows))
+                symbols = y_decoder.decode(rows)
                 y_decoder.check_length()  # before the networks run for the next slice
-                return y_symbols[-1]
+                if keep_symbols:
+                    y_symbols.append(symbols)
+                return symbols
 
         try:
             y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, shape, quality, code, found)
@@ -142,14 +171,21 @@ class LatentCoder:
         quality: float,
         code: Callable[[Floats, NDArray[np.uint8], list[Floats]], Symbols],
         check: Check,
+        y_hat: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """ŷ of z's symbols, and the block means of a closed loop.
 
         Args:
             code: writes or reads the symbols of one array, given its means, the table row of each and the slices ŷ
                 before it.
+            y_hat: (1, M, H/16, W/16) that ŷ is written into.
         """
-        engine = self.engine
+        engine, config = self.engine, self.engine.header.config
+        if model.numerics == "integer":
+            model = TiledEntropyModel(model, self.divider)
+        if y_hat is None:
+            y_hat = np.empty((1, config.latent_channels, *(4 * side for side in shape[2:])), np.float32)
+        ends = np.cumsum(config.slices)
         with self.observe(CODING):
             check.add(z_symbols)
 
@@ -157,26 +193,31 @@ class LatentCoder:
             symbols = code(prior.mean, prior.rows.reshape(-1), y_hats)
             with self.observe(CODING):
                 check.add(symbols)
-                return symbols.reshape(prior.mean.shape).astype(np.float32) + prior.mean
+                y_hat_k = prior.mean
+                y_hat_k += symbols.reshape(y_hat_k.shape)
+                return y_hat_k
 
-        def refined(k: int, y_hat: Floats) -> None:
+        def refined(k: int, y_hat_k: Floats) -> Floats:
             if engine.latent_grid:
                 with self.observe(CODING):
-                    check.add(_symbols(y_hat * engine.latent_grid))
+                    check.add_latents(y_hat_k, engine.latent_grid)
+            place = y_hat[:, ends[k] - config.slices[k] : ends[k]]
+            place[...] = y_hat_k
+            return place if y_hat_k.dtype == place.dtype else y_hat_k
 
         with self.observe(ENTROPY), model.arithmetic():
             q = model.conditioning(quality)
             z_hat = z_symbols.reshape(shape).astype(np.float32) + engine.z_median
             context = model.hyper_synthesis(z_hat, q)
-            slices = len(engine.header.config.slices)
-            y_hats: list[Floats] = walk_slices(model, slices, context, q, quantised, refined)
+            y_hats: list[Floats] = walk_slices(model, len(config.slices), context, q, quantised, refined)
+            del context
             means: Array | None = None
             if engine.closed_loop:
                 zero = np.zeros((1, 3, *shape[2:]), np.float32)
                 symbols = code(zero, np.broadcast_to(model.means_rows(q), zero.shape).reshape(-1), y_hats)
                 check.add(symbols)
                 means = symbols.reshape(zero.shape).astype(np.float32)
-            return np.concatenate(y_hats, 1, dtype=np.float32), means
+            return y_hat, means
 
     def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
         """The error for sections that passed their CRC: the usual cause is arithmetic, not damage."""

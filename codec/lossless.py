@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zlib
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from dcae.codec.container import COLOURS, DEPTHS, Container, Header
+from dcae.codec.encoder import Encoded
 from dcae.codec.limits import check_size
 from dcae.codec.pictures.alpha import packed, unpacked
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
@@ -17,8 +19,7 @@ from dcae.errors import FileFormatError, PictureWarning
 NO_MODEL = bytes(8)
 """What a lossless file has in place of the first bytes of a model id."""
 _FAR = 4
-"""How many times larger than the coded streams a first, hasty lossless file is at least where the best one could not
-be worth it unless the decoded picture is wrong."""
+"""How many times λ·D + R of the coded picture a first, hasty lossless file takes where the best one is not made."""
 
 
 def with_companions(container: Container, picture: Picture) -> Container:
@@ -82,25 +83,26 @@ def lossless_picture(container: Container, max_pixels: int) -> Picture:
     return with_pixels(container, pixels)
 
 
-def better_lossless(picture: Picture, size: int, distortion: float, psnr: float) -> bytes | None:
+def better_lossless(picture: Picture, coded: Encoded, weight: float) -> bytes | None:
     """The picture's pixels as a lossless file, if that is no larger than what was coded of them; else None, with a
     warning where the coded file is that much worse that the lossless one has less λ·D + R.
 
     Args:
-        size: bytes of the coded streams.
-        distortion: λ·D of the decoded picture, in bits.
-        psnr: of the decoded picture, in dB.
+        coded: whose errors were measured.
+        weight: λ of MSE training.
     """
-    hasty = len(packed(picture.pixels, effort=0))
-    if hasty > _FAR * size and 8 * hasty > _FAR * distortion:
+    assert coded.squared is not None
+    cost, hasty = coded.cost(weight), len(packed(picture.pixels, effort=0))
+    if 8 * hasty > _FAR * cost:
         return None
     file = packed(picture.pixels)
-    if len(file) <= size:
+    if len(file) <= coded.size:
         return file
-    if 8 * len(file) < distortion + 8 * size:
+    if 8 * len(file) < cost:
+        mse = coded.squared / (3 * picture.width * picture.height)
         warnings.warn(
-            f"the model does badly on this picture: {psnr:.1f} dB in {size} bytes, and without loss it takes "
-            f"{len(file)} bytes",
+            f"the model does badly on this picture: {10 * math.log10(255**2 / max(mse, 1e-9)):.1f} dB in {coded.size} "
+            f"bytes, and without loss it takes {len(file)} bytes",
             PictureWarning,
             stacklevel=2,
         )

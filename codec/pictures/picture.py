@@ -82,6 +82,17 @@ class Picture:
 
 
 def _at_depth(samples: Samples, depth: int) -> Samples:
-    if depth == 16:
-        return samples.astype(np.uint16) * np.uint16(257)
+    return samples.astype(np.uint16) * np.uint16(257) if depth == 16 else shallow(samples)
+
+
+def gray(samples: Samples) -> Samples:
+    """The rounded mean of the channels, (H, W, 3) -> (H, W, 1)."""
+    total = (samples.sum(2, dtype=np.uint32, keepdims=True) + 1) // 3
+    return total.astype(np.uint8) if samples.dtype == np.uint8 else total.astype(np.uint16)
+
+
+def shallow(samples: Samples) -> NDArray[np.uint8]:
+    """Samples of 8 bits, rounded where they had 16."""
+    if samples.dtype == np.uint8:
+        return samples  # type: ignore[return-value]
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -20,7 +20,7 @@ from dcae.errors import OptionError, PictureError, PictureWarning
 MAX_METADATA = 1 << 22
 """Bytes of EXIF, of XMP, or of a profile, that are kept at most."""
 
-Source = Picture | Image.Image | str | Path | bytes | BinaryIO | NDArray[np.uint8] | NDArray[np.uint16]
+PictureSource = Picture | Image.Image | str | Path | bytes | BinaryIO | NDArray[np.uint8] | NDArray[np.uint16]
 """What can be coded: a path, the bytes of a picture file or an open one, a picture of Pillow's, or samples (H, W),
 (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8 or uint16, gray or RGB, with or without alpha."""
 
@@ -43,7 +43,7 @@ class Preparation:
 AS_IT_IS = Preparation()
 
 
-def prepare(source: Source, how: Preparation = AS_IT_IS) -> Picture:
+def prepare(source: PictureSource, how: Preparation = AS_IT_IS) -> Picture:
     """The picture that is coded.
 
     Raises:

@@ -42,9 +42,12 @@ class _Gains(NamedTuple):
     """(3,), where there is a closed loop."""
 
 
-class _Support(NamedTuple):
+class Support(NamedTuple):
+    """What a slice's prior hands on to the steps after it, integers in (B, H/16, W/16, channels)."""
+
     state: Tensor
     hidden: Tensor
+    """The state's part of the latent residual's hidden layer."""
 
 
 class ExactEntropyModel:
@@ -100,7 +103,7 @@ class ExactEntropyModel:
         gain, offset = self._of_slice(k, q.mean_gain), self._of_slice(k, q.scale_offset)
         mean = (mean.double() * gain * self.grid).round_().clamp_(-(2**21), 2**21) / self.grid
         row = (scale.double() * SCALE_ROWS + offset).round_().clamp_(0, SCALE_LEVELS - 1)
-        support = _Support(state, hidden.round())
+        support = Support(state, hidden.round())
         return SlicePrior(mean.float().permute(0, 3, 1, 2), row.permute(0, 3, 1, 2), support)
 
     def scale_index(self, scale: Tensor) -> Tensor:
@@ -110,14 +113,14 @@ class ExactEntropyModel:
         assert q.means_scale is not None
         return q.means_scale.round().clamp(0, SCALE_LEVELS - 1)[None, :, None, None]
 
-    def latent_residual(self, k: int, support: _Support, y_hat: Tensor, q: _Gains) -> Tensor:
+    def latent_residual(self, k: int, support: Support, y_hat: Tensor, q: _Gains) -> Tensor:
         part = self._slices[k]
         hidden = part.residual_in(self._context(k, y_hat, q, part.context_fraction)).round_()
         hidden = hidden.add_(support.hidden).clamp_(0, LIMIT)
         residual = part.residual_out(hidden).round_().clamp_(-32, 32) / self.grid
         return y_hat + residual.permute(0, 3, 1, 2)
 
-    def extend_context(self, k: int, context: Tensor, support: _Support, y_hat: Tensor, q: _Gains) -> Tensor:
+    def extend_context(self, k: int, context: Tensor, support: Support, y_hat: Tensor, q: _Gains) -> Tensor:
         part = self._slices[k]
         if part.extend is None:
             return support.state

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcae.networks.bands import WHOLE, Band
+
 
 class BorderMask(NamedTuple):
     """Windows in which not every token may see every other."""
@@ -22,21 +24,25 @@ class BorderMask(NamedTuple):
 
 @lru_cache(maxsize=32)
 def border_mask(
-    height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype
+    height: int, width: int, window: int, shift: int, above: int | None, device: torch.device, dtype: torch.dtype
 ) -> BorderMask | None:
     """Masks of a (height, width) map that is padded to whole windows and rolled by -shift; None if it needs none.
 
-    Kept apart are padding and picture, and what wrapped around the border. That only concerns the last row and
-    column of windows, so the other windows are left out and share one bias.
+    Kept apart are padding and picture, and what wrapped around the border. That only concerns windows at the border,
+    so the others are left out and share one bias. In a band rows are not rolled, but have `above` padding rows.
     """
-    rows, cols = -(-height // window) * window, -(-width // window) * window
+    top = above or 0
+    rows, cols = -(-(top + height) // window) * window, -(-width // window) * window
     region = np.zeros((rows, cols), np.int64)
-    region[height:] = 1
+    region[:top] = 1
+    region[top + height :] = 1
     region[:, width:] = 1
     if shift:
-        region[:shift] += 2
         region[:, :shift] += 4
-        region = np.roll(region, (-shift, -shift), (0, 1))
+        region = np.roll(region, -shift, 1)
+    if shift and above is None:
+        region[:shift] += 2
+        region = np.roll(region, -shift, 0)
     tiles = region.reshape(rows // window, window, cols // window, window).swapaxes(1, 2).reshape(-1, window**2)
     (windows,) = np.nonzero(tiles.min(1) != tiles.max(1))
     if not len(windows):
@@ -57,7 +63,7 @@ def relative_index(window: int, device: torch.device) -> Tensor:
         return torch.from_numpy((dy + window - 1) * (2 * window - 1) + dx + window - 1).to(device)
 
 
-def window_attention(qkv: Tensor, bias: Tensor, window: int, shift: int) -> Tensor:
+def window_attention(qkv: Tensor, bias: Tensor, window: int, shift: int, band: Band = WHOLE) -> Tensor:
     """Attention of every token to those in its window, (B, H, W, 3C) -> (B, H, W, C).
 
     Any H and W: the map is padded to whole windows, and no token sees the padding.
@@ -68,28 +74,33 @@ def window_attention(qkv: Tensor, bias: Tensor, window: int, shift: int) -> Tens
             their logit. For maps of whole windows that are not shifted torch has another kernel for three dimensions,
             whose last bits differ; a network keeps to the one it was measured with.
         window: side of a window; it has window² tokens, row by row.
-        shift: windows start this far above and left of the map, and wrap around.
+        shift: windows start at this row and column of the map, and wrap around.
+        band: what part of a picture the map is; windows end where it does unless it is the last band.
     """
     b, height, width, channels = qkv.shape
     w, heads = window, bias.shape[-3]
     d = channels // 3 // heads
-    bottom, right = -height % w, -width % w
-    rows, cols = (height + bottom) // w, (width + right) // w
-    if bottom or right:
-        qkv = F.pad(qkv, (0, 0, 0, right, 0, bottom))
+    # Bands have no other border for rows to wrap around to; the place of a row in its window is the same.
+    above = None if band.whole else (w - shift) * band.first if shift else 0
+    top = above or 0
+    bottom, right = -(top + height) % w, -width % w
+    rows, cols = (top + height + bottom) // w, (width + right) // w
+    rolled = shift if above is None else 0
+    if top or bottom or right:
+        qkv = F.pad(qkv, (0, 0, 0, right, top, bottom))
     if shift:
-        qkv = qkv.roll((-shift, -shift), (1, 2))
+        qkv = qkv.roll((-rolled, -shift), (1, 2))
     qkv = qkv.reshape(b, rows, w, cols, w, 3, heads, d).permute(5, 0, 1, 3, 6, 2, 4, 7)
-    out = _within_windows(qkv.reshape(3, b, rows * cols, heads, w * w, d), bias.to(qkv.dtype), height, width, w, shift)
+    border = border_mask(height, width, w, shift, above, qkv.device, qkv.dtype)
+    out = _within_windows(qkv.reshape(3, b, rows * cols, heads, w * w, d), bias.to(qkv.dtype), border)
     out = out.reshape(b, rows, cols, heads, w, w, d).permute(0, 1, 4, 2, 5, 3, 6).reshape(b, rows * w, cols * w, -1)
     if shift:
-        out = out.roll((shift, shift), (1, 2))
-    return out[:, :height, :width]
+        out = out.roll((rolled, shift), (1, 2))
+    return out[:, top : top + height, :width]
 
 
-def _within_windows(qkv: Tensor, bias: Tensor, height: int, width: int, window: int, shift: int) -> Tensor:
+def _within_windows(qkv: Tensor, bias: Tensor, border: BorderMask | None) -> Tensor:
     """(3, B, windows, heads, tokens, d) -> (B, windows, heads, tokens, d)."""
-    border = border_mask(height, width, window, shift, qkv.device, qkv.dtype)
     if border is None:
         return _attention(qkv, bias)
     out = _attention(qkv, bias.reshape(1, *bias.shape[-3:]))

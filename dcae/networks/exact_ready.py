@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcae.networks.band_tensors import joined, keep, taken
+from dcae.networks.bands import WHOLE, Band
 from dcae.networks.base import DCAE
-from dcae.networks.bounds import GATE_BOUND, QUERY_BOUND
+from dcae.networks.bounds import GATE_BOUND, KERNEL, QUERY_BOUND
 
 
 def depth_to_space(x: Tensor, factor: int) -> Tensor:
@@ -32,9 +34,15 @@ class Depthwise(nn.Module):
         self.weight = nn.Parameter(torch.randn(channels, 1, kernel, kernel) / kernel)
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, band: Band = WHOLE) -> Tensor:
         pad = self.weight.shape[-1] // 2
-        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=pad, groups=self.weight.shape[0])
+        padding = (pad, pad)
+        if not band.whole:
+            x = joined(band, self, x)
+            keep(band, self, x, max(x.shape[1] - 2 * pad, 0))
+            x = F.pad(x, (0, 0, 0, 0, pad * band.first, pad * band.last))
+            padding = (0, pad)
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=padding, groups=self.weight.shape[0])
         return y.permute(0, 2, 3, 1)
 
 
@@ -67,19 +75,19 @@ class GatedUnit(nn.Module):
 
 
 class ConvLayer(nn.Module):
-    """x + W2 dw3x3(relu(W1 x')), x' as in :class:`GatedUnit`, then a gated unit."""
+    """x + W2 dw(relu(W1 x')), x' as in :class:`GatedUnit`, then a gated unit."""
 
     def __init__(self, channels: int, expansion: int, norm: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
         self.fc1 = nn.Linear(channels, channels)
-        self.depthwise = Depthwise(channels, 3)
+        self.depthwise = Depthwise(channels, KERNEL)
         self.fc2 = zero_linear(channels, channels)
         self.unit = GatedUnit(channels, expansion, norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.fc2(self.depthwise(F.relu(self.fc1(self.norm(x)))))
-        return self.unit(x)
+    def forward(self, x: Tensor, band: Band = WHOLE) -> Tensor:
+        inner = self.depthwise(F.relu(self.fc1(self.norm(x))), band)
+        return self.unit(taken(band, self, x, inner.shape[1]) + self.fc2(inner))
 
 
 class DictionaryAttention(nn.Module):

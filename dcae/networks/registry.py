@@ -31,6 +31,9 @@ class Preset:
     """Whether its entropy model has an exact integer form (`dcae/networks/exact_ready.py`), which coding then uses."""
     graphs: str = ""
     """Module that builds its graphs for ONNX Runtime, see `dcae/networks/lite/graphs.py`; "" where there is none."""
+    reach: str = ""
+    """Module that knows the reach of its layers, see `dcae/networks/lite/reach.py`; "" where pictures are only taken
+    whole."""
     portable: bool = False
     """Whether its entropy model may be evaluated in float64 instead, for files that other machines shall read."""
 
@@ -44,6 +47,7 @@ _PRESETS = {
             "dcae.networks.lite.wiring:LiteDCAE",
             exact=True,
             graphs="dcae.networks.lite.graphs",
+            reach="dcae.networks.lite.reach",
         ),
         Preset(
             "paper", "dcae.networks.paper.config:PaperConfig", "dcae.networks.paper.wiring:PaperDCAE", portable=True

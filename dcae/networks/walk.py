@@ -27,7 +27,7 @@ def walk_slices(
     context: Any,
     q: Any,
     quantised: Callable[[int, Any, list[Latents]], Latents],
-    refined: Callable[[int, Latents], None] | None = None,
+    refined: Callable[[int, Latents], Latents] | None = None,
 ) -> list[Latents]:
     """ŷ of every slice, in coding order.
 
@@ -38,14 +38,14 @@ def walk_slices(
         quantised: visitor that, given k, the prior of slice k and the slices ŷ before it, says what slice k is: ŷ_k
             before its refinement, a whole number of steps from the prior's mean. An encoder writes symbols here, a
             decoder reads them.
-        refined: is shown every ŷ_k after its refinement.
+        refined: is shown every ŷ_k after its refinement, and returns it, perhaps in memory of its own choice.
     """
     y_hats: list[Latents] = []
     for k in range(slices):
         prior = model.slice_prior(k, context, q)
         y_hat = model.latent_residual(k, prior.support, quantised(k, prior, y_hats), q)
         if refined is not None:
-            refined(k, y_hat)
+            y_hat = refined(k, y_hat)
         y_hats.append(y_hat)
         if k + 1 < slices:
             context = model.extend_context(k, context, prior.support, y_hat, q)

@@ -26,6 +26,7 @@ so, where memory runs out; sizes and qualities are the caller's to check.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -34,9 +35,21 @@ from numpy.typing import NDArray
 
 from dcae.entropy.tables import Tables
 from dcae.models.modelfile import ModelHeader
+from dcae.networks.bands import WHOLE, Band
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.float32] | NDArray[np.float64]
+
+
+class Step(NamedTuple):
+    """One gradient step of a search for better latents."""
+
+    rate: float
+    """Size of the step, as a share of what curvature allows."""
+    temperature: float
+    """Of the soft rounding: it is the identity for large ones and rounds for 0."""
+    settle: float = 0.0
+    """Slices that are rounded for good before this step; a fraction rounds that share of a slice's latents."""
 
 
 class SlicePrior(NamedTuple):
@@ -45,14 +58,17 @@ class SlicePrior(NamedTuple):
     mean: Floats
     rows: NDArray[np.uint8]
     support: Any
-    """Opaque; `latent_residual` and `extend_context` of the same slice take it."""
+    """`latent_residual` and `extend_context` of the same slice take it: opaque, or in exact arithmetic two arrays,
+    (1, H/16, W/16, channels) float32."""
 
 
 class EntropyModel(Protocol):
     """The steps from ẑ to the last ŷ, which decide every probability; `dcae.networks.walk` goes through them.
 
     The steps of one picture are called within one `arithmetic()`, in the order of the walk. Contexts and supports may
-    be changed in place by the steps that take them: nothing is used twice but by one slice's own steps.
+    be changed in place by the steps that take them: nothing is used twice but by one slice's own steps. Contexts are
+    opaque; in exact arithmetic they are arrays (1, H/16, W/16, channels) float32, of which a step can be given a part
+    (see `tiled_entropy.py`).
     """
 
     numerics: str
@@ -95,6 +111,8 @@ class Engine(Protocol):
     """Whether the last slice and the block means carry what the synthesis of the other slices leaves over."""
     corrects_means: bool
     """Whether encoding gains by looking at the decoded picture and correcting its brightness."""
+    searches: bool
+    """Whether it has `search_latents`."""
     tables_y: Tables
     """Probabilities of a symbol of y, a row per scale."""
     tables_z: Tables
@@ -109,30 +127,40 @@ class Engine(Protocol):
             DCAEError: entering it, in a process whose arithmetic cannot be trusted or would never end.
         """
 
-    def analysis(self, x: Array, quality: float) -> Array:
+    # The transforms take pictures whole, or in bands of rows that follow each other: given a band they return as many
+    # of the next rows as are ready, and all that are left for the last. See `dcae/networks/bands.py`, and
+    # `transforms.py` for how large bands have to be.
+
+    def analysis(self, x: Array, quality: float, band: Band = WHOLE) -> Array:
         """x -> y."""
 
-    def hyper_analysis(self, y: Array, quality: float) -> Array:
+    def hyper_analysis(self, y: Array, quality: float, band: Band = WHOLE) -> Array:
         """y -> z."""
 
     def entropy_model(self, numerics: str) -> EntropyModel:
         """The entropy model in one of the arithmetics of `numerics`."""
 
-    def synthesis(self, y_hat: Array, quality: float) -> Array:
+    def synthesis(self, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
         """ŷ -> x̂, or x̂1 where there is a closed loop."""
+
+    def search_latents(
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+    ) -> Array:
+        """y after gradient steps that lower λ·D + R, the squared error of each pixel counting as `weights`
+        (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last."""
 
     # What the closed loop has beside these; see `dcae/networks/lite/closed_loop.py`.
 
-    def base_synthesis(self, y_hat: Array, quality: float) -> Array:
+    def base_synthesis(self, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
         """ŷ of all slices but the last -> x̂0."""
 
-    def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
+    def skip_latents(self, x: Array, base: Array, quality: float, band: Band = WHOLE) -> Array:
         """x and x̂0 -> the last slice of y."""
 
     def skip_worth(self, quality: float) -> Array:
         """Bits that a squared error of one quantisation step of each skip latent is worth by λ, (1, C, 1, 1)."""
 
-    def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
+    def add_skip(self, base: Array, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
         """x̂0 and ŷ of the last slice -> x̂1."""
 
     def block_means(self, x: Array, x_hat: Array, quality: float) -> Array:

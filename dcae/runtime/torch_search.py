@@ -1,17 +1,16 @@
 """Search for better latents: some gradient steps on y through the frozen network, for one picture or a part of one.
 
 What is minimised is J = λ·D + R of the picture, in bits, with the rounding of y - mean replaced by a smooth function
-(soft rounding, Agustsson and Theis, NeurIPS 2020) whose temperature falls, and with gradients through all of the entropy
-model's context. Steps are scaled by an estimate of J's curvature, channel by channel: twice λ times the energy that a
-step of the channel has in the picture, and that of the rate of a Gaussian. Later steps may round slice after slice for
-good and let the slices that are left make up for its error. The decoder knows nothing of any of this.
+(soft rounding, Agustsson and Theis, NeurIPS 2020) whose temperature falls, and with gradients through all of the
+entropy model's context. Steps are scaled by an estimate of J's curvature, channel by channel: twice λ times the energy
+that a step of the channel has in the picture, and that of the rate of a Gaussian. Later steps may round slice after
+slice for good and let the slices that are left make up for its error. The decoder knows nothing of any of this.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from dcae.networks.base import DCAE, SlicePrior
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
+from dcae.runtime.protocol import Step
 
 _LEAST = 1e-9
 """Smallest probability of a symbol, as in training."""
@@ -28,17 +28,6 @@ _MOST = 0.25
 """Largest step of a latent, in quantisation steps."""
 _PROBE = 16
 """Side of the part of y that curvature is measured on, in latents."""
-
-
-class Step(NamedTuple):
-    """One gradient step."""
-
-    rate: float
-    """Size of the step, as a share of curvature's."""
-    temperature: float
-    """Of the soft rounding: it is the identity for large ones and rounds for 0."""
-    settle: float = 0.0
-    """Slices that are rounded for good before this step; a fraction rounds that part of the next one's latents."""
 
 
 def soft_round(x: Tensor, temperature: float) -> Tensor:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.networks.attention import relative_index, window_attention
+from dcae.networks.band_tensors import joined, keep, multiple
+from dcae.networks.bands import WHOLE, Band
 from dcae.networks.exact_ready import GatedUnit, depth_to_space, zero_linear
 
 
@@ -19,9 +21,13 @@ def space_to_depth(x: Tensor, factor: int) -> Tensor:
     return x.reshape(b, h // factor, w // factor, factor * factor * c)
 
 
-def _pad_edge(x: Tensor, count: int) -> Tensor:
-    """(B, H, W, C) with its first and last rows and columns repeated `count` times on every side."""
-    x = torch.cat([x[:, :1]] * count + [x] + [x[:, -1:]] * count, 1)
+def _pad_rows(x: Tensor, count: int, band: Band) -> Tensor:
+    """(B, H, W, C) with its first and last rows repeated `count` times where the picture begins and ends."""
+    return torch.cat([x[:, :1]] * (count * band.first) + [x] + [x[:, -1:]] * (count * band.last), 1)
+
+
+def _pad_columns(x: Tensor, count: int) -> Tensor:
+    """(B, H, W, C) with its first and last columns repeated `count` times."""
     return torch.cat([x[:, :, :1]] * count + [x] + [x[:, :, -1:]] * count, 2)
 
 
@@ -37,8 +43,12 @@ class LappedDown(nn.Module):
         self.patch = nn.Linear(4 * factor**2 * inputs, outputs)
         """Map of a patch's samples, in the order (cell row, cell column, row, column, channel)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = space_to_depth(_pad_edge(x, self.factor // 2), self.factor)
+    def forward(self, x: Tensor, band: Band = WHOLE) -> Tensor:
+        f = self.factor
+        x = joined(band, self, _pad_rows(_pad_columns(x, f // 2), f // 2, band))
+        patches = x.shape[1] // f - 1
+        keep(band, self, x, patches * f)
+        x = space_to_depth(x[:, : (patches + 1) * f], f)
         weight = self.patch.weight.reshape(-1, 2, 2, x.shape[-1]).permute(0, 3, 1, 2)
         return F.conv2d(x.permute(0, 3, 1, 2), weight, self.patch.bias).permute(0, 2, 3, 1)
 
@@ -56,12 +66,15 @@ class LappedUp(nn.Module):
         """(C,) squared norm of what one unit of each input adds to the output."""
         return self.patch.weight.detach().square().sum(0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, band: Band = WHOLE) -> Tensor:
         # A cell's samples are the first half of the patch that begins in it and the second half of the one before.
         weight = self.patch.weight.reshape(2, 2, len(self.bias), -1).flip(0, 1).permute(2, 3, 0, 1)
-        x = F.conv2d(_pad_edge(x, 1).permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+        x = joined(band, self, _pad_rows(_pad_columns(x, 1), 1, band))
+        keep(band, self, x, x.shape[1] - 1)
+        x = F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
         trim = self.factor // 2
-        return depth_to_space(x, self.factor)[:, trim:-trim, trim:-trim]
+        x = depth_to_space(x, self.factor)
+        return x[:, trim * band.first : x.shape[1] - trim * band.last, trim:-trim]
 
 
 class WindowAttention(nn.Module):
@@ -87,9 +100,11 @@ class WindowAttention(nn.Module):
         """Look the table of positions up once and for all."""
         self._frozen_bias = self._bias()
 
-    def forward(self, x: Tensor) -> Tensor:
-        bias = self._bias() if self._frozen_bias is None else self._frozen_bias
-        return x + self.out(window_attention(self.qkv(self.norm(x)), bias, self.window, self.shift))
+    def forward(self, x: Tensor, band: Band = WHOLE) -> Tensor:
+        # In four dimensions: torch has a faster kernel for them, the same for windows at the border and elsewhere.
+        bias = (self._bias() if self._frozen_bias is None else self._frozen_bias)[None]
+        x = multiple(band, self, x, self.window, self.window - self.shift if self.shift else 0)
+        return x + self.out(window_attention(self.qkv(self.norm(x)), bias, self.window, self.shift, band))
 
 
 class SwinLayer(nn.Module):
@@ -100,8 +115,8 @@ class SwinLayer(nn.Module):
         self.attention = WindowAttention(channels, head_channels, window, shifted)
         self.unit = GatedUnit(channels, expansion, norm=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.unit(self.attention(x))
+    def forward(self, x: Tensor, band: Band = WHOLE) -> Tensor:
+        return self.unit(self.attention(x, band))
 
 
 class Gain(nn.Module):

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcae.networks.bands import WHOLE, Band
 from dcae.networks.lite.blocks import LappedDown, LappedUp
 from dcae.networks.lite.config import LiteConfig
 from dcae.networks.lite.starting_values import patch_basis, set_lapped_pair
@@ -57,13 +58,13 @@ class ResidualPath(nn.Module):
         """Δ for interpolation weights (B or 1, anchors): (B or 1, 1, 1, 1)."""
         return (weights @ self.mean_step)[:, None, None, None]
 
-    def analysis(self, left: Tensor) -> Tensor:
+    def analysis(self, left: Tensor, band: Band = WHOLE) -> Tensor:
         """x - x̂0 (B, H, W, 3) -> s before its gain (B, H/16, W/16, K)."""
-        return self.down(left)
+        return self.down(left, band)
 
-    def synthesis(self, s_hat: Tensor) -> Tensor:
+    def synthesis(self, s_hat: Tensor, band: Band = WHOLE) -> Tensor:
         """ŝ after its inverse gain -> x̂1 - x̂0 (B, H, W, 3)."""
-        return self.up(s_hat)
+        return self.up(s_hat, band)
 
     @torch.no_grad()
     def start(self, left: Tensor, step: float) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dcae.networks.bounds import KERNEL
 from dcae.networks.lite.config import LiteConfig
 
 Shapes = dict[str, tuple[int, ...]]
-_PATCHES = (8, 2, 16)
+PATCHES = (8, 2, 16)
 """Strides of the lapped transforms: from pixels to H/8, from there to H/16, and of the skip latents."""
 
 
@@ -30,18 +31,18 @@ def weight_shapes(config: LiteConfig) -> Shapes:
             found |= _linear(f"{name}.extend", channels, c)
     if config.skip_channels:
         found |= {"left_over.mean_scale": (anchors, 3), "left_over.mean_step": (anchors,)}
-        found |= _lapped_down("left_over.down", 3, config.skip_channels, _PATCHES[2])
-        found |= _lapped_up("left_over.up", config.skip_channels, 3, _PATCHES[2])
+        found |= _lapped_down("left_over.down", 3, config.skip_channels, PATCHES[2])
+        found |= _lapped_up("left_over.up", config.skip_channels, 3, PATCHES[2])
     return found
 
 
 def _transforms(config: LiteConfig) -> Shapes:
     wide, deep = config.widths
-    found = _lapped_down("g_a.embed", 3, wide, _PATCHES[0]) | _lapped_down("g_a.down", wide, deep, _PATCHES[1])
+    found = _lapped_down("g_a.embed", 3, wide, PATCHES[0]) | _lapped_down("g_a.down", wide, deep, PATCHES[1])
     found |= _linear("g_a.head", deep, config.transform_channels) | _linear(
         "g_s.embed", config.transform_channels, deep
     )
-    found |= _lapped_up("g_s.up", deep, wide, _PATCHES[1]) | _lapped_up("g_s.head", wide, 3, _PATCHES[0])
+    found |= _lapped_up("g_s.up", deep, wide, PATCHES[1]) | _lapped_up("g_s.head", wide, 3, PATCHES[0])
     for level, stage in enumerate(("stage8", "stage16")):
         width, expansion = config.widths[level], config.expansions[level]
         for transform, letters in (("g_a", config.layers[level]), ("g_s", config.layers[level][::-1])):
@@ -87,7 +88,7 @@ def _gated_unit(name: str, channels: int, expansion: int, norm: bool) -> Shapes:
 
 def _conv_layer(name: str, channels: int, expansion: int, norm: bool) -> Shapes:
     found = _linear(f"{name}.fc1", channels, channels) | _linear(f"{name}.fc2", channels, channels)
-    found |= {f"{name}.depthwise.weight": (channels, 1, 3, 3), f"{name}.depthwise.bias": (channels,)}
+    found |= {f"{name}.depthwise.weight": (channels, 1, KERNEL, KERNEL), f"{name}.depthwise.bias": (channels,)}
     found |= _norm(f"{name}.norm", channels) if norm else {}
     return found | _gated_unit(f"{name}.unit", channels, expansion, norm)
 

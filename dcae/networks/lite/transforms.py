@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from dcae.networks.band_tensors import multiple
+from dcae.networks.bands import WHOLE, Band
 from dcae.networks.exact_ready import ConvLayer, Modulation, depth_to_space
 from dcae.networks.lite.blocks import LappedDown, LappedUp, SwinLayer, space_to_depth
 from dcae.networks.lite.config import LiteConfig
@@ -40,10 +42,10 @@ class Stage(nn.Module):
                 shifted = layers[:position].count("S") % 2 == 1
                 self.layers.append(SwinLayer(channels, expansion, config.head_channels, config.window, shifted))
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor, band: Band = WHOLE) -> Tensor:
         x = self.modulation(x, weights)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, band)
         return x
 
 
@@ -59,13 +61,13 @@ class Analysis(nn.Module):
         self.stage16 = Stage(config, 1)
         self.head = nn.Linear(deep, config.transform_channels)
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor, band: Band = WHOLE) -> Tensor:
         with full_precision(x):
-            x = self.embed(x.float())
-        x = self.stage8(x, weights)
+            x = self.embed(x.float(), band)
+        x = self.stage8(x, weights, band)
         with full_precision(x):
-            x = self.down(x)
-        x = self.stage16(x, weights)
+            x = self.down(x, band)
+        x = self.stage16(x, weights, band)
         with full_precision(x):
             return self.head(x)
 
@@ -82,15 +84,15 @@ class Synthesis(nn.Module):
         self.stage8 = Stage(config, 0, reverse=True)
         self.head = LappedUp(wide, 3, PATCH)
 
-    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, y: Tensor, weights: Tensor, band: Band = WHOLE) -> Tensor:
         with full_precision(y):
             x = self.embed(y)
-        x = self.stage16(x, weights)
+        x = self.stage16(x, weights, band)
         with full_precision(x):
-            x = self.up(x)
-        x = self.stage8(x, weights)
+            x = self.up(x, band)
+        x = self.stage8(x, weights, band)
         with full_precision(x):
-            return self.head(x)
+            return self.head(x, band)
 
 
 class HyperAnalysis(nn.Module):
@@ -106,9 +108,10 @@ class HyperAnalysis(nn.Module):
         self.layer1 = ConvLayer(c, 2)
         self.down2 = nn.Linear(4 * c, config.hyper_channels)
 
-    def forward(self, y: Tensor, weights: Tensor) -> Tensor:
-        x = self.layer(self.modulation(self.embed(y), weights))
-        x = self.layer1(self.down1(space_to_depth(x, 2)))
+    def forward(self, y: Tensor, weights: Tensor, band: Band = WHOLE) -> Tensor:
+        x = self.layer(self.modulation(self.embed(y), weights), band)
+        x = self.down1(space_to_depth(multiple(band, self.down1, x, 2), 2))
+        x = multiple(band, self.down2, self.layer1(x, band), 2)
         return self.down2(space_to_depth(x, 2))
 
 

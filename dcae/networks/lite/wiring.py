@@ -47,6 +47,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcae.networks.band_tensors import paired
+from dcae.networks.bands import WHOLE, Band
 from dcae.networks.base import SlicePrior, round_ste
 from dcae.networks.exact_ready import (
     ExactReady,
@@ -204,12 +206,12 @@ class LiteDCAE(ExactReady):
             )  # fmt: skip
             return _Quality(weights, *(gain(weights) for gain in gains))
 
-    def analysis(self, x: Tensor, q: _Quality) -> Tensor:
-        y = self.g_a(_nhwc(x) - 0.5, q.weights)
+    def analysis(self, x: Tensor, q: _Quality, band: Band = WHOLE) -> Tensor:
+        y = self.g_a(_nhwc(x) - 0.5, q.weights, band)
         return _nchw(y.to(q.gain_y.dtype) * self._base(q.gain_y))
 
-    def hyper_analysis(self, y: Tensor, q: _Quality) -> Tensor:
-        z = self.h_a(_nhwc(y) * self._base(q.context_gain), q.weights)
+    def hyper_analysis(self, y: Tensor, q: _Quality, band: Band = WHOLE) -> Tensor:
+        z = self.h_a(_nhwc(y) * self._base(q.context_gain), q.weights, band)
         return _nchw(z.to(q.gain_z.dtype) * q.gain_z)
 
     def hyper_synthesis(self, z_hat: Tensor, q: _Quality) -> Tensor:
@@ -240,18 +242,18 @@ class LiteDCAE(ExactReady):
     def extend_context(self, k: int, context: Tensor, support: Support, y_hat: Tensor, q: _Quality) -> Tensor:
         return self.slice_network(k).extended(support, self._unit_variance(k, y_hat, q))
 
-    def synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
+    def synthesis(self, y_hat: Tensor, q: _Quality, band: Band = WHOLE) -> Tensor:
         if not self.closed_loop:
-            return self.base_synthesis(y_hat, q)
+            return self.base_synthesis(y_hat, q, band)
         base, skip = y_hat.split((self.config.transform_channels, self.config.skip_channels), 1)
-        return self.add_skip(self.base_synthesis(base, q), skip, q)
+        return self.add_skip(self.base_synthesis(base, q, band), skip, q, band)
 
-    def base_synthesis(self, y_hat: Tensor, q: _Quality) -> Tensor:
-        return _nchw(self.g_s(_nhwc(y_hat) * self._base(q.inverse_y), q.weights) + 0.5)
+    def base_synthesis(self, y_hat: Tensor, q: _Quality, band: Band = WHOLE) -> Tensor:
+        return _nchw(self.g_s(_nhwc(y_hat) * self._base(q.inverse_y), q.weights, band) + 0.5)
 
-    def skip_latents(self, x: Tensor, base: Tensor, q: _Quality) -> Tensor:
+    def skip_latents(self, x: Tensor, base: Tensor, q: _Quality, band: Band = WHOLE) -> Tensor:
         with full_precision(x):
-            return _nchw(self.left_over.analysis(_nhwc(x - base)) * self._slice(-1, q.gain_y))
+            return _nchw(self.left_over.analysis(_nhwc(x - base), band) * self._slice(-1, q.gain_y))
 
     def skip_worth(self, q: _Quality) -> Tensor:
         # λ·255²·MSE of three colours; a step is this far in x̂, as rows of U hardly overlap.
@@ -260,9 +262,11 @@ class LiteDCAE(ExactReady):
         step = _nchw(self._slice(-1, q.inverse_y)) ** 2 * self.left_over.up.energies()[None, :, None, None]
         return weight * step
 
-    def add_skip(self, base: Tensor, y_hat: Tensor, q: _Quality) -> Tensor:
+    def add_skip(self, base: Tensor, y_hat: Tensor, q: _Quality, band: Band = WHOLE) -> Tensor:
         with full_precision(base):
-            return base + _nchw(self.left_over.synthesis(_nhwc(y_hat) * self._slice(-1, q.inverse_y)))
+            skip = self.left_over.synthesis(_nhwc(y_hat) * self._slice(-1, q.inverse_y), band)
+            base, skip = paired(band, "add_skip", _nhwc(base), skip)
+            return _nchw(base + skip)
 
     def block_means(self, x: Tensor, x_hat: Tensor, q: _Quality) -> Tensor:
         return block_means(x - x_hat) / self.left_over.step(q.weights)

@@ -40,6 +40,7 @@ class OnnxEngine:
     device = "cpu"
     numerics: tuple[str, ...] = ("integer",)
     latent_grid = exact.GRID
+    searches = False
 
     def __init__(self, path: Path) -> None:
         stored = read_model(path)

@@ -1,0 +1,101 @@
+"""Effort: how long the encoder searches for latents that give a lower λ·D + R; see `dcae/runtime/torch_search.py`.
+
+=======  ==============  =====================================================================================
+effort   gradient steps  what is done
+=======  ==============  =====================================================================================
+0        0               the analysis transform alone
+1        1               one step from its result
+2        2               two steps
+3        7               two steps, then slice after slice is rounded and the rest makes up for it, a step each
+4        14              as 3, each slice in random parts
+=======  ==============  =====================================================================================
+
+A file of any effort is an ordinary file. Large pictures are searched in parts that overlap, so that memory is bounded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcae.codec.source import Source
+from dcae.errors import OptionError
+from dcae.runtime.protocol import Array, Engine, Step
+
+PART = 768
+"""Side of a part of the picture in pixels, a multiple of 64; its neighbourhood comes to it."""
+AROUND = 64
+"""Pixels around a part that are searched with it and thrown away, a multiple of 64."""
+
+
+def steps_of(effort: int, slices: int) -> list[Step]:
+    """The gradient steps of an effort, for a network whose search is over so many slices."""
+    if effort < 3:
+        return [[], [Step(0.2, 0.2)], [Step(0.2, 0.2), Step(0.1, 0.12)]][effort]
+    soft = [Step(0.2, 0.25)] * 2
+    parts = [1] * slices if effort == 3 else [2] * (slices - 1) + [4]
+    settling = [Step(0.1, 0.2, 1 / count) for count in parts for _ in range(count)]
+    return soft + settling[:-1]  # nothing is left to make up for the last
+
+
+EFFORTS = range(5)
+
+
+def check_effort(effort: int, engine: Engine) -> None:
+    """Refuse an effort that there is not, or that needs another engine.
+
+    Raises:
+        OptionError: it is.
+    """
+    if isinstance(effort, bool) or effort not in EFFORTS:
+        raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
+    if effort and not engine.searches:
+        raise OptionError(
+            f"effort {effort} needs gradients, which the engine onnx does not know; use --engine torch "
+            "(pip install 'dcae[torch]'), or an effort of 0"
+        )
+
+
+def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, effort: int) -> None:
+    """Move the latents of a picture to where λ·D + R is lower.
+
+    Args:
+        source: the picture; errors are counted against its pixels, whatever else it corrects.
+        y: (1, M, H/16, W/16) of the searched slices, changed in place.
+        z: (1, N, H/64, W/64).
+    """
+    config = engine.header.config
+    steps = steps_of(effort, len(config.slices) - engine.closed_loop)
+    plain, z_hat = source.corrected(None), np.rint(z - engine.z_median) + engine.z_median
+    for top in range(0, source.height, PART):
+        for left in range(0, source.width, PART):
+            rows, columns = _grown(top, source.height), _grown(left, source.width)
+            found = engine.search_latents(
+                plain(rows, columns),
+                np.ascontiguousarray(y[..., _of(rows, 16), _of(columns, 16)]),
+                np.ascontiguousarray(z_hat[..., _of(rows, 64), _of(columns, 64)], np.float32),
+                quality,
+                _inside(source, rows, columns),
+                steps,
+            )
+            inner = slice(top, min(top + PART, source.height)), slice(left, min(left + PART, source.width))
+            taken = [
+                _of(slice(part.start - outer.start, part.stop - outer.start), 16)
+                for part, outer in zip(inner, (rows, columns), strict=True)
+            ]
+            y[..., _of(inner[0], 16), _of(inner[1], 16)] = found[..., taken[0], taken[1]]
+
+
+def _grown(start: int, side: int) -> slice:
+    return slice(max(0, start - AROUND), min(side, start + PART + AROUND))
+
+
+def _of(part: slice, stride: int) -> slice:
+    return slice(part.start // stride, part.stop // stride)
+
+
+def _inside(source: Source, rows: slice, columns: slice) -> Array:
+    """(1, 1, rows, columns): 1 in the picture, 0 in its padding."""
+    height, width = source.pixels.shape[:2]
+    inside = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    inside[..., : max(0, height - rows.start), : max(0, width - columns.start)] = 1
+    return inside

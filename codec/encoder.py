@@ -1,0 +1,128 @@
+"""From a picture's samples to the coded sections of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from dcae.codec import feedback
+from dcae.codec.effort import search
+from dcae.codec.latents import Coded, LatentCoder, Sections
+from dcae.codec.source import Source
+from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
+from dcae.networks.config import METRICS
+from dcae.runtime.protocol import Array, Floats
+from dcae.runtime.transforms import Transforms
+
+
+class Encoded(NamedTuple):
+    """A coded picture, and how far from it what it decodes to is."""
+
+    sections: Sections
+    squared: int | None
+    """Sum of squared errors over all colours, in levels of 255; None where nobody looked."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the streams."""
+        return len(self.sections.z) + len(self.sections.y)
+
+    def cost(self, weight: float) -> float:
+        """λ·D + R in bits, λ being `weight`."""
+        assert self.squared is not None
+        return feedback.cost(self.squared, weight, self.size)
+
+
+class Encoder:
+    """Encodes pictures with an engine.
+
+    Args:
+        coder, transforms: over the same engine.
+    """
+
+    def __init__(self, coder: LatentCoder, transforms: Transforms) -> None:
+        self._coder, self._transforms = coder, transforms
+        self._engine = coder.engine
+        self._config = coder.engine.header.config
+
+    def encode(
+        self,
+        source: Source,
+        quality: float,
+        numerics: str,
+        feed_back: bool,
+        effort: int = 0,
+        measured: bool = False,
+    ) -> Encoded:
+        """The sections of a picture, of all that are tried those with the lowest λ·D + R.
+
+        Args:
+            quality: in the model's range, a multiple of 1/256.
+            numerics: arithmetic of the entropy model, one of the engine's.
+            feed_back: correct its block means and code it anew, too.
+            effort: search for better latents, too, if above 0; see `dcae.codec.effort`.
+            measured: look at what the picture decodes to even if nothing else is tried.
+        """
+        weight = self._config.lambda_of(quality) / METRICS[self._config.metric]
+        coded = self._coded(source, quality, numerics)
+        if not (feed_back or effort or measured):
+            return Encoded(coded.sections, None)
+        errors = self._errors(source, coded, quality)
+        best, target = Encoded(coded.sections, errors.squared), source
+        del coded  # whose latents take memory
+        if feed_back and feedback.possible_gain(errors.means, weight) >= feedback.WORTH * best.cost(weight):
+            corrected = source.corrected(errors.means)
+            other = self._tried(corrected, quality, numerics)
+            if other.cost(weight) < best.cost(weight):
+                best, target = other, corrected
+        if effort:
+            best = min(best, self._tried(target, quality, numerics, effort), key=lambda tried: tried.cost(weight))
+        return best
+
+    def _tried(self, source: Source, quality: float, numerics: str, effort: int = 0) -> Encoded:
+        coded = self._coded(source, quality, numerics, effort)
+        return Encoded(coded.sections, self._errors(source, coded, quality).squared)
+
+    def _errors(self, source: Source, coded: Coded, quality: float) -> feedback.Errors:
+        """What is wrong with what a coded picture decodes to."""
+        errors = feedback.Errors(source.height, source.width, source.pixels.shape[:2])
+        with self._coder.observe(TRANSFORM):
+            for row, column, part in self._transforms.synthesis(coded.y_hat, coded.means, quality):
+                rows, columns = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])
+                errors.add(row, column, source.levels(rows, columns), feedback.rounded(part))
+        return errors
+
+    def _coded(self, source: Source, quality: float, numerics: str, effort: int = 0) -> Coded:
+        """A picture coded once."""
+        shape = (1, self._config.latent_channels, source.height // 16, source.width // 16)
+        y = np.empty(shape, np.float32)
+        skip = self._config.slices[-1] if self._engine.closed_loop else 0
+        with self._coder.observe(TRANSFORM):
+            self._transforms.analysis(source, y[:, : shape[1] - skip], quality)
+        with self._coder.observe(ENTROPY):
+            z = self._transforms.hyper_analysis(y[:, : shape[1] - skip], quality)
+        if effort:
+            with self._coder.observe(SEARCH):
+                search(self._engine, source, y[:, : shape[1] - skip], z, quality, effort)
+        return self._coder.encode(z, self._latents(source, y, quality), quality, numerics, y)
+
+    def _latents(self, source: Source, y: Array, quality: float) -> Callable[[list[Floats]], Array]:
+        """A function from the slices ŷ that are coded already to the latents that are coded next; those of a closed
+        loop are what the slices before leave over. ŷ takes the place of y, slice by slice."""
+        ends = np.cumsum(self._config.slices)
+        means: list[Array] = []
+
+        def latents(y_hats: list[Floats]) -> Array:
+            k = len(y_hats)
+            if k < len(ends) - self._engine.closed_loop:
+                return y[:, ends[k] - self._config.slices[k] : ends[k]]
+            base, skip = np.split(y, [int(ends[-2])], 1)
+            with self._coder.observe(TRANSFORM):
+                if k < len(ends):
+                    means.append(self._transforms.skip_latents(source, base, skip, quality))
+                    return skip
+                return self._transforms.means_left(means[0], skip, quality)
+
+        return latents
