@@ -6,11 +6,11 @@ effort   gradient steps  what is done
 0        0               the analysis transform alone
 1        1               one step from its result
 2        2               two steps
-3        7               two steps, then slice after slice is rounded and the rest makes up for it, a step each
-4        14              as 3, each slice in random parts
+3        6               two steps, then slice after slice is rounded and the rest makes up for it, a step each
+4        13              as 3, each slice in random parts
 =======  ==============  =====================================================================================
 
-A file of any effort is an ordinary file. Large pictures are searched in parts that overlap, so that memory is bounded.
+The numbers are those of five slices. A file of any effort is an ordinary file. Large pictures are searched in parts that overlap, so that memory is bounded.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", required=True, type=Path, metavar="FOLDER", help="Where the report goes.")
 @click.option(
     "--codecs", default="dcae,jpeg,webp,avif,avif-psnr", show_default=True,
-    help="Comma-separated; dcae:NAME|PATH for further models of ours. Also mozjpeg, avif-s4-psnr, jxl, heic, vvc, ...:"
-    " an unknown name lists all.",
+    help="Comma-separated; dcae:NAME|PATH for further models of ours, dcae:NAME@EFFORT for an effort. Also mozjpeg, "
+    "avif-s4-psnr, jxl, heic, vvc, ...: an unknown name lists all.",
 )  # fmt: skip
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")
 @click.option("--metrics", default="psnr,ms-ssim", show_default=True, help="Those to measure.")

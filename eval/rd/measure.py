@@ -24,7 +24,7 @@ from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rd.rows import Row, Table
 from dcae.eval.rivals import RIVALS, PictureCodec, Rival, rival
-from dcae.models.installed import find_model
+from dcae.models.installed import DEFAULT_MODEL, find_model
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -40,6 +40,8 @@ class Contestant:
     qualities: tuple[float, ...]
     model: str = ""
     """Path of the model file, for "dcae"."""
+    effort: int = 0
+    """How long the encoder searches, for "dcae"."""
 
     @property
     def title(self) -> str:
@@ -60,7 +62,8 @@ class Contestant:
 
 
 def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
-    """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH".
+    """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH",
+    "dcae:NAME@EFFORT".
 
     Args:
         qualities: in the codec's own scale; by default its whole ladder.
@@ -71,12 +74,17 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         ModelNotFoundError, ModelFileError: no such model.
     """
     if spec == "dcae" or spec.startswith("dcae:"):
-        header = find_model(spec.partition(":")[2] or "lite")
+        name, at, effort = spec.partition(":")[2].rpartition("@")
+        if not (at and effort.isdigit()):
+            name, effort = spec.partition(":")[2], "0"
+        header = find_model(name or DEFAULT_MODEL)
         low, high = header.config.qualities
         asked = tuple(qualities) or tuple(float(q) for q in range(int(low), int(high) + 1))
         for quality in asked:
             header.config.lambda_of(quality)
-        return Contestant(f"dcae {header.path.stem} {header.short_id.hex()}", "dcae", asked, str(header.path))
+        effort = "" if int(effort) == 0 else f"@{int(effort)}"
+        label = f"dcae {header.path.stem}{effort} {header.short_id.hex()}"
+        return Contestant(label, "dcae", asked, str(header.path), int(effort[1:] or 0))
     found = rival(spec)
     return Contestant(spec, spec, tuple(float(q) for q in qualities or found.qualities))
 
@@ -160,19 +168,29 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-_loaded: dict[tuple[str, str], PictureCodec] = {}
+class _Ours:
+    """Our codec with an effort, as what is measured."""
+
+    def __init__(self, path: Path, effort: int) -> None:
+        from dcae.codec.codec import Codec
+
+        self._codec, self._effort = Codec(path, engine="torch" if effort else "auto"), effort
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        return self._codec.encode(image, quality, effort=self._effort)
+
+    def decode(self, data: bytes) -> Image.Image:
+        return self._codec.decode(data)
+
+
+_loaded: dict[tuple[str, str, int], PictureCodec] = {}
 
 
 def open_codec(c: Contestant) -> PictureCodec:
     """The codec of a contestant; its model is loaded once in a process."""
-    key = c.name, c.model
+    key = c.name, c.model, c.effort
     if key not in _loaded:
-        if c.name == "dcae":
-            from dcae.codec.codec import Codec
-
-            _loaded[key] = Codec(Path(c.model))
-        else:
-            _loaded[key] = rival(c.name)
+        _loaded[key] = _Ours(Path(c.model), c.effort) if c.name == "dcae" else rival(c.name)
     return _loaded[key]
 
 

@@ -1,0 +1,129 @@
+"""The encoder's search: files that are ordinary, better by what they are measured by, and the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import TINY_LOOP, synthetic_picture, write_tiny_model
+from numpy.typing import NDArray
+from PIL import Image
+
+from dcae.codec import effort as effort_module
+from dcae.codec.codec import Codec
+from dcae.codec.effort import EFFORTS, steps_of
+from dcae.errors import OptionError
+from dcae.models.modelfile import CodingModel, load_model
+
+torch = pytest.importorskip("torch")
+
+from dcae.runtime.torch_search import LatentSearch, _bits, soft_round  # noqa: E402
+
+
+def _cost(codec: Codec, data: bytes, picture: Image.Image, quality: float) -> float:
+    error = np.asarray(picture, float) - np.asarray(codec.decode(data), float)
+    return codec.config.lambda_of(quality) * float((error**2).mean()) * error[..., 0].size + 8 * len(data)
+
+
+@pytest.fixture(scope="module", params=["plain", "closed loop"])
+def codec(request: pytest.FixtureRequest, tiny_model: CodingModel, tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    if request.param == "plain":
+        return Codec(tiny_model, engine="torch")
+    path = tmp_path_factory.mktemp("loop") / "loop.safetensors"
+    write_tiny_model(path, fields=TINY_LOOP)
+    return Codec(load_model(path), engine="torch")
+
+
+@pytest.mark.parametrize("quality", [1, 4.5, 8])
+def test_effort_lowers_the_cost_and_never_raises_it(codec: Codec, quality: float) -> None:
+    picture = synthetic_picture(150, 100)
+    costs = [_cost(codec, codec.encode(picture, quality, effort=effort), picture, quality) for effort in EFFORTS]
+    assert all(cost <= costs[0] for cost in costs[1:])
+    if quality == 8:
+        assert min(costs) < 0.995 * costs[0]
+
+
+def test_the_same_file_every_time(codec: Codec) -> None:
+    picture = synthetic_picture(150, 100)
+    for effort in (1, 3):
+        files = {codec.encode(picture, 6, effort=effort) for _ in range(2)}
+        assert len(files) == 1
+        with torch.autocast("cpu", torch.bfloat16):
+            assert codec.encode(picture, 6, effort=effort) in files
+
+
+def test_a_search_that_makes_it_worse_is_dropped(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = synthetic_picture(150, 100)
+    plain = codec.encode(picture, 4)
+    monkeypatch.setattr(codec.engine, "search_latents", lambda x, y, *rest: y + 3)
+    assert codec.encode(picture, 4, effort=1) == plain
+
+
+def test_large_pictures_are_searched_in_parts(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, sizes = synthetic_picture(300, 200), []
+    whole = _cost(codec, codec.encode(picture, 8, effort=1), picture, 8)
+    plain = _cost(codec, codec.encode(picture, 8), picture, 8)
+    search = codec.engine.search_latents
+
+    def watched(x: NDArray[np.float32], y: NDArray[np.float32], z: NDArray[np.float32], *rest) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+        assert x.shape[-2:] == (16 * y.shape[-2], 16 * y.shape[-1]) == (64 * z.shape[-2], 64 * z.shape[-1])
+        sizes.append(x.shape[-2:])
+        return search(x, y, z, *rest)
+
+    monkeypatch.setattr(codec.engine, "search_latents", watched)
+    monkeypatch.setattr(effort_module, "PART", 128)
+    parts = _cost(codec, codec.encode(picture, 8, effort=1), picture, 8)
+    assert sizes == [(192, 192), (192, 256), (192, 128)] * 2
+    assert abs(parts - whole) < 0.2 * (plain - whole)
+
+
+def test_padding_does_not_count(codec: Codec) -> None:
+    """Whatever lies under the padding, the gradient is that of the picture's own errors."""
+    network = codec.engine.model.network  # type: ignore[attr-defined]
+    x = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    weights = torch.ones(1, 1, 64, 128)
+    weights[..., 100:] = 0
+    other = x.clone()
+    other[..., 100:] = 0.5
+    with torch.enable_grad():
+        y = network.analysis(x, network.conditioning(8.0))
+        z_hat = network.hyper_analysis(y, network.conditioning(8.0)).round()
+        values = [
+            LatentSearch(network, picture, z_hat, 8.0, weights).objective(y, 0.2, torch.zeros_like(y).bool())[0]
+            for picture in (x, other)
+        ]
+    if not network.closed_loop:  # which codes what is left of the padding as well
+        assert float(values[0]) == float(values[1])
+    assert torch.isfinite(torch.stack(values)).all()
+
+
+def test_soft_rounding() -> None:
+    x = torch.linspace(-3.2, 3.3, 300, dtype=torch.float64)
+    assert float((soft_round(x, 0.01) - x.round()).abs().mean()) < 0.02
+    assert float((soft_round(x, 100.0) - x).abs().max()) < 1e-4
+    assert bool((soft_round(x, 0.2).diff() >= 0).all())
+
+
+def test_bits_are_those_of_the_gaussian() -> None:
+    symbols = torch.arange(-4, 5, dtype=torch.float64)
+    sigma = torch.tensor(1.3, dtype=torch.float64)
+    steps = torch.linspace(-0.5, 0.5, 20_001, dtype=torch.float64)
+    density = torch.distributions.Normal(0.0, sigma).log_prob(symbols[:, None] + steps).exp().mean(1)
+    np.testing.assert_allclose(_bits(symbols, sigma), -density.log2(), rtol=1e-5)
+
+
+def test_efforts_that_there_are_not(codec: Codec, tiny_path: Path) -> None:
+    for effort in (-1, 5, 1.5, True, None):
+        with pytest.raises(OptionError, match="effort must be"):
+            codec.encode(synthetic_picture(8, 8), effort=effort)  # type: ignore[arg-type]
+    pytest.importorskip("onnx")
+    with pytest.raises(OptionError, match=r"gradients.*--engine torch"):
+        Codec(tiny_path, engine="onnx").encode(synthetic_picture(8, 8), effort=1)
+
+
+def test_steps_settle_every_slice_in_the_end() -> None:
+    for effort, count in zip(EFFORTS, (0, 1, 2, 6, 13), strict=True):
+        steps = steps_of(effort, 5)
+        assert len(steps) == count
+        assert sum(step.settle for step in steps) < 5
