@@ -10,7 +10,8 @@ effort   gradient steps  what is done
 4        13              as 3, each slice in random parts
 =======  ==============  =====================================================================================
 
-The numbers are those of five slices. A file of any effort is an ordinary file. Large pictures are searched in parts that overlap, so that memory is bounded.
+The numbers are those of five slices. A file of any effort is an ordinary file. Large pictures are searched in parts
+that overlap, so that memory is bounded.
 """
 
 from __future__ import annotations
