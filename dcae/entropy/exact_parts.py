@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcae.entropy.exact_bounds import GATE, LIMIT, LOGIT, LOGITS, QUERY, STATE, STATE_LIMIT, WEIGHT_ONE
 from dcae.entropy.exact_tensors import ExactTensors, power, sites
+from dcae.networks.band_tensors import pieces
 from dcae.networks.exact_ready import ConvLayer, Depthwise, DictionaryAttention, ExactReady, GatedUnit
 
 
@@ -89,10 +90,13 @@ class ExactGatedUnit:
         self.bound = GatedUnit.BOUND * 2**GATE
 
     def __call__(self, state: Tensor) -> Tensor:
-        gate, value = self.fc1(enter(state, self.fraction)).round_().chunk(2, -1)
-        gate.clamp_(0, self.bound).mul_(value.clamp_(-2 * LIMIT, 2 * LIMIT))
-        product = gate.mul_(self.product).round_().clamp_(-LIMIT, LIMIT)
-        return state.add_(self.fc2(product).round_()).clamp_(-STATE_LIMIT, STATE_LIMIT)
+        flat = state.reshape(-1, state.shape[-1])
+        for part in pieces(flat):
+            gate, value = self.fc1(enter(part, self.fraction)).round_().chunk(2, -1)
+            gate.clamp_(0, self.bound).mul_(value.clamp_(-2 * LIMIT, 2 * LIMIT))
+            product = gate.mul_(self.product).round_().clamp_(-LIMIT, LIMIT)
+            part.add_(self.fc2(product).round_()).clamp_(-STATE_LIMIT, STATE_LIMIT)
+        return flat.reshape(state.shape)
 
 
 class ExactConvLayer:
@@ -129,15 +133,21 @@ class ExactAttention:
         self.one = torch.tensor(WEIGHT_ONE, device=self.exponentials.device)
 
     def __call__(self, state: Tensor) -> Tensor:
-        b, h, w, _ = state.shape
+        flat = state.reshape(-1, state.shape[-1])
+        for part in pieces(flat):
+            self._add_to(part)
+        return flat.reshape(state.shape)
+
+    def _add_to(self, state: Tensor) -> None:
+        """Attention of some positions (n, E)."""
         query = self.query(enter(state, self.fraction)).round_().clamp_(-self.limit, self.limit)
-        logits = product(query.reshape(b * h * w, self.heads, -1).transpose(0, 1), self.keys).round_()
+        logits = product(query.reshape(len(state), self.heads, -1).transpose(0, 1), self.keys).round_()
         below = torch.sub(logits.amax(-1, keepdim=True), logits, out=logits).clamp_(max=LOGITS - 1)
         weights = self.exponentials.index_select(0, below.to(torch.int32).reshape(-1)).reshape(below.shape)
         # A division by itself: torch would make a reciprocal, which need not be rounded correctly, of a quotient.
         weights.mul_(torch.div(self.one, weights.sum(-1, keepdim=True))).round_()
-        x = product(weights, self.values).round_().clamp_(-LIMIT, LIMIT).transpose(0, 1).reshape(b, h, w, -1)
-        return state.add_(self.out(x).round_()).clamp_(-STATE_LIMIT, STATE_LIMIT)
+        x = product(weights, self.values).round_().clamp_(-LIMIT, LIMIT).transpose(0, 1).reshape(len(state), -1)
+        state.add_(self.out(x).round_()).clamp_(-STATE_LIMIT, STATE_LIMIT)
 
 
 class ExactSlice:

@@ -51,3 +51,12 @@ def paired(band: Band, key: Any, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     keep(band, (key, 0), a, count)
     keep(band, (key, 1), b, count)
     return a[:, :count], b[:, :count]
+
+
+POSITIONS = 1024
+"""Positions that a layer looking at each alone works on at once: what it makes of them stays in a processor's cache."""
+
+
+def pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """x (positions, C) in pieces of about as many positions, which share its memory; whole on other devices."""
+    return x.chunk(-(-len(x) // POSITIONS)) if len(x) and x.device.type == "cpu" else (x,)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.networks.band_tensors import joined, keep, taken
+from dcae.networks.band_tensors import joined, keep, pieces, taken
 from dcae.networks.bands import WHOLE, Band
 from dcae.networks.base import DCAE
 from dcae.networks.bounds import GATE_BOUND, KERNEL, QUERY_BOUND
@@ -70,8 +70,15 @@ class GatedUnit(nn.Module):
         self.fc2 = zero_linear(expansion * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.fc1(self.norm(x)).chunk(2, -1)
-        return x + self.fc2(gate.clamp(0, self.BOUND) * value)
+        if torch.is_grad_enabled():
+            gate, value = self.fc1(self.norm(x)).chunk(2, -1)
+            return x + self.fc2(gate.clamp(0, self.BOUND) * value)
+        flat = x.reshape(-1, x.shape[-1])
+        out = torch.empty_like(flat)
+        for part, to in zip(pieces(flat), pieces(out), strict=True):
+            gate, value = self.fc1(self.norm(part)).chunk(2, -1)
+            torch.add(part, self.fc2(gate.clamp_(0, self.BOUND).mul_(value)), out=to)
+        return out.reshape(x.shape)
 
 
 class ConvLayer(nn.Module):

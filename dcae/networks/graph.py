@@ -21,6 +21,7 @@ _KINDS = {
     "float64": TensorProto.DOUBLE,
     "int64": TensorProto.INT64,
     "uint8": TensorProto.UINT8,
+    "bool": TensorProto.BOOL,
 }
 
 

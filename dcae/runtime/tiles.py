@@ -6,6 +6,7 @@ depend on; bands of a strip follow each other, and their layers keep the rows th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
@@ -98,9 +99,9 @@ class Divider:
             band = band.next(k == count - 2)
 
     def tiles(self, step: str, height: int, width: int) -> Iterator[Tile]:
-        """Tiles of a picture for a step of the entropy model, row by row: "hyper_synthesis", whose inputs are samples
-        of H/64, "slice_prior", or "" for one that looks at a sample alone."""
-        columns = _up(-(-width // -(-width // self._columns)), 4)
+        """Tiles of a picture for a step of the entropy model, row by row: "hyper_synthesis", whose inputs are samples of
+        H/64, "slice_prior", or "" for one that looks at a sample alone."""
+        columns = _up(-(-width // -(-width // math.isqrt(self._tile))), 4)
         rows = _up(max(self._tile // columns, 1), 4)
         layers = self._reach.layers_of(self._config, step) if step else []
         scale = 4 if step == "hyper_synthesis" else 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dcae.networks.bounds import GATE_BOUND
 from dcae.networks.graph import Graph
 from dcae.networks.lite.config import LiteConfig
+from dcae.networks.lite.graph_bands import GraphBands
 
 Weights = Mapping[str, NDArray[np.float32]]
 """Weights of a network by name."""
@@ -24,6 +25,7 @@ class Blocks:
 
     def __init__(self, graph: Graph, config: LiteConfig, weights: Weights) -> None:
         self.graph, self.config, self.weights = graph, config, weights
+        self.bands = GraphBands(graph)
 
     def linear(self, x: str, name: str, rows: slice = slice(None)) -> str:
         """The map of a name, or some of its rows."""
@@ -50,9 +52,13 @@ class Blocks:
         inner = self.norm(x, f"{name}.norm") if norm else x
         inner = g.nchw(g.op("Relu", self.linear(inner, f"{name}.fc1")))
         kernel = self.weights[f"{name}.depthwise.weight"]
-        pads, weight = [kernel.shape[-1] // 2] * 4, g.weight(kernel)
+        pad, weight = kernel.shape[-1] // 2, g.weight(kernel)
         bias = g.weight(self.weights[f"{name}.depthwise.bias"])
-        inner = g.nhwc(g.op("Conv", inner, weight, bias, group=len(kernel), pads=pads))
+        inner = self.bands.joined(inner, f"{name}.depthwise", 2)
+        self.bands.keep(inner, f"{name}.depthwise", -2 * pad, 2)
+        inner = self.bands.padded(inner, pad, 0, 2, "constant")
+        inner = g.nhwc(g.op("Conv", inner, weight, bias, group=len(kernel), pads=[0, pad, 0, pad]))
+        x = self.bands.taken(x, name, self.bands.length(inner, 1), 1)
         return self.gated_unit(g.op("Add", x, self.linear(inner, f"{name}.fc2")), f"{name}.unit", norm)
 
     def modulation(self, x: str, name: str) -> str:
@@ -69,7 +75,11 @@ class Blocks:
         kernel = weight.reshape(-1, 2, 2, factor, factor, inputs).transpose(0, 5, 1, 3, 2, 4)
         kernel = kernel.reshape(len(weight), inputs, 2 * factor, 2 * factor)
         bias = g.weight(self.weights[f"{name}.patch.bias"])
-        return g.op("Conv", self._padded(x, factor // 2), g.weight(kernel), bias, strides=[factor] * 2)
+        x = self.bands.joined(self.bands.padded(x, factor // 2, factor // 2, 2, "edge"), name, 2)
+        factors = g.constant([factor], "int64")
+        patches = g.op("Sub", g.op("Div", self.bands.length(x, 2), factors), g.constant([1], "int64"))
+        self.bands.keep(x, name, g.op("Mul", patches, factors), 2)
+        return g.op("Conv", x, g.weight(kernel), bias, strides=[factor] * 2)
 
     def lapped_up(self, x: str, name: str, outputs: int) -> str:
         """From and to (1, channels, rows, columns): a convolution for the samples of a cell, which are spread."""
@@ -78,23 +88,29 @@ class Blocks:
         factor = round((len(bias) / outputs) ** 0.5)
         kernel = self.weights[f"{name}.patch.weight"].reshape(2, 2, len(bias), -1)
         kernel = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
-        x = g.op("Conv", self._padded(x, 1), g.weight(kernel), g.weight(bias))
+        x = self.bands.joined(self.bands.padded(x, 1, 1, 2, "edge"), name, 2)
+        self.bands.keep(x, name, -1, 2)
+        x = g.op("Conv", x, g.weight(kernel), g.weight(bias))
         x = g.op("DepthToSpace", x, blocksize=factor, mode="DCR")
-        trim = factor // 2
-        return g.slice(g.slice(x, trim, -trim, 2), trim, -trim, 3)
-
-    def _padded(self, x: str, count: int) -> str:
-        """(1, channels, rows, columns) with its first and last rows and columns repeated."""
-        pads = self.graph.constant([0, 0, count, count, 0, 0, count, count], "int64")
-        return self.graph.op("Pad", x, pads, mode="edge")
+        trim = g.constant([factor // 2], "int64")
+        top, bottom = (g.op("Mul", end, trim) for end in (self.bands.first, self.bands.last))
+        x = g.slice(x, top, g.op("Sub", self.bands.length(x, 2), bottom), 2)
+        return g.slice(x, factor // 2, -(factor // 2), 3)
 
     def window_attention(self, x: str, name: str, shifted: bool) -> str:
         """Tokens of other regions than a token's own, padding or across the border, are masked."""
         g, w, d = self.graph, self.config.window, self.config.head_channels
         channels = self.weights[f"{name}.out.weight"].shape[1]
         heads, tokens, shift = channels // d, w * w, w // 2 if shifted else 0
-        height, rows, row_regions = self._windows(x, 1, shift)
-        width, columns, column_regions = self._windows(x, 2, shift)
+        # Rows do not wrap around, since a band may have no other border: above the first ones windows are padded.
+        above = g.op("Mul", self.bands.first, g.constant([w - shift if shift else 0], "int64"))
+        x = self.bands.multiple(x, name, w, above)
+        height, rows, row_regions = self._windows(x, 1, above)
+        width, columns, column_regions = self._windows(x, 2)
+        if shift:
+            wrapped = g.op("Less", self._places(columns), g.constant(shift, "int64"))
+            wrapped = g.op("Mul", g.cast(wrapped, "int64"), g.constant(2, "int64"))
+            column_regions = self._rolled(g.op("Add", column_regions, wrapped), 0, shift)
         regions = g.op(
             "Add", g.reshape(row_regions, -1, 1, w, 1),
             g.op("Mul", g.reshape(column_regions, 1, -1, 1, w), g.constant(4, "int64")),
@@ -103,11 +119,12 @@ class Blocks:
 
         inner = self.norm(x, f"{name}.norm")
         none = g.constant([0], "int64")
-        bottom, right = g.op("Sub", rows, height), g.op("Sub", columns, width)
-        pads = g.op("Concat", *[none] * 5, bottom, right, none, axis=0)
+        end = g.op("Add", above, height)
+        bottom, right = g.op("Sub", rows, end), g.op("Sub", columns, width)
+        pads = g.op("Concat", none, above, none, none, none, bottom, right, none, axis=0)
         inner = g.op("Pad", inner, pads)
         if shift:
-            inner = self._rolled(self._rolled(inner, 1, shift), 2, shift)
+            inner = self._rolled(inner, 2, shift)
         cells = g.op("Div", rows, g.constant([w], "int64"))
         inner = g.transpose(g.reshape(inner, cells, w, -1, w, channels), 0, 2, 1, 3, 4)
         inner = g.reshape(inner, -1, tokens, channels)
@@ -125,25 +142,28 @@ class Blocks:
         out = g.transpose(g.reshape(out, cells, -1, w, w, channels), 0, 2, 1, 3, 4)
         out = g.reshape(out, 1, rows, -1, channels)
         if shift:
-            out = self._rolled(self._rolled(out, 1, -shift), 2, -shift)
-        out = g.slice(g.slice(out, 0, height, 1), 0, width, 2)
+            out = self._rolled(out, 2, -shift)
+        out = g.slice(g.slice(out, above, end, 1), 0, width, 2)
         return g.op("Add", x, out)
 
-    def _windows(self, x: str, axis: int, shift: int) -> tuple[str, str, str]:
-        """Length of an axis, that padded to whole windows (both (1,)), and the region of every padded place."""
-        g, w = self.graph, self.config.window
-        shape = g.op("Shape", x)
-        length = g.slice(shape, axis, axis + 1, 0)
-        size = g.constant([w], "int64")
-        padded = g.op("Add", length, g.constant([w - 1], "int64"))
-        padded = g.op("Mul", g.op("Div", padded, size), size)
-        places = g.op("Range", g.constant(0, "int64"), g.op("Squeeze", padded), g.constant(1, "int64"))
-        regions = g.cast(g.op("GreaterOrEqual", places, length), "int64")
-        if shift:
-            wrapped = g.cast(g.op("Less", places, g.constant(shift, "int64")), "int64")
-            regions = g.op("Add", regions, g.op("Mul", wrapped, g.constant(2, "int64")))
-            regions = self._rolled(regions, 0, shift)
+    def _windows(self, x: str, axis: int, above: str | None = None) -> tuple[str, str, str]:
+        """Length of an axis, that padded to whole windows (both (1,)), and which of its places are padding (1) or not
+        (0); `above` of them are before the beginning."""
+        g = self.graph
+        size, beyond = (g.constant([value], "int64") for value in (self.config.window, self.config.window - 1))
+        length = self.bands.length(x, axis)
+        end = length if above is None else g.op("Add", above, length)
+        padded = g.op("Mul", g.op("Div", g.op("Add", end, beyond), size), size)
+        places = self._places(padded)
+        regions = g.cast(g.op("GreaterOrEqual", places, end), "int64")
+        if above is not None:
+            regions = g.op("Add", regions, g.cast(g.op("Less", places, above), "int64"))
         return length, padded, regions
+
+    def _places(self, length: str) -> str:
+        """0 to a (1,) length."""
+        g = self.graph
+        return g.op("Range", g.constant(0, "int64"), g.op("Squeeze", length), g.constant(1, "int64"))
 
     def _rolled(self, x: str, axis: int, shift: int) -> str:
         """x moved back by `shift` along an axis, its beginning to the end."""

@@ -1,7 +1,8 @@
 """Graphs of the transforms of `lite`, which decide what a picture looks like but no probability.
 
 They mirror `dcae/networks/lite/transforms.py` and `closed_loop.py`. Pictures and latents are (1, channels, rows,
-columns). Gains and the modulations of stages are inputs (channels,) named as their tables.
+columns), whole or a band of rows (see `graph_bands.py`). Gains and the modulations of stages are inputs (channels,)
+named as their tables.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def analysis(config: LiteConfig, weights: Weights) -> BuiltGraph:
     x = _stage(blocks, x, "g_a.stage8", 0)
     x = g.nhwc(blocks.lapped_down(g.nchw(x), "g_a.down", config.widths[0]))
     x = blocks.linear(_stage(blocks, x, "g_a.stage16", 1), "g_a.head")
-    return g.built(y=g.nchw(g.op("Mul", x, g.input("gain_y", 1))))
+    return g.built(y=g.nchw(g.op("Mul", x, g.input("gain_y", 1))), **blocks.bands.kept)
 
 
 def base_synthesis(config: LiteConfig, weights: Weights) -> BuiltGraph:
@@ -44,7 +45,7 @@ def base_synthesis(config: LiteConfig, weights: Weights) -> BuiltGraph:
     x = g.nhwc(blocks.lapped_up(g.nchw(x), "g_s.up", config.widths[0]))
     x = _stage(blocks, x, "g_s.stage8", 0, reverse=True)
     x = blocks.lapped_up(g.nchw(x), "g_s.head", 3)
-    return g.built(x_hat=g.op("Add", x, g.constant(0.5)))
+    return g.built(x_hat=g.op("Add", x, g.constant(0.5)), **blocks.bands.kept)
 
 
 def hyper_analysis(config: LiteConfig, weights: Weights) -> BuiltGraph:
@@ -54,25 +55,30 @@ def hyper_analysis(config: LiteConfig, weights: Weights) -> BuiltGraph:
     x = g.op("Mul", g.nhwc(g.input("y", 4)), g.input("context_gain", 1))
     x = blocks.modulation(blocks.linear(x, "h_a.embed"), "h_a.modulation")
     x = blocks.conv_layer(x, "h_a.layer", norm=False)
-    x = blocks.conv_layer(blocks.linear(_folded(g, x), "h_a.down1"), "h_a.layer1", norm=False)
-    x = g.op("Mul", blocks.linear(_folded(g, x), "h_a.down2"), g.input("gain_z", 1))
-    return g.built(z=g.nchw(x))
+    x = _folded(g, blocks.bands.multiple(x, "h_a.down1", 2))
+    x = blocks.conv_layer(blocks.linear(x, "h_a.down1"), "h_a.layer1", norm=False)
+    x = _folded(g, blocks.bands.multiple(x, "h_a.down2", 2))
+    x = g.op("Mul", blocks.linear(x, "h_a.down2"), g.input("gain_z", 1))
+    return g.built(z=g.nchw(x), **blocks.bands.kept)
 
 
 def skip_latents(config: LiteConfig, weights: Weights) -> BuiltGraph:
     """`x`, `base` and `gain_y` of the last slice (channels, 1, 1) -> the last slice of y."""
     g = Graph()
+    blocks = Blocks(g, config, weights)
     left = g.op("Sub", g.input("x", 4), g.input("base", 4))
-    y = Blocks(g, config, weights).lapped_down(left, "left_over.down", 3)
-    return g.built(y=g.op("Mul", y, g.input("gain_y", 3)))
+    y = blocks.lapped_down(left, "left_over.down", 3)
+    return g.built(y=g.op("Mul", y, g.input("gain_y", 3)), **blocks.bands.kept)
 
 
 def add_skip(config: LiteConfig, weights: Weights) -> BuiltGraph:
     """`base`, `y_hat` and `inverse_y` of the last slice (channels, 1, 1) -> x̂1."""
     g = Graph()
+    blocks = Blocks(g, config, weights)
     skip = g.op("Mul", g.input("y_hat", 4), g.input("inverse_y", 3))
-    skip = Blocks(g, config, weights).lapped_up(skip, "left_over.up", 3)
-    return g.built(x_hat=g.op("Add", g.input("base", 4), skip))
+    skip = blocks.lapped_up(skip, "left_over.up", 3)
+    base, skip = blocks.bands.paired(g.input("base", 4), skip, "add_skip", 2)
+    return g.built(x_hat=g.op("Add", base, skip), **blocks.bands.kept)
 
 
 def block_means(config: LiteConfig, weights: Weights) -> BuiltGraph:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dcae.entropy.exact_bounds import ExactArrays, Gains, check, gains_at
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.stored import StoredModel, read_model
+from dcae.networks.bands import WHOLE, Band
 from dcae.networks.config import METRICS
 from dcae.networks.graph import BuiltGraph
 from dcae.networks.registry import preset_of
@@ -23,6 +24,8 @@ from dcae.runtime.onnx.runner import Runner, number_of_threads
 from dcae.runtime.process import ProcessCheck
 from dcae.runtime.protocol import Array, Floats, SlicePrior
 
+_NOTHING = np.zeros((1, 0, 0, 0), np.float32)
+"""What is kept of the bands above the first one."""
 _PROCESS = ProcessCheck(lambda count: (np.ones(count, np.float32), np.ones(count, np.float64)))
 
 
@@ -71,24 +74,26 @@ class OnnxEngine:
         _PROCESS.check(number_of_threads())
         yield
 
-    def analysis(self, x: Array, quality: float) -> Array:
-        return self._run("analysis", quality, x=x, gain_y=self._gain("gain_y", quality, True))
+    def analysis(self, x: Array, quality: float, band: Band = WHOLE) -> Array:
+        return self._run("analysis", quality, band, x=x, gain_y=self._gain("gain_y", quality, True))
 
-    def hyper_analysis(self, y: Array, quality: float) -> Array:
+    def hyper_analysis(self, y: Array, quality: float, band: Band = WHOLE) -> Array:
         gains = {"context_gain": self._gain("context_gain", quality, True), "gain_z": self._gain("gain_z", quality)}
-        return self._run("hyper_analysis", quality, y=y, **gains)
+        return self._run("hyper_analysis", quality, band, y=y, **gains)
 
-    def synthesis(self, y_hat: Array, quality: float) -> Array:
+    def synthesis(self, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
         if not self.closed_loop:
-            return self.base_synthesis(y_hat, quality)
+            return self.base_synthesis(y_hat, quality, band)
         base, skip = np.split(y_hat, [self.config.transform_channels], 1)
-        return self.add_skip(self.base_synthesis(base, quality), skip, quality)
+        return self.add_skip(self.base_synthesis(base, quality, band), skip, quality, band)
 
-    def base_synthesis(self, y_hat: Array, quality: float) -> Array:
-        return self._run("base_synthesis", quality, y_hat=y_hat, inverse_y=self._gain("inverse_y", quality, True))
+    def base_synthesis(self, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
+        gain = self._gain("inverse_y", quality, True)
+        return self._run("base_synthesis", quality, band, y_hat=y_hat, inverse_y=gain)
 
-    def skip_latents(self, x: Array, base: Array, quality: float) -> Array:
-        return self._run("skip_latents", quality, x=x, base=base, gain_y=self._skip_gain("gain_y", quality))
+    def skip_latents(self, x: Array, base: Array, quality: float, band: Band = WHOLE) -> Array:
+        gain = self._skip_gain("gain_y", quality)
+        return self._run("skip_latents", quality, band, x=x, base=base, gain_y=gain)
 
     def skip_worth(self, quality: float) -> Array:
         # As `skip_worth` of the network has it.
@@ -96,24 +101,33 @@ class OnnxEngine:
         energies = np.square(self._weights["left_over.up.patch.weight"]).sum(0).reshape(-1, 1, 1)
         return np.asarray(weight * self._skip_gain("inverse_y", quality) ** 2 * energies, np.float32)[None]
 
-    def add_skip(self, base: Array, y_hat: Array, quality: float) -> Array:
+    def add_skip(self, base: Array, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
         inverse = self._skip_gain("inverse_y", quality)
-        return self._run("add_skip", quality, base=base, y_hat=y_hat, inverse_y=inverse)
+        return self._run("add_skip", quality, band, base=base, y_hat=y_hat, inverse_y=inverse)
 
     def block_means(self, x: Array, x_hat: Array, quality: float) -> Array:
-        return self._run("block_means", quality, x=x, x_hat=x_hat, step=self._means_step(quality))
+        return self._run("block_means", quality, WHOLE, x=x, x_hat=x_hat, step=self._means_step(quality))
 
     def add_means(self, x_hat: Array, means: Array, quality: float) -> Array:
-        return self._run("add_means", quality, x_hat=x_hat, means=means, step=self._means_step(quality))
+        return self._run("add_means", quality, WHOLE, x_hat=x_hat, means=means, step=self._means_step(quality))
 
-    def _run(self, name: str, quality: float, **inputs: Array) -> Array:
+    def _run(self, name: str, quality: float, band: Band, **inputs: Array) -> Array:
         if name not in self._runners:
             make: Callable[..., BuiltGraph] = getattr(self._graphs, name)
             self._runners[name] = Runner(make(self.config, self._weights))
         runner = self._runners[name]
-        for table in set(runner.inputs) - set(inputs):  # modulations
-            inputs[table] = self._interpolated(self._weights[table], quality)
-        return runner(**inputs)[0]
+        given: dict[str, NDArray[Any]] = {
+            **inputs, "first": np.array([band.first], np.int64), "last": np.array([band.last], np.int64)
+        }  # fmt: skip
+        for other in set(runner.inputs) - set(given):
+            if other.startswith("kept."):
+                given[other] = _NOTHING if band.first else band.kept.pop(other)
+            else:  # modulations
+                given[other] = self._interpolated(self._weights[other], quality)
+        found = dict(zip(runner.outputs, runner(**{name: given[name] for name in runner.inputs}), strict=True))
+        if not band.last:
+            band.kept.update((name, values) for name, values in found.items() if name.startswith("kept."))
+        return found[runner.outputs[0]]
 
     def _interpolated(self, table: Array, quality: float) -> Array:
         """A table over the anchors (anchors, ...) at a quality between them."""

@@ -27,6 +27,7 @@ class Runner:
         self._kept = values, graph.weights  # the session reads them where they are
         self._session = onnxruntime.InferenceSession(graph.serialised, options, providers=["CPUExecutionProvider"])
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        self.outputs: list[str] = [value.name.removeprefix("out.") for value in self._session.get_outputs()]
 
     def __call__(self, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs, in their order.
