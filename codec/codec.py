@@ -24,8 +24,8 @@ from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
+from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL
-from dcae.models.modelfile import ModelHeader
 from dcae.networks.config import METRICS, DCAEConfig
 from dcae.runtime.engines import open_engine
 
@@ -44,7 +44,7 @@ class Codec:
             refused, those of files before anything is allocated. Decoding with `lite` takes at most 32 MiB and 256
             bytes per padded pixel, by default 4.3 GB.
         engine: what runs the networks: "torch", "onnx" (ONNX Runtime; decodes to the same latents, and to pixels at
-            most one level apart), or "auto", torch where it is installed.
+            most one level apart), or "auto", "onnx" on the CPU for models that it runs, else torch.
 
     Threads may share a codec. Processes that are forked off after it was used with several threads may not: they
     would wait for threads that they do not have, and are refused. Start them, each with a codec of its own, by

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.entropy.tables import Tables
-from dcae.models.modelfile import ModelHeader
+from dcae.models.header import ModelHeader
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.float32] | NDArray[np.float64]

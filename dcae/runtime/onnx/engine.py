@@ -108,7 +108,7 @@ class OnnxEngine:
     def _run(self, name: str, quality: float, **inputs: Array) -> Array:
         if name not in self._runners:
             make: Callable[..., BuiltGraph] = getattr(self._graphs, name)
-            self._runners[name] = Runner(make(self.config, self._weights))
+            self._runners[name] = Runner(make(self.config, self._weights), optimise=True)
         runner = self._runners[name]
         for table in set(runner.inputs) - set(inputs):  # modulations
             inputs[table] = self._interpolated(self._weights[table], quality)
