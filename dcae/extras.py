@@ -5,9 +5,13 @@ The extras are declared in setup.cfg: `torch`, `train`, `eval`, `rivals`, `dev`.
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 from dcae.errors import MissingDependencyError
+
+COMPRESSAI_HAS_WHEELS = sys.version_info < (3, 13) and sys.platform != "win32"
+"""Whether the extra `train` brings compressai to this machine, as setup.cfg says."""
 
 
 def installed(package: str) -> bool:
@@ -27,7 +31,8 @@ def missing(need: str, extra: str, *packages: str) -> str:
     if not absent:
         return ""
     verb = "is" if len(absent) == 1 else "are"
-    return f"{need} {' and '.join(absent)}, which {verb} not installed: pip install 'dcae[{extra}]'"
+    names = " and ".join(filter(None, (", ".join(absent[:-1]), absent[-1])))
+    return f"{need} {names}, which {verb} not installed: pip install 'dcae[{extra}]'"
 
 
 def require(need: str, extra: str, *packages: str) -> None:
@@ -47,5 +52,5 @@ def require_training() -> None:
         MissingDependencyError: some of it is not installed.
     """
     if sentence := missing("training needs", "train", "torch", "compressai"):
-        wheels = "" if installed("compressai") else " (compressai has wheels for Linux and macOS, Python 3.10 to 3.12)"
-        raise MissingDependencyError(sentence + wheels)
+        where = "" if COMPRESSAI_HAS_WHEELS else " (compressai has wheels for Linux and macOS, Python 3.10 to 3.12)"
+        raise MissingDependencyError(sentence + where)

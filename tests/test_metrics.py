@@ -87,7 +87,10 @@ def test_metrics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics_named(" ,")
     monkeypatch.setattr("dcae.extras.find_spec", lambda name: None)
     assert metrics_named("psnr")
-    with pytest.raises(MissingDependencyError, match=r"MS-SSIM needs torch and pytorch-msssim, which are not .*: pip install 'dcae\[eval\]'$"):
+    with pytest.raises(
+        MissingDependencyError,
+        match=r"MS-SSIM needs torch and pytorch-msssim, which are not .*: pip install 'dcae\[eval\]'$",
+    ):
         metrics_named("psnr,ms-ssim")
 
 
