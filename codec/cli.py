@@ -20,7 +20,7 @@ _engine = click.option(
     type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
-    help="What runs the networks; auto: torch where it is installed, else onnx (ONNX Runtime).",
+    help="What runs the networks; auto: onnx (ONNX Runtime) on the CPU for models that it runs, else torch.",
 )
 _max_pixels = click.option(
     "--max-pixels",
@@ -72,7 +72,9 @@ def encode(
     started = time.perf_counter()
     from dcae.codec.codec import Codec
     from dcae.codec.limits import affordable_pixels
+    from dcae.runtime.process import keep_memory
 
+    keep_memory()
     data = Codec(header.path, device, max_pixels or affordable_pixels(), engine).encode(image, quality, portable)
     write_bytes(output, data, force)
     _report(output, len(data), image.width * image.height, time.perf_counter() - started)
@@ -101,7 +103,9 @@ def decode(
     started = time.perf_counter()
     from dcae.codec.codec import Codec
     from dcae.codec.limits import affordable_pixels
+    from dcae.runtime.process import keep_memory
 
+    keep_memory()
     image = Codec(found.path, device, max_pixels or affordable_pixels(), engine).decode(data)
     buffer = io.BytesIO()
     try:
@@ -118,7 +122,8 @@ def _picture_format(output: str) -> str:
     from PIL import Image
 
     suffix = Path(output).suffix.lower() if output != "-" else ".png"
-    kind = Image.registered_extensions().get(suffix)
+    Image.preinit()  # the usual types; all others take as long to import as a picture of 1 megapixel to write
+    kind = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise OptionError(f"{output}: no picture type that Pillow writes; use .png")
     return kind

@@ -36,8 +36,8 @@ from dcae.codec.pictures.preparing import AS_IT_IS, PictureSource, Preparation, 
 from dcae.codec.source import Source
 from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
+from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL
-from dcae.models.modelfile import ModelHeader
 from dcae.networks.config import METRICS, DCAEConfig
 from dcae.runtime.engines import open_engine
 from dcae.runtime.transforms import Transforms
@@ -54,10 +54,10 @@ class Codec:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
         device: torch device of the networks; the engine "onnx" has none but "cpu".
         max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
-            refused, those of files before anything is allocated. Decoding with `lite` takes at most 32 MiB and 256
-            bytes per padded pixel, by default 4.3 GB.
+            refused, those of files before anything is allocated. Decoding with `lite` takes at most 64 MiB and 256
+            bytes per padded pixel, by default 4.4 GB.
         engine: what runs the networks: "torch", "onnx" (ONNX Runtime; decodes to the same latents, and to pixels at
-            most one level apart), or "auto", torch where it is installed.
+            most one level apart), or "auto", "onnx" on the CPU for models that it runs, else torch.
 
     Threads may share a codec. Processes that are forked off after it was used with several threads may not: they
     would wait for threads that they do not have, and are refused. Start them, each with a codec of its own, by

@@ -12,7 +12,7 @@ MAX_PIXELS = 1 << 24
 """Largest number of pixels, padded to whole blocks, of a picture that is coded unless the caller says otherwise."""
 BYTES_PER_PIXEL = 256
 """Memory that decoding with `lite` takes at most, per padded pixel; `FIXED_BYTES` come to it."""
-FIXED_BYTES = 32 << 20
+FIXED_BYTES = 64 << 20
 """Memory that decoding takes whatever the picture, most of it at the first one of a process."""
 _CGROUP = Path("/sys/fs/cgroup")
 

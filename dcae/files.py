@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -83,7 +82,7 @@ def replacing(path: Path, force: bool = True) -> Iterator[BinaryIO]:
     try:
         target = _pointed_to(path) if force else path.absolute()
         # Of a long name only the beginning: the temporary one must not be too long where the target's is not.
-        name = target.parent / f".{target.name[:32]}.{secrets.token_hex(8)}"
+        name = target.parent / f".{target.name[:32]}.{os.urandom(8).hex()}"
         mode = stat.S_IMODE(target.stat().st_mode) if force and target.exists() else None
         # The system takes the umask off the 0o666 of a new file; what was private is so before it has contents.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

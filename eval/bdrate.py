@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from dcae.errors import MissingDependencyError, OptionError
+from dcae.errors import OptionError
+from dcae.extras import require
 
 
 class BDRate(NamedTuple):
@@ -35,10 +36,9 @@ def bd_rate(
             not overlap.
         MissingDependencyError: the package `bjontegaard` is not installed.
     """
-    try:
-        import bjontegaard
-    except ImportError as error:
-        raise MissingDependencyError(f"BD-rates need bjontegaard (pip install bjontegaard): {error}") from error
+    require("BD-rates need", "eval", "bjontegaard")
+    import bjontegaard
+
     curves = []
     for name, points in (("anchor", anchor), ("test", test)):
         curve = sorted(points)

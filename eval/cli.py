@@ -25,6 +25,9 @@ def compare(a: Path, b: Path, metrics: str) -> None:
     from dcae.eval.pictures import load_pixels
 
     chosen = metrics_named(metrics) if metrics else [m for m in METRICS.values() if not m.missing]
+    for metric in METRICS.values():
+        if not metrics and metric.missing:
+            click.echo(f"left out: {metric.missing}", err=True)
     first, second = load_pixels(a), load_pixels(b)
     for metric in chosen:
         click.echo(f"{metric.name.upper():8} {metric.text(metric.measure(first, second))}")

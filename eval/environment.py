@@ -11,12 +11,15 @@ from pathlib import Path
 
 from dcae import __version__
 
+_PACKAGES = ("torch", "onnxruntime", "pillow", "constriction")
+"""What coding a picture depends on."""
+
 
 def environment(others: Iterable[str] = ()) -> dict[str, str]:
-    """Processor, cores and versions, by name, for reports; of `others`, packages, those that are installed."""
+    """Processor, cores and versions, by name, for reports; of packages those that are installed, `others` as well."""
     values = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    versions = {name: metadata.version(name) for name in ("torch", "pillow", "constriction")}
-    for name in others:
+    versions = {}
+    for name in (*_PACKAGES, *others):
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return values | {"dcae": __version__} | versions

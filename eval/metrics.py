@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import MissingDependencyError, OptionError
+from dcae.extras import missing, require
 
 MS_SSIM_MIN_SIDE = 161
 """Shortest side in pixels on which five scales of an 11-tap window fit."""
@@ -39,11 +39,9 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
     _check(a, b)
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
-    try:
-        from pytorch_msssim import ms_ssim as measure
-    except ImportError as error:
-        raise MissingDependencyError(f"MS-SSIM needs pytorch-msssim (pip install pytorch-msssim): {error}") from error
+    require("MS-SSIM needs", "eval", "torch", "pytorch_msssim")
     import torch
+    from pytorch_msssim import ms_ssim as measure
 
     x, y = (torch.from_numpy(np.array(p)).permute(2, 0, 1)[None].float() for p in (a, b))
     with torch.inference_mode():
@@ -80,15 +78,13 @@ class Metric:
     """A value for people."""
     min_side: int = 1
     """Shortest side in pixels of pictures that it has a value for."""
-    package: str = ""
-    """What it needs beyond the core dependencies, as pip calls it."""
+    packages: tuple[str, ...] = ()
+    """What it needs of the extra `eval`, by the names that they are imported by."""
 
     @property
     def missing(self) -> str:
         """What is not installed, and the command that brings it; empty when nothing is missing."""
-        if self.package and find_spec(self.package.replace("-", "_")) is None:
-            return f"{self.name} needs {self.package}; pip install {self.package}"
-        return ""
+        return missing(f"{self.label.split()[0]} needs", "eval", *self.packages)
 
     def applies(self, width: int, height: int) -> bool:
         """Whether pictures of this size have a value."""
@@ -116,7 +112,7 @@ METRICS: dict[str, Metric] = {
         Metric("psnr", "psnr", "PSNR (dB)", psnr, float, _psnr_text),
         Metric(
             "ms-ssim", "ms_ssim", "MS-SSIM (dB)", _ms_ssim_or_nan, ms_ssim_db, _ms_ssim_text,
-            min_side=MS_SSIM_MIN_SIDE, package="pytorch-msssim",
+            min_side=MS_SSIM_MIN_SIDE, packages=("torch", "pytorch_msssim"),
         ),
     )
 }  # fmt: skip
@@ -127,7 +123,7 @@ def metrics_named(names: str) -> list[Metric]:
 
     Raises:
         OptionError: an unknown name, or none at all.
-        MissingDependencyError: a package is not installed.
+        MissingDependencyError: a package of the extra `eval` is not installed.
     """
     found = []
     for name in dict.fromkeys(filter(None, (n.strip() for n in names.split(",")))):

@@ -42,7 +42,7 @@ def synthetic_picture(width: int, height: int, seed: int = 0) -> Image.Image:
 
 def write_tiny_model(path: Path, seed: int = 1, fields: dict[str, Any] = TINY) -> None:
     """Export an untrained tiny model whose heads, zero at the start of training, predict something."""
-    pytest.importorskip("compressai")
+    pytest.importorskip("compressai", reason="needs compressai, which pip install '.[dev]' brings")
     import torch
 
     from dcae.models.export import export_model

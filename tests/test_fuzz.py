@@ -41,6 +41,13 @@ def _no_hang() -> Iterator[None]:
     faulthandler.cancel_dump_traceback_later()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """Libraries and model of every engine are there before memory is looked at."""
+    for engine in targets.ENGINES:
+        targets._codec(engine).decode(targets._golden_files()[0])
+
+
 def _replay(target: str, data: bytes) -> None:
     before = peak_mib()
     try:

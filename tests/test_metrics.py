@@ -85,9 +85,12 @@ def test_metrics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics_named("psnr,vmaf")
     with pytest.raises(OptionError, match="no metric"):
         metrics_named(" ,")
-    monkeypatch.setattr("dcae.eval.metrics.find_spec", lambda name: None)
+    monkeypatch.setattr("dcae.extras.find_spec", lambda name: None)
     assert metrics_named("psnr")
-    with pytest.raises(MissingDependencyError, match="pip install pytorch-msssim"):
+    with pytest.raises(
+        MissingDependencyError,
+        match=r"MS-SSIM needs torch and pytorch-msssim, which are not .*: pip install 'dcae\[eval\]'$",
+    ):
         metrics_named("psnr,ms-ssim")
 
 

@@ -20,11 +20,11 @@ from dcae.codec.codec import Codec, Latents
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.modelfile import CodingModel
 from dcae.models.stored import identity, read_model
+from dcae.networks import onnx_file
 from dcae.networks.lite.shapes import weight_shapes
 from dcae.networks.registry import build_model
 
-pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-pytest.importorskip("onnx", reason="onnx, which makes the graphs, is not installed")
+pytest.importorskip("torch", reason="needs torch, which pip install '.[dev]' brings")
 
 GOLDEN = Path(__file__).with_name("golden")
 LAYERS: dict[str, Any] = {"layers": ("CS", "SSC"), "expansions": (2, 1), "window": 4}
@@ -117,6 +117,38 @@ def test_graphs_hold_nothing_of_the_model(tiny_path: Path) -> None:
     assert base_synthesis(config, weights).serialised == base_synthesis(config, other).serialised
 
 
+@pytest.mark.parametrize("path", ["tiny_path", "looped_path"])
+def test_graphs_are_what_the_package_onnx_writes(path: str, request: pytest.FixtureRequest) -> None:
+    """Every graph, read by it, has no field that it does not know, and is written by it as the same bytes."""
+    onnx = pytest.importorskip("onnx", reason="needs onnx, which pip install '.[dev]' brings")
+    from dcae.runtime.onnx import exact
+
+    codec = Codec(request.getfixturevalue(path), engine="onnx")
+    engine: Any = codec.engine
+    names = set(engine._graphs.__all__) - {"weight_shapes"}
+    if not engine.closed_loop:
+        names -= {"skip_latents", "add_skip"}
+    graphs = [getattr(engine._graphs, name)(engine.config, engine._weights) for name in sorted(names)]
+    graphs += [exact.hyper_synthesis(engine._source), exact.slice_prior(engine._source, 1)]
+    graphs += [exact.latent_residual(engine._source, 0), exact.extend_context(engine._source, 0)]
+    operators = set()
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = onnx_file.IR_VERSION, {"": onnx_file.OPSET}
+    for graph in graphs:
+        read = onnx.ModelProto.FromString(graph.serialised)
+        read.DiscardUnknownFields()
+        assert read.SerializeToString(deterministic=True) == graph.serialised
+        for node in read.graph.node:
+            operators.add(node.op_type)
+            onnx.checker.check_node(node, context)
+        declared = {tensor.name: tensor for tensor in read.graph.initializer if tensor.external_data}
+        assert declared.keys() == graph.weights.keys()
+        for name, array in graph.weights.items():
+            assert tuple(declared[name].dims) == array.shape
+            assert onnx.helper.tensor_dtype_to_np_dtype(declared[name].data_type) == array.dtype
+    assert {"Conv", "MatMul", "Clip", "Cast", "LayerNormalization", "Resize"} <= operators
+
+
 _WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # importing it raises
@@ -147,7 +179,7 @@ def test_command_line_without_torch(tiny_path: Path, tmp_path: Path) -> None:
         assert _levels(found, expected) <= 1
     done = _without_torch("encode", "a.png", "--force", "--engine", "torch", "--model", model, folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "dcae: the engine torch needs torch, which is not installed: pip install torch\n"
+    assert done.stderr == "dcae: the engine torch needs torch, which is not installed: pip install 'dcae[torch]'\n"
 
 
 def test_what_it_does_not_run(tiny_path: Path, tiny_model: CodingModel) -> None:

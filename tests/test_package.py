@@ -36,4 +36,23 @@ def test_default_model_is_in_the_package_and_small() -> None:
 def test_importing_dcae_imports_nothing_heavy() -> None:
     code = "import sys, dcae, dcae.cli; print([m for m in ('torch', 'numpy', 'compressai') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
-    assert done.stdout.strip() in ("[]", "['numpy']")
+    assert done.stdout.strip() == "[]"
+
+
+_COMMANDS = """
+import sys
+from click.testing import CliRunner
+from dcae.cli import main
+done = CliRunner().invoke(main, sys.argv[1:])
+assert done.exit_code == 0, done.output
+print([name for name in ("torch", "numpy", "onnxruntime", "PIL", "safetensors") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["info", "FILE"], ["train", "--help"]])
+def test_commands_that_compute_nothing_import_nothing_heavy(arguments: list[str]) -> None:
+    file = Path(__file__).with_name("golden") / "pixel.dcae"
+    arguments = [str(file) if word == "FILE" else word for word in arguments]
+    done = subprocess.run([sys.executable, "-c", _COMMANDS, *arguments], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dcae.errors import OptionError
+from dcae.extras import require_training
 from dcae.files import check_output
 from dcae.train.config import TrainConfig, effective_config, recipes
 
@@ -59,6 +60,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
 @_settings
 def train(output: Path, recipe: str | None, resume: str, device: str, processes: str, **options: Any) -> None:
     """Train a model; RUN gets checkpoints, TensorBoard files and, at the end, model.safetensors."""
+    require_training()
     given = {k: v for k, v in options.items() if v is not None and v != ()}
     stored: dict[str, Any] = {}
     if resume == "auto" or "decay" in given:
@@ -103,6 +105,7 @@ def _run(config: TrainConfig, output: Path, device: str, resume: bool) -> None:
 def export(run: Path, output: Path, data_note: str, force: bool) -> None:
     """Write the model file of a training RUN: of its folder the best checkpoint, or of the checkpoint given."""
     check_output(str(output), force)
+    require_training()
     from dcae.train.export import export_checkpoint
 
     header = export_checkpoint(run, output, {"data": data_note} if data_note else {})

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from dcae.errors import OptionError
+from dcae.extras import installed, require
 from dcae.networks.config import anchor_lambdas
 from dcae.networks.registry import preset_names
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -279,7 +275,11 @@ def read_recipe(recipe: str) -> dict[str, Any]:
 
     Raises:
         OptionError: no such file, or no TOML.
+        MissingDependencyError: Python is older than 3.11, and tomli is not installed.
     """
+    reader = "tomllib" if installed("tomllib") else "tomli"
+    require("recipes need", "train", reader)
+    tomllib = import_module(reader)
     path = Path(recipe)
     if path.suffix != ".toml":
         path = RECIPES / f"{recipe}.toml"

@@ -7,7 +7,7 @@ from typing import Any
 
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.export import export_model
-from dcae.models.modelfile import ModelHeader
+from dcae.models.header import ModelHeader
 from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 

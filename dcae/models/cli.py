@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dcae.extras import require_training
 from dcae.files import check_output
 from dcae.models.installed import DEFAULT_MODEL, full_name, installed_models
 
@@ -31,6 +32,7 @@ def models() -> None:
 def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force: bool) -> None:
     """Turn a published DCAE CHECKPOINT (.pth.tar) into a model file."""
     check_output(output, force)
+    require_training()
     from dcae.models.export import export_model
     from dcae.networks.paper.importer import import_checkpoint as read
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dcae.errors import ModelFileError, ModelNotFoundError
-from dcae.models.modelfile import ModelHeader, read_header
+from dcae.models.header import ModelHeader, read_header
 
 DEFAULT_MODEL = "lite"
 _SUFFIX = ".safetensors"

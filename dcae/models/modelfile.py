@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError, OptionError
+from dcae.extras import require
 from dcae.files import replacing
 from dcae.models.empty import empty_network
-from dcae.models.stored import FORMAT, TABLE_PARTS, ModelHeader, identity, read_header, read_model
+from dcae.models.header import FORMAT, ModelHeader, read_header
+from dcae.models.stored import TABLE_PARTS, identity, read_model
 from dcae.networks.config import DCAEConfig
 from dcae.networks.registry import preset_of
 
@@ -56,7 +58,9 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
 
     Raises:
         ModelFileError: damaged (its hash differs), foreign, or incomplete.
+        MissingDependencyError: torch is not installed.
     """
+    require("the networks need", "torch", "torch")
     import torch
 
     stored = read_model(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,45 +16,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from dcae.entropy.tables import Tables
-from dcae.errors import DCAEError, ModelFileError
-from dcae.networks.config import DCAEConfig
-from dcae.networks.registry import config_from_dict
+from dcae.errors import ModelFileError
+from dcae.models.header import ModelHeader, parse_header, safetensors_header, unreadable
 from dcae.networks.scales import SCALE_LEVELS
 
-FORMAT = 1
-ID_BYTES = 8
-"""Length of the id inside a `.dcae` file; the model file has the whole hash."""
-MAX_HEADER = 1 << 22
-"""Largest number of bytes of a model file's header, JSON and all tensors' names; `lite` has 40 thousand."""
 MAX_DIMENSIONS = 8
 """Largest number of dimensions of a tensor; NumPy has at most 32."""
 MAX_NUMBERS = 1 << 40
 """Largest product of a tensor's sizes, a size of 0 taken as 1: NumPy refuses such shapes though they hold nothing."""
-MAX_BRACKETS = 1 << 17
-"""Largest number of lists and objects in the JSON header; reading millions of empty ones takes many seconds."""
-MAX_DEPTH = 32
-"""Levels of a record, its values included; Python's JSON reads deeper ones than it writes."""
 MAX_MEDIAN = 1 << 14
 """Largest magnitude of a median of z."""
 TRAINING_ONLY = ("network.entropy_bottleneck.", "network.gaussian_conditional.")
 TABLE_PARTS = ("frequencies", "lengths", "offsets")
-
-
-@dataclass(frozen=True)
-class ModelHeader:
-    """Header of a model file; reading it imports no torch."""
-
-    path: Path
-    id: str
-    """SHA-256, in hex, of everything that decides decoding."""
-    config: DCAEConfig
-    record: dict[str, Any]
-    """How it was trained: data, patches seen, hardware, date, loss."""
-
-    @property
-    def short_id(self) -> bytes:
-        """The id as stored in a `.dcae` file."""
-        return bytes.fromhex(self.id)[:ID_BYTES]
 
 
 @dataclass
@@ -73,16 +45,6 @@ class StoredModel:
     """(1, N, 1, 1)."""
 
 
-def read_header(path: Path) -> ModelHeader:
-    """The header of a model file.
-
-    Raises:
-        ModelFileError: no such file, not a model file of ours, or a newer format.
-    """
-    with _opened(path) as file:
-        return _parse_header(path, file.metadata() or {})[0]
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A safetensors file.
@@ -90,50 +52,13 @@ def _opened(path: Path) -> Iterator[Any]:
     Raises:
         ModelFileError: it cannot be read, here or within the block.
     """
+    safetensors_header(path)
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("not a file")  # a pipe would block
-        with open(path, "rb") as start:
-            if (size := int.from_bytes(start.read(8), "little")) > MAX_HEADER:
-                raise OSError(f"its header has {size} bytes, the limit is {MAX_HEADER}")
         with safe_open(path, framework="numpy") as file:
             yield file
     except (OSError, SafetensorError, TypeError, AttributeError, NotImplementedError) as error:
         # The last three: a type of number that NumPy does not have.
-        reason = (str(error).splitlines() or ["damaged"])[0]
-        raise ModelFileError(f"{path}: not a readable model file ({reason})") from error
-
-
-def _parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, dict[str, Any]]:
-    """The header, and its configuration as stored: a field that a later version adds must not change the id."""
-    if "dcae" not in metadata:
-        raise ModelFileError(f"{path}: a safetensors file, but not a DCAE model (no `dcae` header)")
-    text = metadata["dcae"]
-    if text.count("[") + text.count("{") > MAX_BRACKETS:
-        raise ModelFileError(
-            f"{path}: a record of more than {MAX_BRACKETS} lists and objects; get the model file again"
-        )
-    try:
-        header = json.loads(text)
-        if header["format"] != FORMAT:
-            found = f"{header['format']!s:.20}"
-            raise ModelFileError(f"{path}: model format {found}, this version reads {FORMAT}; update dcae")
-        identity, record = header["id"], header["record"]
-        config = config_from_dict(header["config"])
-        if not re.fullmatch("[0-9a-f]{64}", identity) or not isinstance(record, dict) or _too_deep(record):
-            raise ValueError("bad id or record")
-    except ModelFileError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
-        raise ModelFileError(f"{path}: damaged model header ({error})") from error
-    return ModelHeader(path, identity, config, record), header["config"]
-
-
-def _too_deep(record: dict[str, Any]) -> bool:
-    level: list[Any] = [record]
-    for _ in range(MAX_DEPTH):
-        level = [v for c in level if isinstance(c, dict | list) for v in (c.values() if isinstance(c, dict) else c)]
-    return bool(level)
+        raise unreadable(path, error) from error
 
 
 def read_model(path: Path) -> StoredModel:
@@ -144,7 +69,7 @@ def read_model(path: Path) -> StoredModel:
     """
     tensors: dict[str, NDArray[Any]] = {}
     with _opened(path) as file:
-        header, config = _parse_header(path, file.metadata() or {})
+        header, config = parse_header(path, file.metadata() or {})
         for name in file.keys():  # noqa: SIM118 (not a dict)
             if not name.startswith(TRAINING_ONLY):
                 _check_shape(path, name, file.get_slice(name).get_shape())

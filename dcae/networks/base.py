@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.errors import MissingDependencyError, OptionError
+from dcae.errors import OptionError
+from dcae.extras import require_training
 from dcae.networks.config import DCAEConfig
 from dcae.networks.walk import walk_slices
 
@@ -207,15 +208,11 @@ class DCAE(nn.Module):
         Raises:
             MissingDependencyError: compressai is not installed.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*torch.jit.script.*")  # its business, not our user's
-                from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-        except ImportError as error:
-            raise MissingDependencyError(
-                "training needs compressai (pip install compressai; wheels exist for Linux and macOS, "
-                f"Python 3.10 to 3.12): {error}"
-            ) from error
+        require_training()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*torch.jit.script.*")  # its business, not our user's
+            from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+
         self.entropy_bottleneck = EntropyBottleneck(self.config.hyper_channels, init_scale=self.prior_scale)
         self.gaussian_conditional = GaussianConditional(None)
 

@@ -11,18 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-_OPSET = 17
-_IR_VERSION = 8
-"""Of ONNX 1.12, which brought that opset."""
-_KINDS = {
-    "float32": TensorProto.FLOAT,
-    "float64": TensorProto.DOUBLE,
-    "int64": TensorProto.INT64,
-    "uint8": TensorProto.UINT8,
-    "bool": TensorProto.BOOL,
-}
+from dcae.networks import onnx_file
 
 
 class BuiltGraph(NamedTuple):
@@ -38,40 +28,37 @@ class Graph:
     """A graph under construction. Values are named by strings, which the methods return."""
 
     def __init__(self) -> None:
-        self._nodes: list[Any] = []
-        self._inputs: dict[str, Any] = {}
-        self._constants: list[Any] = []
-        self._declared: list[Any] = []
+        self._nodes: list[bytes] = []
+        self._inputs: dict[str, bytes] = {}
+        self._constants: list[bytes] = []
+        self._declared: list[bytes] = []
         self.weights: dict[str, NDArray[Any]] = {}
         """External initialisers by name, not part of the graph."""
 
     def input(self, name: str, rank: int, kind: str = "float32") -> str:
         """An input of `rank` dimensions of any size; asked for again it is the same."""
         if name not in self._inputs:
-            self._inputs[name] = helper.make_tensor_value_info(name, _KINDS[kind], [None] * rank)
+            self._inputs[name] = onnx_file.value(name, rank, kind)
         return name
 
     def weight(self, array: NDArray[Any]) -> str:
         """A number or array of the model's: an external initialiser."""
         array = np.ascontiguousarray(array).reshape(array.shape)
         name = f"w{len(self.weights)}"
-        declared = TensorProto(name=name, data_type=_KINDS[array.dtype.name], dims=array.shape)
-        declared.data_location = TensorProto.EXTERNAL
-        declared.external_data.add(key="location", value="model")
-        self._declared.append(declared)
+        self._declared.append(onnx_file.external_tensor(name, array))
         self.weights[name] = array
         return name
 
     def constant(self, values: Any, kind: str = "float32") -> str:
         """A number or array that is the same in every model of a configuration."""
         name = f"c{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(values, kind), name))
+        self._constants.append(onnx_file.tensor(name, np.asarray(values, kind)))
         return name
 
     def several(self, kind: str, outputs: int, inputs: Sequence[str], **attributes: Any) -> list[str]:
         """The outputs of an operator."""
         names = [f"n{len(self._nodes)}_{k}" for k in range(outputs)]
-        self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        self._nodes.append(onnx_file.node(kind, inputs, names, attributes))
         return names
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -100,7 +87,7 @@ class Graph:
         return self.op("Clip", x, self.constant(low, kind), self.constant(high, kind))
 
     def cast(self, x: str, kind: str) -> str:
-        return self.op("Cast", x, to=_KINDS[kind])
+        return self.op("Cast", x, to=onnx_file.KINDS[kind])
 
     def slice(self, x: str, begin: int | str, end: int | str, axis: int) -> str:
         """x[begin:end] along an axis; the bounds are numbers or (1,) int64 values."""
@@ -111,10 +98,8 @@ class Graph:
 
     def built(self, **outputs: str) -> BuiltGraph:
         """The graph with these values as outputs, in their order."""
-        nodes = [helper.make_node("Identity", [value], [f"out.{name}"]) for name, value in outputs.items()]
-        infos = [helper.make_empty_tensor_value_info(f"out.{name}") for name in outputs]  # types are inferred
-        inputs = list(self._inputs.values())
-        graph = helper.make_graph([*self._nodes, *nodes], "dcae", inputs, infos, [*self._constants, *self._declared])
-        opset = [helper.make_opsetid("", _OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION)
-        return BuiltGraph(model.SerializeToString(deterministic=True), self.weights)
+        names = {name: f"out.{name}" for name in outputs}
+        ends = [onnx_file.node("Identity", [value], [names[name]], {}) for name, value in outputs.items()]
+        initialisers = [*self._constants, *self._declared]
+        serialised = onnx_file.model([*self._nodes, *ends], initialisers, self._inputs.values(), [*names.values()])
+        return BuiltGraph(serialised, self.weights)

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from dcae.errors import OptionError
+from dcae.extras import require
 from dcae.networks.config import DCAEConfig
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = Tru
 
     Raises:
         OptionError: an unknown preset or a bad field.
-        MissingDependencyError: `entropy_models` without compressai.
+        MissingDependencyError: torch is not installed, or for `entropy_models` compressai.
     """
     values = preset.to_dict() if isinstance(preset, DCAEConfig) else {"preset": preset}
     config = config_from_dict(values | overrides)
@@ -111,6 +112,11 @@ def build_model(preset: str | DCAEConfig = "lite", *, entropy_models: bool = Tru
 
 
 def network_of(config: DCAEConfig) -> DCAE:
-    """The network of a configuration, for weights that are loaded afterwards: no entropy models, no starting values."""
+    """The network of a configuration, for weights that are loaded afterwards: no entropy models, no starting values.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
+    require("the networks need", "torch", "torch")
     network: DCAE = resolve_name(preset_of(config).network)(config)
     return network

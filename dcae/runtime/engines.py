@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcae.errors import MissingDependencyError, OptionError
+from dcae.extras import installed, require
+from dcae.models.header import ModelHeader
 from dcae.models.installed import find_model
 from dcae.networks.registry import preset_of
-from dcae.runtime.protocol import Engine
 
 if TYPE_CHECKING:
     from dcae.models.modelfile import CodingModel
+    from dcae.runtime.protocol import Engine
 
 ENGINES = ("auto", "torch", "onnx")
-"""Names of the engines; `auto` is torch where it is installed, else ONNX Runtime."""
+"""Names of the engines; `auto` is ONNX Runtime for models that have graphs, on the CPU, else torch."""
 
 
 def open_engine(model: str | Path | CodingModel, device: str = "cpu", engine: str = "auto") -> Engine:
@@ -34,23 +35,25 @@ def open_engine(model: str | Path | CodingModel, device: str = "cpu", engine: st
     """
     if engine not in ENGINES:
         raise OptionError(f"unknown engine {engine!r:.60}; known: {', '.join(ENGINES)}")
-    stored = isinstance(model, str | Path)
-    if engine == "auto":
-        engine = "torch" if not stored or _installed("torch") else "onnx"
-    if engine == "torch":
-        return _torch_engine(model, device)
     if not isinstance(model, str | Path):
-        raise OptionError("a model that is loaded already is run by torch; give ONNX Runtime its file")
-    return _onnx_engine(model, device)
+        if engine == "onnx":
+            raise OptionError("a model that is loaded already is run by torch; give ONNX Runtime its file")
+        return _torch_engine(model, device)
+    header = find_model(model)
+    graphs = bool(preset_of(header.config).graphs)
+    if engine == "torch" or (engine == "auto" and not (graphs and device == "cpu" and installed("onnxruntime"))):
+        return _torch_engine(header, device)
+    if not graphs:
+        raise OptionError(f"{header.path}: models of {header.config.preset} are run by torch alone; use that engine")
+    if device != "cpu":
+        raise OptionError(f"the engine onnx runs on the cpu, not on device {device!r:.60}; other devices need torch")
+    return _onnx_engine(header)
 
 
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None
-
-
-def _torch_engine(model: str | Path | CodingModel, device: str) -> Engine:
-    if not _installed("torch"):
-        raise MissingDependencyError("the engine torch needs torch, which is not installed: pip install torch")
+def _torch_engine(model: ModelHeader | CodingModel, device: str) -> Engine:
+    if isinstance(model, ModelHeader):
+        what = "the engine torch" if preset_of(model.config).graphs and device == "cpu" else "this model or device"
+        require(f"{what} needs", "torch", "torch")
     import torch
 
     from dcae.models.modelfile import load_model
@@ -58,24 +61,15 @@ def _torch_engine(model: str | Path | CodingModel, device: str) -> Engine:
     from dcae.runtime.torch_engine import TorchEngine
 
     check_device(device)
-    if isinstance(model, str | Path):
+    if isinstance(model, ModelHeader):
         with torch.device("cpu"):  # whatever the default device is; the network is moved when it is whole
-            model = load_model(find_model(model).path, device)
+            model = load_model(model.path, device)
     return TorchEngine(model, device)
 
 
-def _onnx_engine(model: str | Path, device: str) -> Engine:
-    header = find_model(model)
-    if not preset_of(header.config).graphs:
-        need = "use that engine" if _installed("torch") else "which is not installed: pip install torch"
-        raise OptionError(f"{header.path}: models of {header.config.preset} are run by torch alone; {need}")
-    if device != "cpu":
-        raise OptionError(f"the engine onnx runs on the cpu, not on device {device!r:.60}; other devices need torch")
-    if missing := [name for name in ("onnxruntime", "onnx") if not _installed(name)]:
-        names = " and ".join(missing)
-        raise MissingDependencyError(
-            f"the engine onnx needs {names}, not installed here: pip install {' '.join(missing)}"
-        )
+def _onnx_engine(header: ModelHeader) -> Engine:
+    if not installed("onnxruntime"):
+        raise MissingDependencyError("the engine onnx needs onnxruntime, which is not installed: pip install dcae")
     from dcae.runtime.onnx.engine import OnnxEngine
 
     return OnnxEngine(header.path)

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.entropy.tables import Tables
-from dcae.models.modelfile import ModelHeader
+from dcae.models.header import ModelHeader
 from dcae.networks.bands import WHOLE, Band
 
 Array = NDArray[np.float32]

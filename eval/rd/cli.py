@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dcae.errors import DCAEError, OptionError
+from dcae.extras import require
 
 if TYPE_CHECKING:
     from dcae.eval.metrics import Metric
@@ -51,6 +52,7 @@ def rd(
     is a report of its own, in a folder of the same name inside of FOLDER. What rows.csv holds is not measured again:
     of a new model only its own rows are.
     """
+    require("a report needs", "eval", "bjontegaard", "matplotlib", "jinja2")
     from dcae.eval.metrics import metrics_named
 
     run = _Run(metrics_named(metrics), published, jobs)

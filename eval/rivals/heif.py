@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from PIL import Image
 
 from dcae.eval.rivals.base import threads
 from dcae.eval.rivals.pillow import PillowRival
+from dcae.extras import missing
 
 
 class HeicRival(PillowRival):
@@ -15,9 +14,8 @@ class HeicRival(PillowRival):
 
     @property
     def missing(self) -> str:
-        if find_spec("pillow_heif") is None:
-            return "HEIC needs pillow-heif; pip install pillow-heif (its wheels contain x265, which is GPL)"
-        return ""
+        sentence = missing("HEIC needs", "rivals", "pillow_heif")
+        return sentence and f"{sentence} (its wheels contain x265, which is GPL)"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         self._register()

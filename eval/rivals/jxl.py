@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 from PIL import Image
 
 from dcae.eval.rivals.base import Rival, threads
+from dcae.extras import missing
 
 
 class JxlRival(Rival):
@@ -15,7 +14,7 @@ class JxlRival(Rival):
 
     @property
     def missing(self) -> str:
-        return "" if find_spec("imagecodecs") else "JPEG XL needs imagecodecs; pip install imagecodecs"
+        return missing("JPEG XL needs", "rivals", "imagecodecs")
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         import imagecodecs

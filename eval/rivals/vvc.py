@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import NoReturn
 
 from PIL import Image
 
 from dcae.errors import DCAEError, FileFormatError, OptionError, PictureError
 from dcae.eval.rivals.base import Rival, threads
+from dcae.extras import missing
 
-_INSTALL = "pip install imageio-ffmpeg (a binary of ffmpeg under the GPL)"
+_INSTALL = "pip install 'dcae[rivals]' (a binary of ffmpeg under the GPL)"
 _MIN_SIDE = 16
 # Both ways name the BT.709 matrix and the full range themselves: what ffmpeg would assume otherwise differs between
 # raw RGB and the stream, and a wrong guess costs decibels. zscale and Lanczos, because the chroma of ffmpeg's default
@@ -39,8 +39,8 @@ class VvcRival(Rival):
 
     @property
     def missing(self) -> str:
-        if find_spec("imageio_ffmpeg") is None:
-            return f"VVC needs imageio-ffmpeg; {_INSTALL}"
+        if sentence := missing("VVC needs", "rivals", "imageio_ffmpeg"):
+            return f"{sentence} (a binary of ffmpeg under the GPL)"
         try:
             return "" if _has_vvc() else f"VVC needs an ffmpeg with libvvenc and zscale; {_INSTALL}"
         except (DCAEError, RuntimeError) as error:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from dcae.errors import OptionError
+from dcae.extras import require
 from dcae.files import write_bytes
 from dcae.models.installed import DEFAULT_MODEL
 
@@ -46,6 +47,7 @@ def speed(
     speed.png, speed.csv (a row per codec, threads, size, direction and stage) and speed.json; what it already holds of
     the same model on the same machine is kept, so that an interrupted run can be continued.
     """
+    require("a speed report needs", "eval", "torch", "matplotlib")
     from dcae.eval.speed.measure import Settings, default_threads, run
     from dcae.eval.speed.plot import plot
     from dcae.eval.speed.report import to_markdown

@@ -22,8 +22,8 @@ from dcae.eval.speed.complexity import measure_complexity
 from dcae.eval.speed.process import measure_process
 from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
 from dcae.eval.speed.worker import Job, Outcome, measure
+from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL, find_model
-from dcae.models.modelfile import ModelHeader
 from dcae.networks.registry import config_from_dict
 
 SKIPPABLE = ("paper", "process", "odd", "complexity")

@@ -114,7 +114,7 @@ class OnnxEngine:
     def _run(self, name: str, quality: float, band: Band, **inputs: Array) -> Array:
         if name not in self._runners:
             make: Callable[..., BuiltGraph] = getattr(self._graphs, name)
-            self._runners[name] = Runner(make(self.config, self._weights))
+            self._runners[name] = Runner(make(self.config, self._weights), optimise=True)
         runner = self._runners[name]
         given: dict[str, NDArray[Any]] = {
             **inputs, "first": np.array([band.first], np.int64), "last": np.array([band.last], np.int64)

@@ -12,10 +12,17 @@ from dcae.networks.graph import BuiltGraph
 
 
 class Runner:
-    """A graph with its weights, loaded by ONNX Runtime."""
+    """A graph with its weights, loaded by ONNX Runtime.
 
-    def __init__(self, graph: BuiltGraph) -> None:
+    Args:
+        optimise: rewrite it for speed. The transforms then take a tenth less, and half as long again to load; the
+            entropy model gains nothing.
+    """
+
+    def __init__(self, graph: BuiltGraph, optimise: bool = False) -> None:
         options = onnxruntime.SessionOptions()
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_ENABLE_BASIC
         options.log_severity_level = 4  # what goes wrong comes as an exception
         options.intra_op_num_threads = number_of_threads()
         options.inter_op_num_threads = 1
