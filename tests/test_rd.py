@@ -312,6 +312,7 @@ esac
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_interrupting_leaves_no_ffmpeg_behind(folder: Path, tmp_path: Path, whole_group: bool) -> None:
     """Ctrl-C in a terminal reaches the whole group of processes, `kill -INT` the first alone."""
@@ -334,6 +335,16 @@ def test_interrupting_leaves_no_ffmpeg_behind(folder: Path, tmp_path: Path, whol
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_processes_that_measure_ignore_interrupts_where_their_parent_does() -> None:
+    """A script starts its background programs so: Ctrl-C in its terminal is not meant for them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        rd._quiet()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _until(true: Callable[[], bool]) -> None:

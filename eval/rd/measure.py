@@ -141,8 +141,9 @@ def measure(
 
 
 def _quiet() -> None:
-    """An interrupted process of the pool ends without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """An interrupted process of the pool ends without a traceback; where interrupts are ignored it ignores them too."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
