@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
-from dcae.codec.latents import Coded, LatentCoder, Symbols
+from dcae.codec.latents import Coded, Decoded, LatentCoder
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.picture import from_pixels, open_picture, to_pixels
 from dcae.codec.stages import ENTROPY, LOAD, TRANSFORM, WRITE, Observer
@@ -210,19 +210,18 @@ class Codec:
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
         with self.engine.coding():
-            latents = self._decode_latents(data)
-            header = latents.header
+            header, latents = self._decode_latents(data)
             x_hat = self._synthesis(latents.y_hat, latents.means, header.quality / QUALITY_STEPS)
         x_hat = x_hat[0, :, : header.height, : header.width].transpose(1, 2, 0)
         pixels = np.rint(x_hat.clip(0, 1) * np.float32(255)).astype(np.uint8)
         return from_pixels(pixels, COLOURS[header.colour])
 
-    def decode_latents(self, data: bytes) -> Latents:
+    def decode_latents(self, data: bytes) -> Decoded:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
         with self.engine.coding():
-            return self._decode_latents(data)
+            return self._decode_latents(data)[1]
 
-    def _decode_latents(self, data: bytes) -> Latents:
+    def _decode_latents(self, data: bytes) -> tuple[Header, Decoded]:
         with self.observe(LOAD):
             container = read_container(data)
         header = container.header
@@ -238,8 +237,7 @@ class Codec:
             )
         shape = (1, self.config.hyper_channels, rows, columns)
         quality = header.quality / QUALITY_STEPS
-        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics)
-        return Latents(header, *decoded)
+        return header, self._coder.decode(container.z, container.y, header.check, shape, quality, numerics)
 
     def _check_header(self, header: Header) -> None:
         if header.model != self.header.short_id:
@@ -267,21 +265,6 @@ class Codec:
                     f"section {name} has {len(stream)} bytes, too few for the declared "
                     f"{container.header.width}x{container.header.height} pixels; the file is damaged"
                 )
-
-
-class Latents(NamedTuple):
-    """Header and latents of a file."""
-
-    header: Header
-    z: Symbols
-    """Symbols of z, (N * H/64 * W/64,), channel by channel."""
-    y: list[Symbols]
-    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise, and of a closed loop's block means
-    (3 * H/64 * W/64,)."""
-    y_hat: Array
-    """(1, M, H/16, W/16), for the synthesis."""
-    means: Array | None
-    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""
 
 
 def _padded(x: Array, multiple: int) -> Array:

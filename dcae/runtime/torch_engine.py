@@ -14,7 +14,7 @@ from torch import Tensor
 from dcae.entropy.portable import PortableEntropyModel
 from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
-from dcae.networks import base
+from dcae.networks import steps
 from dcae.networks.registry import preset_of
 from dcae.runtime.process import ProcessCheck
 from dcae.runtime.protocol import Array, Floats, SlicePrior
@@ -101,7 +101,7 @@ class TorchEngine:
 class TorchEntropyModel:
     """An :class:`dcae.runtime.protocol.EntropyModel` over one on tensors; contexts and supports stay on the device."""
 
-    def __init__(self, model: base.EntropyModel, device: str) -> None:
+    def __init__(self, model: steps.EntropyModel, device: str) -> None:
         self.numerics = model.numerics
         self._model = model
         self._device = device

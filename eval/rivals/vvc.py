@@ -137,8 +137,8 @@ def _run(command: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
         numbers = []
     before: dict[int, Any] = {}
     try:
-        for number in numbers:
-            before[number] = signal.signal(number, handler)
+        for asked in numbers:
+            before[asked] = signal.signal(asked, handler)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if caught:
             process.kill()
