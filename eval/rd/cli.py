@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--codecs", default="dcae,jpeg,webp,avif,avif-psnr", show_default=True,
     help="Comma-separated; dcae:NAME|PATH for further models of ours. Also mozjpeg, avif-s4-psnr, jxl, heic, vvc, ...:"
-    " an unknown name lists all.",
+    " an unknown name lists all. avif-s2-psnr/4: on every fourth picture alone, since it takes long.",
 )  # fmt: skip
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")
 @click.option("--metrics", default="psnr,ms-ssim", show_default=True, help="Those to measure.")
@@ -59,6 +59,8 @@ def rd(
     run.anchor = anchor if anchor in labels else _label(anchor or "avif-psnr")
     if anchor and run.anchor not in labels:
         raise OptionError(f"--anchor {anchor} is not among the codecs to measure: {', '.join(labels)}")
+    if run.anchor in [c.label for c in run.contestants if c.every > 1]:
+        raise OptionError(f"the anchor {run.anchor} must be measured on all pictures")
     names = [folder.resolve().name for folder in pictures]
     if len(set(names)) < len(names):
         raise OptionError("two folders of pictures have the same name; measure them one by one")
@@ -134,7 +136,8 @@ class _Run:
         if not rows:
             raise DCAEError(f"{folder}: nothing was measured, {len(self.skipped)} skipped")
         rows.sort(key=lambda row: (labels.index(row.codec), row.picture, row.quality))
-        if left_out := {row.picture for row in rows} - common_pictures(rows):
+        whole = [row for row in rows if row.codec in [c.label for c in self.contestants if c.every == 1]]
+        if left_out := {row.picture for row in whole} - common_pictures(whole):
             missing = ", ".join(sorted(left_out))
             say(f"averages are without {len(left_out)} pictures that a codec has no row of: {missing}")
         report = make_report(rows, self.contestants, self.anchor, [metric.name for metric in self.metrics], others)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dcae.errors import DCAEError
+from dcae.errors import DCAEError, OptionError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
@@ -40,6 +40,8 @@ class Contestant:
     qualities: tuple[float, ...]
     model: str = ""
     """Path of the model file, for "dcae"."""
+    every: int = 1
+    """Measured on every picture, on every second, ...: a codec that takes minutes a picture is so on a sample."""
 
     @property
     def title(self) -> str:
@@ -62,6 +64,8 @@ class Contestant:
 def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
     """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH".
 
+    "avif-s0-psnr/4" is measured on every fourth picture alone.
+
     Args:
         qualities: in the codec's own scale; by default its whole ladder.
 
@@ -77,8 +81,11 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         for quality in asked:
             header.config.lambda_of(quality)
         return Contestant(f"dcae {header.path.stem} {header.short_id.hex()}", "dcae", asked, str(header.path))
-    found = rival(spec)
-    return Contestant(spec, spec, tuple(float(q) for q in qualities or found.qualities))
+    name, _, every = spec.partition("/")
+    if every and not (every.isdecimal() and 1 <= int(every) <= 1000):
+        raise OptionError(f"{spec}: behind the slash stands a whole number from 1 on, of every how many pictures")
+    found = rival(name)
+    return Contestant(name, name, tuple(float(q) for q in qualities or found.qualities), every=int(every or 1))
 
 
 def measure(
@@ -110,7 +117,7 @@ def measure(
             skip(f"{path}: skipped, another picture has the same name")
             continue
         names.add(path.name)
-        for c in contestants:
+        for c in (c for c in contestants if (len(names) - 1) % c.every == 0):
             if missing := tuple(q for q in c.qualities if (path.name, c.label, q) not in have):
                 tasks.append(Task(path, c, missing, tuple(m.name for m in metrics)))
     with _one_thread_each(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _quiet) as pool:

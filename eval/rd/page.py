@@ -63,7 +63,7 @@ def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) ->
         loader=PackageLoader("dcae.eval.rd", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    common = sorted(common_pictures(report.rows))
+    common = sorted(common_pictures(report.whole))
     return environment.get_template("page.html.j2").render(
         report=report,
         title=f"Rate and distortion on {len(report.pictures)} pictures",
