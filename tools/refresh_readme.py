@@ -257,7 +257,7 @@ def _size(m: dict[str, Any]) -> int:
 
 
 def _seconds(m: dict[str, Any]) -> float:
-    """Of the codec alone, as in the report."""
+    """Time of the codec alone, as in the report."""
     return float(sum(s for stage, s in m["stages"].items() if stage not in ("load", "write")))
 
 

@@ -167,7 +167,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "settings") -> TrainConfig:
-        """From the values of a recipe, a checkpoint or the command line.
+        """Settings from the values of a recipe, a checkpoint or the command line.
 
         Args:
             source: where they come from, for the message of an error.

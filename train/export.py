@@ -1,4 +1,4 @@
-"""From a training checkpoint to a model file."""
+"""Export of a training checkpoint to a model file."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class ModelHeader:
     """SHA-256, in hex, of everything that decides decoding."""
     config: DCAEConfig
     record: dict[str, Any]
-    """How it was trained: data, patches seen, hardware, date, loss."""
+    """Record of the training: data, patches seen, hardware, date, loss."""
 
     @property
     def short_id(self) -> bytes:

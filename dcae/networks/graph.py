@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 _OPSET = 17
 _IR_VERSION = 8
-"""Of ONNX 1.12, which brought that opset."""
+"""Version of ONNX's file layout: that of ONNX 1.12, which brought that opset."""
 _KINDS = {
     "float32": TensorProto.FLOAT,
     "float64": TensorProto.DOUBLE,
@@ -30,7 +30,7 @@ class BuiltGraph(NamedTuple):
     serialised: bytes
     """The graph, the same for all models of a configuration."""
     weights: dict[str, NDArray[Any]]
-    """Its external initialisers by name."""
+    """External initialisers of the graph, by name."""
 
 
 class Graph:

@@ -91,7 +91,7 @@ class _Run:
         say(line)
 
     def named(self, codecs: str, qualities: Sequence[float]) -> list[Contestant]:
-        """Those of a comma-separated list that can be measured, each once.
+        """Codecs of a comma-separated list that can be measured, each once.
 
         Raises:
             OptionError: there is none.
@@ -157,7 +157,7 @@ def _ladder(text: str) -> list[float]:
 
 
 def _label(spec: str) -> str:
-    """As rows name the codec; of one that is not there as it is written."""
+    """Name of a codec in rows; of one that is not there the text as it is written."""
     from dcae.eval.rd.measure import contestant
 
     try:

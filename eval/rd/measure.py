@@ -34,7 +34,7 @@ class Contestant:
     """A codec of the evaluation and the qualities it is measured at."""
 
     label: str
-    """In tables and plots; of our models with the first half of the model's id, so that tables never mix two."""
+    """Name in tables; of our models with the first half of the model's id, so that tables never mix two."""
     name: str
     """"dcae", or one of `dcae.eval.rivals.RIVALS`."""
     qualities: tuple[float, ...]
@@ -45,7 +45,7 @@ class Contestant:
 
     @property
     def title(self) -> str:
-        """For people: the codec's own name, and the model's."""
+        """Name for people: the codec's own, and the model's."""
         return "DCAE" + self.label[4:-8] if self.name == "dcae" else RIVALS[self.name].label
 
     @property
@@ -186,7 +186,7 @@ def open_codec(c: Contestant) -> PictureCodec:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process of the pool does at a time."""
+    """Piece of work of a process of the pool: a picture through a codec at several qualities."""
 
     path: Path
     contestant: Contestant
@@ -213,7 +213,7 @@ def run(task: Task) -> tuple[list[Row], list[str]]:
 
 
 def _reason(error: Exception) -> str:
-    """In one line."""
+    """Message of an error, in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, DCAEError) else f"{type(error).__name__}: {text}"
 

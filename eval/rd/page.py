@@ -27,7 +27,7 @@ class Cell:
 
     text: str
     value: float | None = None
-    """What the column is sorted by; the text where there is none."""
+    """Number that the column is sorted by; the text where there is none."""
     kind: str = ""
     """Class of the style: "text", "win", "lose", "note"."""
     title: str = ""
@@ -50,7 +50,7 @@ class Table:
     rows: Sequence[TableRow]
     sortable: bool = True
     name: str = ""
-    """Its id in the page."""
+    """Id of the table in the page."""
 
 
 def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) -> str:
