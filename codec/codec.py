@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from dcae.codec.container import (
 from dcae.codec.effort import check_effort
 from dcae.codec.encoder import Encoder
 from dcae.codec.feedback import rounded
-from dcae.codec.latents import LatentCoder, Symbols
+from dcae.codec.latents import Decoded, LatentCoder
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.lossless import (
     NO_MODEL,
@@ -44,7 +44,7 @@ from dcae.runtime.transforms import Transforms
 
 if TYPE_CHECKING:
     from dcae.models.modelfile import CodingModel
-    from dcae.runtime.protocol import Array, Engine
+    from dcae.runtime.protocol import Engine
 
 
 class Codec:
@@ -202,8 +202,7 @@ class Codec:
         if container.lossless:
             return lossless_picture(container, self.max_pixels)
         with self.engine.coding():
-            latents = self._decode_latents(data, symbols=False)
-            header = latents.header
+            header, latents = self._decode_latents(data, symbols=False)
             depth, mode = DEPTHS[header.depth], COLOURS[header.colour]
             shape = (header.height, header.width, 3 if mode == "RGB" else 1)
             pixels = np.empty(shape, np.uint8) if depth == 8 else np.empty(shape, np.uint16)
@@ -216,12 +215,12 @@ class Codec:
         del latents
         return with_pixels(container, pixels)
 
-    def decode_latents(self, data: bytes) -> Latents:
+    def decode_latents(self, data: bytes) -> Decoded:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
         with self.engine.coding():
-            return self._decode_latents(data)
+            return self._decode_latents(data)[1]
 
-    def _decode_latents(self, data: bytes, symbols: bool = True) -> Latents:
+    def _decode_latents(self, data: bytes, symbols: bool = True) -> tuple[Header, Decoded]:
         with self.observe(LOAD):
             container = read_container(data)
         header = container.header
@@ -237,8 +236,7 @@ class Codec:
             )
         shape = (1, self.config.hyper_channels, rows, columns)
         quality = header.quality / QUALITY_STEPS
-        decoded = self._coder.decode(container.z, container.y, header.check, shape, quality, numerics, symbols)
-        return Latents(header, *decoded)
+        return header, self._coder.decode(container.z, container.y, header.check, shape, quality, numerics, symbols)
 
     def _check_header(self, header: Header) -> None:
         if header.model == NO_MODEL:
@@ -268,18 +266,3 @@ class Codec:
                     f"section {name} has {len(stream)} bytes, too few for the declared "
                     f"{container.header.width}x{container.header.height} pixels; the file is damaged"
                 )
-
-
-class Latents(NamedTuple):
-    """Header and latents of a file."""
-
-    header: Header
-    z: Symbols
-    """Symbols of z, (N * H/64 * W/64,), channel by channel."""
-    y: list[Symbols]
-    """Symbols of every slice of y, (C_k * H/16 * W/16,) likewise, and of a closed loop's block means
-    (3 * H/64 * W/64,)."""
-    y_hat: Array
-    """(1, M, H/16, W/16), for the synthesis."""
-    means: Array | None
-    """(1, 3, H/64, W/64) block means of a closed loop, in steps."""

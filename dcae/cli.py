@@ -22,7 +22,7 @@ COMMANDS = {
     "models": "dcae.models.cli:models",
     "train": "dcae.train.cli:train",
 }
-"""Where each command is: `module:name`, imported when it is asked for, so that coding a picture imports nothing of
+"""Place of each command, `module:name`, imported when it is asked for, so that coding a picture imports nothing of
 training."""
 
 

@@ -54,7 +54,7 @@ def _exists(path: str | Path) -> OptionError:
 
 
 def _pointed_to(path: Path) -> Path:
-    """What a path names once symbolic links have been followed, whether it exists or not; absolute.
+    """Path of what is named once symbolic links have been followed, whether it exists or not; absolute.
 
     Raises:
         DCAEError: links that lead to each other.

@@ -12,12 +12,12 @@ def table(header: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """With so many digits after the point; a dash for None."""
+    """Text of a number with so many digits after the point; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def seconds(value: float | None) -> str:
-    """With three significant digits, but nothing below microseconds; a dash for None."""
+    """Text of a time in seconds with three significant digits, but nothing below microseconds; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"

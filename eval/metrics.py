@@ -65,15 +65,15 @@ class Metric:
     """A measure of fidelity, by whose name `--metrics` asks for it."""
 
     name: str
-    """As written on the command line."""
+    """Name on the command line."""
     field: str
-    """Its column in the table of rows."""
+    """Column in the table of rows."""
     label: str
-    """Of an axis, with the unit of `curve`."""
+    """Label of an axis, with the unit of `curve`."""
     measure: Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]
     """The value of two (H, W, 3) uint8 pictures of the same size; nan where it has none."""
     curve: Callable[[float], float]
-    """From a value to the scale that curves are drawn and BD-rates computed on; higher is better."""
+    """Function from a value to the scale that curves are drawn and BD-rates computed on; higher is better."""
     text: Callable[[float], str]
     """A value for people."""
     min_side: int = 1
@@ -119,7 +119,7 @@ METRICS: dict[str, Metric] = {
 
 
 def metrics_named(names: str) -> list[Metric]:
-    """Those of a comma-separated list, each once, in its order.
+    """Metrics of a comma-separated list, each once, in its order.
 
     Raises:
         OptionError: an unknown name, or none at all.

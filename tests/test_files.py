@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers import synthetic_picture
+from helpers import TINY, synthetic_picture
 
 from dcae.cli import main
 from dcae.codec.codec import Codec
@@ -81,6 +81,28 @@ def test_encode_keeps_what_came_into_being_while_it_worked(
     assert result.exit_code == 1
     assert "exists already" in result.stderr
     assert (tmp_path / "a.dcae").read_bytes() == b"precious"
+
+
+def test_export_keeps_what_came_into_being_while_it_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("compressai")
+    import dcae.train.export as export
+    from dcae.networks.registry import build_model
+
+    network, output = build_model("lite", **TINY), tmp_path / "m.safetensors"
+    state = {"step": 1, "patches": 1, "seconds": 1.0, "skipped": 0, "log": []}
+    saved = {"config": network.config.to_dict(), "average": network.state_dict(), "state": state, "train": {}}
+
+    def slow(path: Path) -> dict[str, object]:
+        output.write_bytes(b"precious")
+        return saved | {"date": "today"}
+
+    monkeypatch.setattr(export, "load_checkpoint", slow)
+    command = ["export", str(tmp_path / "run.pt"), "-o", str(output)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1 and "exists already" in result.stderr
+    assert output.read_bytes() == b"precious"
+    assert CliRunner().invoke(main, [*command, "--force"]).exit_code == 0
+    assert output.stat().st_size > 10_000
 
 
 @posix

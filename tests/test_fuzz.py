@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fuzz import targets
+from fuzz import models, targets
 from fuzz.run import CORPUS
 from fuzz.structure import Choices, mutated
 
@@ -79,7 +79,7 @@ def test_corpus(target: str) -> None:
 def test_random_inputs(target: str) -> None:
     reset_peak()
     generator = np.random.default_rng(0)
-    seeds = {"reader": targets._golden_files, "model_bytes": targets.small_models, "picture": targets.pictures}
+    seeds = {"reader": targets._golden_files, "model_bytes": models.small_models, "picture": targets.pictures}
     start = list(seeds[target]()) if target in seeds else []
     for k in range(RANDOM[target]):
         data = generator.bytes(int(generator.integers(0, 400)))

@@ -1,4 +1,4 @@
-"""The rules of the house: which way imports point, that a preset is one entry, where commands are."""
+"""The rules of the house: which way imports point, that a preset is one entry, where commands are, how long code is."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_dcae_imports_no_other_folder_and_its_own_downwards(module: str) -> None
     if (floor := _floor(module)) in FLOORS:
         above = {*FLOORS[FLOORS.index(floor) + 1 :], "cli"}
         assert not {target for target in GRAPH[module] if _floor(target) in above}
-    elif floor in ("errors", "files"):
+    elif floor in ("errors", "files", "checks"):
         assert GRAPH[module] <= {"dcae.errors"}
 
 
@@ -116,3 +116,13 @@ def test_a_folder_brings_its_own_commands(command: str) -> None:
     assert module.endswith(".cli") and module != "dcae.cli"
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("room", ["dcae", "tools", *ROOMS])
+def test_files_are_read_in_one_sitting_and_functions_on_one_screen(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 320, f"{path}: split it"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 65, f"{path}: split {node.name}"

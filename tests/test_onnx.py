@@ -16,7 +16,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from dcae.codec.codec import Codec, Latents
+from dcae.codec.codec import Codec
+from dcae.codec.latents import Decoded
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.modelfile import CodingModel
 from dcae.models.stored import identity, read_model
@@ -30,7 +31,7 @@ GOLDEN = Path(__file__).with_name("golden")
 LAYERS: dict[str, Any] = {"layers": ("CS", "SSC"), "expansions": (2, 1), "window": 4}
 
 
-def _same(a: Latents, b: Latents) -> bool:
+def _same(a: Decoded, b: Decoded) -> bool:
     return (
         np.array_equal(a.z, b.z)
         and all(np.array_equal(x, y) for x, y in zip(a.y, b.y, strict=True))

@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -513,6 +514,47 @@ def test_a_picture_on_which_the_model_does_badly_is_said(codec: Codec, monkeypat
 
 
 # -- files that are refused -----------------------------------------------------------------------------------
+
+
+def test_unreadable_pictures(codec: Codec, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    synthetic_picture(60, 60).save(buffer, "PNG")
+    (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:900])
+    for source, message in (
+        (tmp_path / "missing.png", "no such file"),
+        (tmp_path / "cut.png", "unreadable"),
+        (tmp_path, "unreadable"),
+        (b"nonsense", "not a picture"),
+        (b"", "not a picture"),
+    ):
+        with pytest.raises(PictureError, match=message):
+            codec.encode(source)
+
+
+def test_sources_of_every_type(codec: Codec, tmp_path: Path) -> None:
+    picture, path = synthetic_picture(20, 10), tmp_path / "a.png"
+    picture.save(path)
+    expected = codec.encode(picture)
+    for source in (path, str(path), path.read_bytes()):
+        assert codec.encode(source) == expected
+
+
+def test_pictures_that_are_truncated_or_closed(tiny_model: CodingModel, tmp_path: Path) -> None:
+    codec = Codec(tiny_model)
+    for kind in ("png", "jpeg", "bmp"):
+        path = tmp_path / f"a.{kind}"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with Image.open(path) as picture, pytest.raises(PictureError, match="unreadable"):
+            codec.encode(picture)
+        with Image.open(path) as picture:
+            pass
+        with pytest.raises(PictureError, match="unreadable"):
+            codec.encode(picture)
+    picture = Image.new("RGB", (8, 8))
+    picture.close()
+    with pytest.raises(PictureError, match="unreadable"):
+        codec.encode(picture)
 
 
 def test_heic_without_its_library_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

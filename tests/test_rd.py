@@ -95,6 +95,7 @@ def test_nothing_to_measure_is_an_error(folder: Path, tmp_path: Path) -> None:
         (("--qualities", "a"), "numbers separated by commas"),
         (("--codecs", "dcae", "--qualities", "9"), "no codec left"),
         (("--codecs", "jpeg", "--anchor", "webp"), "--anchor webp is not among"),
+        (("--codecs", "jpeg,webp/2", "--anchor", "webp"), "the anchor webp must be measured on all pictures"),
     ):
         result = _rd(folder, tmp_path / "out", *options)
         assert result.exit_code == 1
@@ -121,6 +122,10 @@ def test_a_codec_from_how_it_is_written(tiny_path: Path) -> None:
     assert contestant("webp").qualities == tuple(float(q) for q in rival("webp").qualities)
     ours = contestant(f"dcae:{tiny_path}", [2, 3.5])
     assert ours.label.startswith("dcae tiny ") and ours.qualities == (2, 3.5)
+    assert contestant("webp").every == 1 and replace(contestant("webp/4"), every=1) == contestant("webp")
+    assert contestant("webp/4").every == 4
+    with pytest.raises(OptionError, match="webp/0: behind the slash"):
+        contestant("webp/0")
     with pytest.raises(OptionError, match="outside"):
         contestant(f"dcae:{tiny_path}", [9])
     with pytest.raises(OptionError, match="unknown codec"):
@@ -291,8 +296,11 @@ def test_several_folders_are_a_report_each(folder: Path, tmp_path: Path) -> None
     picture = synthetic_picture(240, 176, 7)
     picture.save(large / "a.webp", lossless=True)
     command = ["eval", "rd", str(folder), str(large), "-o", str(tmp_path / "out"), "--jobs", "1"]
-    result = CliRunner().invoke(main, [*command, "--codecs", "jpeg,webp", "--anchor", "jpeg", "--metrics", "psnr"])
+    result = CliRunner().invoke(main, [*command, "--codecs", "jpeg,webp/2", "--anchor", "jpeg", "--metrics", "psnr"])
     assert result.exit_code == 0, result.output
+    rows = Table(tmp_path / "out" / folder.name / "rows.csv").rows
+    assert {(r.codec, r.picture) for r in rows} == {("jpeg", "0.png"), ("jpeg", "1.png"), ("webp", "0.png")}
+    assert "averages are without" not in result.stderr and "psnr     webp" in result.stdout
     for name, count in ((folder.name, 2), ("large", 1)):
         assert len(json.loads((tmp_path / "out" / name / "summary.json").read_text())["pictures"]) == count
         assert (tmp_path / "out" / name / "index.html").is_file()
@@ -312,6 +320,7 @@ esac
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_interrupting_leaves_no_ffmpeg_behind(folder: Path, tmp_path: Path, whole_group: bool) -> None:
     """Ctrl-C in a terminal reaches the whole group of processes, `kill -INT` the first alone."""
@@ -334,6 +343,16 @@ def test_interrupting_leaves_no_ffmpeg_behind(folder: Path, tmp_path: Path, whol
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_processes_that_measure_ignore_interrupts_where_their_parent_does() -> None:
+    """A script starts its background programs so: Ctrl-C in its terminal is not meant for them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        rd._quiet()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -264,6 +264,31 @@ def test_cpu_time_per_megapixel_of_known_rows() -> None:
     assert list(lines["AVIF tune=psnr"].get_ydata()) == pytest.approx([0, -100 / 6, -100 / 3])
 
 
+def test_a_codec_measured_on_some_pictures_is_compared_on_these_alone() -> None:
+    ours = "dcae m 0123456789abcdef"
+    rows = [r for picture, f in (("a.png", 0.5), ("b.png", 1.1)) for r in _rows(picture, ours, f)]
+    rows += [r for picture in ("a.png", "b.png") for r in _rows(picture, "avif-psnr", 1.0)]
+    slow = [replace(r, encode_cpu=9.0, width=1000, height=1000) for r in _rows("a.png", "avif-s2-psnr", 0.8)]
+    rows = [replace(r, encode_cpu=1.0, width=1000, height=1000) for r in rows]
+    contestants = [Contestant(ours, "dcae", (1,), "nowhere"), Contestant("avif-psnr", "avif-psnr", (1,))]
+    without = make_report(rows, contestants, "avif-psnr", ["psnr"])
+    sampled = Contestant("avif-s2-psnr", "avif-s2-psnr", (1,), every=4)
+    report = make_report([*rows, *slow], [*contestants, sampled], "avif-psnr", ["psnr"])
+    assert report.labels["avif-s2-psnr"] == "AVIF speed 2 tune=psnr (1 pictures)"
+    assert report.equal == without.equal and report.comparisons[0] == without.comparisons[0]
+    assert report.comparisons[1].percent == pytest.approx(-20)
+    assert report.versus[1].percent == pytest.approx(100 * (0.5 / 0.8 - 1)), "of a.png, which both have"
+    assert report.times["avif-s2-psnr"].encode == 9
+    (variant,) = report.variants
+    assert variant.percent["psnr"] == pytest.approx(-20) and variant.encode == 9
+    figures = dict(_figures(report))
+    shown = [line.get_label() for line in figures["rd-psnr"].axes[0].lines]
+    assert "AVIF speed 6 tune=psnr" in shown and not any("speed 2" in label for label in shown)
+    assert "2 (1 pictures)" in [text.get_text() for text in figures["time-encode"].axes[0].texts]
+    said = _refresh_readme().headline("Pictures", json.loads(summary_json(report)))
+    assert "38 % fewer bytes than AVIF speed 2 tune=psnr (1 pictures), the strongest at any speed (9)" in said
+
+
 def test_readmes_headline_names_the_rival_at_our_time_and_the_best() -> None:
     summary = json.loads(summary_json(_timed_report()))
     said = _refresh_readme().headline("Pictures", summary)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from dcae.errors import DCAEError, MissingDependencyError, OptionError
 from dcae.eval.bdrate import bd_rate
 from dcae.eval.metrics import psnr
 from dcae.eval.rd.measure import Contestant, Task, run
-from dcae.eval.rivals import RIVALS, rival
+from dcae.eval.rivals import RIVALS, rival, vvc
 
 LIBRARIES = {"avif": "1.4.2", "libjpeg_turbo": "3.2.0", "webp": "1.6.0"}
 """Those that the baselines' files were written with: their bytes are reproduced, of others' some percent."""
@@ -125,14 +129,38 @@ def test_settings_are_those_of_the_label(
 
 def test_what_vvc_does_not_code() -> None:
     _usable("vvc")
-    vvc = rival("vvc")
+    found = rival("vvc")
     for size in ((97, 66), (66, 97), (8, 64)):
         with pytest.raises(DCAEError, match="even sides"):
-            vvc.encode(synthetic_picture(*size), 37)
+            found.encode(synthetic_picture(*size), 37)
     with pytest.raises(OptionError, match="QP 64"):
-        vvc.encode(synthetic_picture(64, 64), 64)
+        found.encode(synthetic_picture(64, 64), 64)
     with pytest.raises(DCAEError, match="ffmpeg"):
-        vvc.decode(b"no stream" * 100)
+        found.decode(b"no stream" * 100)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_while_ffmpeg_is_being_started_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(get_ffmpeg_exe=lambda: str(program)))
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            vvc._ffmpeg([])
+        assert started[0].returncode == -signal.SIGKILL
+    finally:
+        started[0].kill()
 
 
 def test_codecs_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

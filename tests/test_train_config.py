@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from dcae.cli import main
 from dcae.errors import OptionError
-from dcae.train.config import TrainConfig, effective_config, parse_lambdas, recipes
+from dcae.train.config import TrainConfig, effective_config, recipes
+from dcae.train.written import parse_lambdas
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_options_go_before_a_recipe_and_a_recipe_before_defaults(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("batchsize = 4", "unknown settings batchsize"),
+        ("batchsize = 4", "unknown settings in .*wrong.toml: batchsize; known: data, "),
         ("batch = 1.5", "batch = 1.5: must be a whole number"),
         ("bf16 = 1", "bf16 = 1: must be true or false"),
         ("steps = true", "must be a whole number"),

@@ -30,7 +30,8 @@ from dcae.eval.pictures import find_pictures, load_pixels
 from dcae.files import write_bytes
 from dcae.models.installed import find_model
 from dcae.models.modelfile import CodingModel, load_model
-from dcae.networks.base import EntropyModel, SlicePrior, pad_to_multiple
+from dcae.networks.base import pad_to_multiple
+from dcae.networks.steps import EntropyModel, SlicePrior
 from dcae.networks.walk import walk_slices
 
 

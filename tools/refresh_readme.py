@@ -94,9 +94,10 @@ def headline(name: str, summary: _Summary) -> str:
         found = {c: o["percent"] for c, o in _over(summary, metric).items() if o["percent"] is not None}
         if not found:
             continue
-        strongest = max(found, key=found.__getitem__)
-        fast = [c for c in found if _encode(summary, c) <= time]
-        near = max(fast, key=found.__getitem__) if fast else min(found, key=lambda c: _encode(summary, c))
+        strength = found | _on_all_pictures(summary, metric, found)
+        strongest = max(strength, key=strength.__getitem__)
+        fast = [c for c in strength if _encode(summary, c) <= time]
+        near = max(fast, key=strength.__getitem__) if fast else min(found, key=lambda c: _encode(summary, c))
         what = "the strongest of the others that encode in no more CPU time" if fast else "the fastest of the others"
         text = f"by {_NAMES.get(metric, metric)} {_than(found[near])} {summary['labels'][near]}, {what}"
         text += f" ({seconds(_encode(summary, near))} s per megapixel, ours {seconds(time)})"
@@ -107,6 +108,15 @@ def headline(name: str, summary: _Summary) -> str:
             text += f", and {_than(found[strongest])} {summary['labels'][strongest]}, the strongest at any speed ({at})"
         parts.append(text)
     return f"**{name}** ({len(summary['pictures'])} pictures): {own} needs {'; '.join(parts)}."
+
+
+def _on_all_pictures(summary: _Summary, metric: str, found: dict[str, float]) -> dict[str, float]:
+    """About what `found`, ours over the others, is on all pictures for codecs that were measured on some: by way of the
+    anchor, over which they are on their pictures what they would be on all."""
+    over = {c["codec"]: c["percent"] for c in summary["bd_rate_over_anchor"] if c["metric"] == metric}
+    ours = found.get(summary["anchor"])
+    sampled = [c for c in summary.get("sampled", ()) if c in found and over.get(c) is not None]
+    return {} if ours is None else {c: 100 * ((100 + ours) / (100 + over[c]) - 1) for c in sampled}
 
 
 def _than(percent: float) -> str:
@@ -122,9 +132,12 @@ def _what(sets: dict[str, _Summary]) -> str:
         f"{s['labels'][s['ours']]}, {s['environment']['date']}"
         for name, s in sets.items()
     )
+    sampled = any(s.get("sampled") for s in sets.values())
     return (
         f"Real files. {which}. BD-rate of ours over the others: bytes more (+) or fewer (-) at equal quality on the "
-        "averaged curves, and the number of pictures on which ours needs fewer by itself. Times are CPU seconds per "
+        "averaged curves, and the number of pictures on which ours needs fewer by itself"
+        f"{' (of codecs that take long every third or fourth picture was measured)' if sampled else ''}. "
+        "Times are CPU seconds per "
         f"megapixel on {next(iter(sets.values()))['environment']['processor']}, all threads and processes together, "
         "at the qualities where PSNR is ours:"
     )
@@ -244,7 +257,7 @@ def _size(m: dict[str, Any]) -> int:
 
 
 def _seconds(m: dict[str, Any]) -> float:
-    """Of the codec alone, as in the report."""
+    """Time of the codec alone, as in the report."""
     return float(sum(s for stage, s in m["stages"].items() if stage not in ("load", "write")))
 
 

@@ -177,7 +177,7 @@ class BatchedPatches:
         return out
 
     def _cut(self, u: np.ndarray, side: int, of_all: bool = False) -> Tensor:
-        """Of the small pictures where large ones have a share of their own, else of all; u (n, 6)."""
+        """Cuts of the small pictures where large ones have a share of their own, else of all; u (n, 6)."""
         if len(self._stores) == 1:
             return self._stores[0].cut(u[:, 1:6], side)
         if self._rest is not None and not of_all:

@@ -21,7 +21,7 @@ _FIELD = 1024
 """Side of the noise of which every sample gets a part: normal numbers drawn afresh would have to follow from each
 sample's place in the batch as well."""
 _REACH = 4
-"""Of the blur, in pixels: three times its largest deviation."""
+"""Reach of the blur, in pixels: three times its largest deviation."""
 _GRAY = np.array([0.299, 0.587, 0.114])
 _ORDERS = np.array(list(permutations(range(3))))
 
@@ -38,7 +38,7 @@ def _column(values: np.ndarray, x: Tensor) -> Tensor:
 
 
 def noisy(u: np.ndarray, x: Tensor, sigma: np.ndarray, noise: Tensor) -> Tensor:
-    """With the noise of a sensor, partly equal in R, G and B.
+    """Patches with the noise of a sensor, partly equal in R, G and B.
 
     Args:
         u: (n, 5).
@@ -72,8 +72,8 @@ def blurred_and_noisy(u: np.ndarray, x: Tensor, noise: Tensor) -> Tensor:
 
 
 def before_plain_background(u: np.ndarray, x: Tensor, noise: Tensor) -> Tensor:
-    """As objects before a plain or slowly graded background, with the choices of the function of this name in
-    :mod:`dcae.train.augment`; u (n, 31)."""
+    """Patches as objects before a plain or slowly graded background, with the choices of the function of this name
+    in :mod:`dcae.train.augment`; u (n, 31)."""
     side = x.shape[2]
     line = torch.linspace(-1, 1, side, device=x.device)
     rows, columns = line[None, None, :, None], line[None, None, None, :]
@@ -107,8 +107,8 @@ def _background(u: np.ndarray, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def recoloured(u: np.ndarray, x: Tensor) -> Tensor:
-    """With other colours and brightness, as the function of this name in :mod:`dcae.train.augment` makes them;
-    u (n, 14)."""
+    """Patches with other colours and brightness, as the function of this name in :mod:`dcae.train.augment` makes
+    them; u (n, 14)."""
     count, _, height, width = x.shape
     matrices = torch.from_numpy(_colour_matrices(u[:, :7]).astype(np.float32)).to(x.device)
     # Sums of products rather than a matrix product, which may take another order for another number of samples.

@@ -108,5 +108,5 @@ def export(run: Path, output: Path, data_note: str, force: bool) -> None:
     require_training()
     from dcae.train.export import export_checkpoint
 
-    header = export_checkpoint(run, output, {"data": data_note} if data_note else {})
+    header = export_checkpoint(run, output, {"data": data_note} if data_note else {}, force)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)

@@ -4,81 +4,28 @@ stored in every checkpoint and model file."""
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dcae.checks import check_between, check_choice, check_names, check_positive
 from dcae.errors import OptionError
 from dcae.extras import installed, require
-from dcae.networks.config import anchor_lambdas
 from dcae.networks.registry import preset_names
+from dcae.train.written import flag, number, parse_lambdas, sizes, table, text, whole
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
-def parse_lambdas(value: Any) -> tuple[float, ...]:
-    """λ as they are written: a number, several (in a list, or separated by commas), or a range "0.0009..0.115".
-
-    A range becomes anchors an octave apart, both ends included; training draws λ between them as well.
-    """
-    if isinstance(value, str) and ".." in value:
-        low, high = (float(v) for v in value.split("..", 1))
-        if not 0 < low < high < float("inf"):
-            raise ValueError("a range is LOW..HIGH, two positive numbers in this order")
-        return anchor_lambdas(max(2, round(math.log2(high / low)) + 1), low, high)
-    if isinstance(value, list | tuple):
-        return tuple(sorted(v for part in value for v in parse_lambdas(part)))
-    parts = [float(v) for v in value.split(",")] if isinstance(value, str) else [float(value)]
-    if any(not 0 < v < float("inf") for v in parts):
-        raise ValueError("λ must be positive")
-    return tuple(sorted(parts))
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
-        raise ValueError("must be a whole number")
-    return int(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return float(value)
-
-
-def _sizes(value: Any) -> tuple[int, ...]:
-    values = value.split(",") if isinstance(value, str) else value
-    return tuple(_whole(v) for v in (values if isinstance(values, list | tuple) else [values]))
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text")
-    return value
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError("must be a table")
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
-
-
 _METAVARS: dict[Callable[[Any], Any], str] = {
-    _whole: "N", _number: "X", _sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH",
+    whole: "N", number: "X", sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH",
 }  # fmt: skip
 
 
-def _setting(default: Any, parse: Callable[[Any], Any], text: str, choices: tuple[str, ...] = ()) -> Any:
-    metadata = {"parse": parse, "help": text, "choices": choices, "metavar": _METAVARS.get(parse, "TEXT")}
+def _setting(default: Any, parse: Callable[[Any], Any], said: str, choices: tuple[str, ...] = ()) -> Any:
+    metadata = {"parse": parse, "help": said, "choices": choices, "metavar": _METAVARS.get(parse, "TEXT")}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -92,88 +39,88 @@ class TrainConfig:
         OptionError: a value out of range, or one that does not go with another.
     """
 
-    data: str = _setting("", _text, "Folder of training pictures, searched recursively.")
-    preset: str = _setting(preset_names()[0], _text, "The network.", preset_names())
+    data: str = _setting("", text, "Folder of training pictures, searched recursively.")
+    preset: str = _setting(preset_names()[0], text, "The network.", preset_names())
     network: dict[str, Any] = _setting(
-        dict, _table, "Fields of the preset's configuration that differ from its defaults (a TOML table)."
+        dict, table, "Fields of the preset's configuration that differ from its defaults (a TOML table)."
     )
     lambdas: tuple[float, ...] = _setting(
         (), parse_lambdas, "λ of the loss: one for a single-rate model; several, or LOW..HIGH, for one model over all."
     )
-    metric: str = _setting("mse", _text, "Distortion: λ·255²·MSE, or λ·(1 - MS-SSIM).", ("mse", "ms-ssim"))
+    metric: str = _setting("mse", text, "Distortion: λ·255²·MSE, or λ·(1 - MS-SSIM).", ("mse", "ms-ssim"))
     init: str = _setting(
-        "", _text, "Start from this model (installed name, model file, or another run) instead of from scratch."
+        "", text, "Start from this model (installed name, model file, or another run) instead of from scratch."
     )
-    steps: int = _setting(20_000, _whole, "Optimiser steps; the learning rate has decayed at the last.")
+    steps: int = _setting(20_000, whole, "Optimiser steps; the learning rate has decayed at the last.")
     minutes: float | None = _setting(
-        None, _number, "Wall-clock budget; when given, the schedule follows the time spent instead of the steps."
+        None, number, "Wall-clock budget; when given, the schedule follows the time spent instead of the steps."
     )
     patch: tuple[int, ...] = _setting(
-        (128,), _sizes, "Side of a patch in pixels, a multiple of 64; several split the schedule into equal parts."
+        (128,), sizes, "Side of a patch in pixels, a multiple of 64; several split the schedule into equal parts."
     )
-    batch: tuple[int, ...] = _setting((16,), _sizes, "Patches per step and process; one, or one for each patch size.")
+    batch: tuple[int, ...] = _setting((16,), sizes, "Patches per step and process; one, or one for each patch size.")
     optimizer: str = _setting(
-        "adam", _text, "Adam, or orthogonalised momentum for the matrices beside Adam for the rest.", ("adam", "muon")
+        "adam", text, "Adam, or orthogonalised momentum for the matrices beside Adam for the rest.", ("adam", "muon")
     )
-    learning_rate: float = _setting(1e-3, _number, "Adam's; Muon's steps have twice its root mean square.")
+    learning_rate: float = _setting(1e-3, number, "Adam's; Muon's steps have twice its root mean square.")
     schedule: str = _setting(
-        "cosine", _text, "Cosine decay; constant and a tenth in the last fifth (step); or constant: a trunk, which can "
+        "cosine", text, "Cosine decay; constant and a tenth in the last fifth (step); or constant: a trunk, which can "
         "be prolonged at any time and from which decays branch off.", ("cosine", "step", "constant"),
     )  # fmt: skip
     decay: str = _setting(
-        "", _text, "Branch off this run (a folder or checkpoint, left as it is): continue with its weights, optimiser "
+        "", text, "Branch off this run (a folder or checkpoint, left as it is): continue with its weights, optimiser "
         "state and settings, and let the learning rate fall to zero over the steps or minutes given.",
     )  # fmt: skip
-    warmup: int = _setting(100, _whole, "Steps of linear warm-up.")
-    final_fraction: float = _setting(0.02, _number, "Learning rate at the cosine's end, as a fraction of the first.")
-    clip: float = _setting(10.0, _number, "Gradients are scaled down to this norm; usual norms are 2 to 3.")
+    warmup: int = _setting(100, whole, "Steps of linear warm-up.")
+    final_fraction: float = _setting(0.02, number, "Learning rate at the cosine's end, as a fraction of the first.")
+    clip: float = _setting(10.0, number, "Gradients are scaled down to this norm; usual norms are 2 to 3.")
     ema: float = _setting(
-        0.999, _number, "Decay per step of the averaged weights, which are validated and exported; 0 for none."
+        0.999, number, "Decay per step of the averaged weights, which are validated and exported; 0 for none."
     )
     balance: float = _setting(
-        0.5, _number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
+        0.5, number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
     block_means: float = _setting(
-        0.0, _number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
+        0.0, number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
     )
     low_rate_weight: float = _setting(
-        1.0, _number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
+        1.0, number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
     )
-    downscale: float = _setting(0.3, _number, "Share of patches that are shrunk by a random factor up to 2.")
+    downscale: float = _setting(0.3, number, "Share of patches that are shrunk by a random factor up to 2.")
     smooth: float = _setting(
-        0.33, _number, "Share of patches as smooth as a camera's pictures: cut from large ones, enlarged, or composed."
+        0.33, number, "Share of patches as smooth as a camera's pictures: cut from large ones, enlarged, or composed."
     )
     drawn: float = _setting(
-        0.12, _number, "Share of patches that are no photographs: text, interfaces, charts, line art, drawn by code."
+        0.12, number, "Share of patches that are no photographs: text, interfaces, charts, line art, drawn by code."
     )
     colour: float = _setting(
-        0.3, _number, "Share of the photographs' patches whose brightness, contrast and colours are changed."
+        0.3, number, "Share of the photographs' patches whose brightness, contrast and colours are changed."
     )
     cutting: str = _setting(
-        "auto", _text, "Patches are cut each by itself, or a batch at a time, which a GPU needs; auto: by the device.",
+        "auto", text, "Patches are cut each by itself, or a batch at a time, which a GPU needs; auto: by the device.",
         ("auto", "each", "batched"),
     )  # fmt: skip
     drawn_pool: int = _setting(
-        4096, _whole, "Pictures drawn before the training of batched patches, 512x512 pixels each."
+        4096, whole, "Pictures drawn before the training of batched patches, 512x512 pixels each."
     )
     precision: str = _setting(
-        "auto", _text, "Of the transforms in training; auto: bf16 where the device has instructions for it. The "
+        "auto", text, "Of the transforms in training; auto: bf16 where the device has instructions for it. The "
         "entropy model is always in float32.", ("auto", "bf16", "float32"),
     )  # fmt: skip
-    compile: bool = _setting(False, _flag, "torch.compile the network; needs a C++ compiler.")
-    validate_every: float = _setting(10.0, _number, "Minutes between validations, each with a checkpoint.")
-    checkpoint_every: float = _setting(0.0, _number, "Minutes between further checkpoints; 0 for none.")
+    compile: bool = _setting(False, flag, "torch.compile the network; needs a C++ compiler.")
+    validate_every: float = _setting(10.0, number, "Minutes between validations, each with a checkpoint.")
+    checkpoint_every: float = _setting(0.0, number, "Minutes between further checkpoints; 0 for none.")
     validation_pictures: int = _setting(
-        16, _whole, "Pictures looked at in a validation, a quarter of them drawn; of the others 1 in 60 is held out."
+        16, whole, "Pictures looked at in a validation, a quarter of them drawn; of the others 1 in 60 is held out."
     )
-    reference: str = _setting("lite", _text, "Model that validations compare with, picture by picture; empty for none.")
-    seed: int = _setting(1, _whole, "Of everything random.")
+    reference: str = _setting("lite", text, "Model that validations compare with, picture by picture; empty for none.")
+    seed: int = _setting(1, whole, "Of everything random.")
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             choices, value = setting.metadata["choices"], getattr(self, setting.name)
-            if choices and value not in choices:
-                raise OptionError(f"unknown {setting.name} {value!r}; known: {', '.join(choices)}")
+            if choices:
+                check_choice(setting.name, value, choices)
         if not self.patch or any(p < 64 or p % 64 for p in self.patch):
             raise OptionError(f"patch must be multiples of 64, got {_listed(self.patch)}")
         if self.metric == "ms-ssim" and min(self.patch) < 192:
@@ -184,20 +131,19 @@ class TrainConfig:
             )
         if self.schedule == "constant" and len(self.patch) > 1:
             raise OptionError("a constant schedule has no end by which patch sizes could be told; give one --patch")
-        if min(self.steps, *self.batch, self.validation_pictures, self.drawn_pool) < 1:
-            raise OptionError("steps, batch, validation_pictures and drawn_pool must be at least 1")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise OptionError(f"minutes must be positive, got {self.minutes}")
+        for name in ("steps", "validation_pictures", "drawn_pool"):
+            check_between(name, getattr(self, name), 1)
+        check_between("batch", min(self.batch), 1)
+        if self.minutes is not None:
+            check_positive("minutes", self.minutes)
         for name in ("learning_rate", "clip", "validate_every", "low_rate_weight"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
         limits = {
             "ema": 1.0, "downscale": 1.0, "smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0,
             "checkpoint_every": 1e9, "final_fraction": 1.0, "balance": 2.0, "warmup": 1e9, "seed": 2.0**32,
         }  # fmt: skip
         for name, highest in limits.items():
-            if not 0 <= getattr(self, name) <= highest:
-                raise OptionError(f"{name} must be in 0..{highest:g}, got {getattr(self, name)}")
+            check_between(name, getattr(self, name), 0, highest)
         if self.smooth + self.drawn > 1:
             raise OptionError(
                 f"smooth and drawn are shares of all patches, together at most 1, got {self.smooth + self.drawn:g}"
@@ -217,7 +163,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "settings") -> TrainConfig:
-        """From the values of a recipe, a checkpoint or the command line.
+        """Settings from the values of a recipe, a checkpoint or the command line.
 
         Args:
             source: where they come from, for the message of an error.
@@ -227,8 +173,7 @@ class TrainConfig:
         """
         known = {f.name: f for f in dataclasses.fields(cls)}
         values = _renamed(values, source)
-        if unknown := sorted(set(values) - set(known)):
-            raise OptionError(f"{source}: unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
+        check_names(values, cls, f"settings in {source}:")
         parsed: dict[str, Any] = {}
         for name, value in values.items():
             if value is None:  # what JSON makes of a setting that was not given

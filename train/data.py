@@ -26,9 +26,10 @@ from dcae.train.drawn import drawn_picture
 
 log = logging.getLogger(__name__)
 WITH_PHOTOGRAPH = 0.35
-"""Of the drawn patches: those that may show a photograph."""
+"""Share of the drawn patches that may show a photograph."""
 NATIVE, BEFORE_PLAIN = 0.55, 0.2
-"""Of the smooth patches: cut from large pictures; put before a plain background. The remainder is magnified."""
+"""Shares of the smooth patches that are cut from large pictures and put before a plain background; the others are
+magnified."""
 
 
 class Picture(NamedTuple):
@@ -204,7 +205,7 @@ class Patches:
         return cut.transpose(1, 2) if turn < 0.5 else cut
 
     def _drawn(self, rng: np.random.Generator, patch: int) -> Tensor:
-        """Not mirrored: letters are read one way."""
+        """Patch drawn by code, not mirrored: letters are read one way."""
         cut = None
         if rng.random() < WITH_PHOTOGRAPH:
             cut = _cut(rng, self.all.picture(rng), patch).permute(1, 2, 0).cpu().contiguous().numpy()
@@ -255,7 +256,7 @@ class Loader:
         self._next: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     def batch(self, step: int, patch: int, count: int) -> Batch:
-        """This process's `count` samples of `step`."""
+        """Samples of `step` for this process, `count` of them."""
         asked = (step, patch, count)
         ready = self._next[1] if self._next and self._next[0] == asked else self._submit(asked)
         following = (step + 1, patch, count)

@@ -1,4 +1,4 @@
-"""From a training checkpoint to a model file."""
+"""Export of a training checkpoint to a model file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 
 
-def export_checkpoint(run: Path, path: Path, record: dict[str, Any]) -> ModelHeader:
+def export_checkpoint(run: Path, path: Path, record: dict[str, Any], force: bool = True) -> ModelHeader:
     """Write the averaged weights of a run's best validation (or of one checkpoint) as a model file.
 
     Args:
         run: folder of a run, or a checkpoint.
         record: joined to what the checkpoint knows of its training (steps, patches, minutes, log, settings).
+        force: overwrite a file of that name.
 
     Raises:
         ModelFileError: no checkpoint of ours.
+        OptionError: the model file exists, and `force` is not set.
     """
     checkpoint = best_checkpoint(run)
     saved = load_checkpoint(checkpoint)
@@ -40,4 +42,4 @@ def export_checkpoint(run: Path, path: Path, record: dict[str, Any]) -> ModelHea
         "settings": saved["train"],
         "log": state["log"],
     }
-    return export_model(network.eval(), path, facts | record)
+    return export_model(network.eval(), path, facts | record, force=force)

@@ -12,10 +12,10 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from dcae.networks.base import DCAE
 
 _FAST = 5.0
-"""Of Adam's step size, for parameters on a logarithmic scale, which would get nowhere otherwise."""
+"""Factor on Adam's step size for parameters on a logarithmic scale, which would get nowhere otherwise."""
 _LAPPED = 0.25
-"""Of the step size of other matrices: Muon's grows with a matrix's longer side, and every sample is the sum of four
-such patches, so that at the full step the pixels themselves tremble (gradient norms rose tenfold)."""
+"""Factor on the step size of lapped matrices: Muon's grows with a matrix's longer side, and every sample is the sum
+of four such patches, so that at the full step the pixels themselves tremble (gradient norms rose tenfold)."""
 
 
 def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -53,7 +53,8 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
 
 
 def gathered_states(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """Their state dicts, whole on process 0 (called by all, since each holds a share of the matrices' momentum)."""
+    """State dicts of the optimisers, whole on process 0; called by all, since each holds a share of the matrices'
+    momentum."""
     states = []
     for optimizer in optimizers:
         if isinstance(optimizer, ZeroRedundancyOptimizer):

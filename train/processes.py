@@ -98,11 +98,11 @@ class Group(NamedTuple):
     """Processes that train together, as one of them sees it."""
 
     rank: int
-    """Its number, from 0."""
+    """Number of the process, from 0."""
     world: int
-    """How many they are."""
+    """Number of processes."""
     device: str
-    """Its torch device."""
+    """Torch device of the process."""
 
 
 def join_group(device: str) -> Group:

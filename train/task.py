@@ -14,7 +14,7 @@ from dcae.train.processes import Group
 
 
 class Losses(NamedTuple):
-    """What one step minimises."""
+    """Losses that one step minimises."""
 
     main: Tensor
     """Scalar, the mean over this process's samples; its gradients are averaged over processes and clipped."""
@@ -32,7 +32,7 @@ class Validation(NamedTuple):
     measure: str
     """Short text that is the same for scores that can be compared."""
     row: dict[str, Any]
-    """For the record in checkpoint and model file, JSON-serialisable."""
+    """Entry of the log in checkpoint and model file, JSON-serialisable."""
     curves: dict[str, float]
     pictures: list[np.ndarray]
     """(H, W, 3) uint8, to be looked at."""
@@ -52,20 +52,20 @@ class Task(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """On the device, in training mode."""
+        """The network that is trained, on the device, in training mode."""
 
     @property
     def unshared(self) -> frozenset[str]:
         """Names of parameters that learn from the auxiliary loss alone, in the same way on every process."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Those that follow the schedule of the learning rate, then the one for :attr:`unshared`."""
+        """Optimisers: those that follow the schedule of the learning rate, then the one for :attr:`unshared`."""
 
     def batch(self, step: int, progress: float) -> tuple[Any, int]:
-        """This process's samples of a step, and how many they are."""
+        """Samples of a step for this process, and their number."""
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
-        """What `model` (the network, as it is or wrapped) makes of them; run in the precision of training."""
+        """Output of `model` (the network, as it is or wrapped) for a batch; run in the precision of training."""
 
     def losses(self, batch: Any, output: Any) -> Losses:
         """Loss of that output; run in float32."""

@@ -93,7 +93,7 @@ class Validator:
         return Validation(row["score"], self.measure, row, _curves(row), pictures, _line(row))
 
     def content(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """What the checkpoint keeps of the reference."""
         return {"measure": self.measure, "losses": self.reference.tolist()}
 
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from dcae.entropy.exact_bounds import EXACT, LIMIT, SCALE_ROWS, STATE, STATE_LIMIT, gains_at
 from dcae.entropy.exact_parts import CARRIER, ExactConvLayer, ExactSlice, Parts, enter
 from dcae.entropy.exact_tensors import ExactTensors, check, exact_arrays
-from dcae.networks.base import SlicePrior
 from dcae.networks.exact_ready import ExactReady, depth_to_space
 from dcae.networks.scales import SCALE_LEVELS
+from dcae.networks.steps import SlicePrior
 
 
 class _Gains(NamedTuple):

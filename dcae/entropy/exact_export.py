@@ -12,9 +12,9 @@ from dcae.entropy.exact_bounds import EXACT, LIMIT, QUERY, STATE, TABLE_BITS, WE
 from dcae.entropy.exact_tensors import ExactTensors, maps, sites
 from dcae.entropy.tables import Tables
 from dcae.errors import ModelFileError
-from dcae.networks.base import SlicePrior
 from dcae.networks.exact_ready import Depthwise, DictionaryAttention, ExactReady
 from dcae.networks.scales import scale_table
+from dcae.networks.steps import SlicePrior
 from dcae.networks.walk import walk_slices
 
 _MARGIN = 2.0

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcae.networks.base import DCAE, SlicePrior
+from dcae.networks.base import DCAE
+from dcae.networks.steps import SlicePrior
 
 _TRANSFORMS = ("g_a", "g_s", "h_a")
 """Parts that decide no probability; they are not copied."""

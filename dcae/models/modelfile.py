@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dcae.networks.base import DCAE, EntropyModel
+    from dcae.networks.base import DCAE
+    from dcae.networks.steps import EntropyModel
 
 __all__ = ["CodingModel", "ModelHeader", "coding_model", "load_model", "read_header", "write_model"]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +22,8 @@ from torch import Tensor, nn
 from dcae.errors import OptionError
 from dcae.extras import require_training
 from dcae.networks.config import DCAEConfig
+from dcae.networks.steps import SlicePrior
 from dcae.networks.walk import walk_slices
-
-
-class SlicePrior(NamedTuple):
-    """Prediction of one slice before it is decoded."""
-
-    mean: Tensor
-    """(B, C_k, H/16, W/16) of the Gaussians, in quantisation steps."""
-    scale: Tensor
-    """(B, C_k, H/16, W/16) in a unit of the preset's own; `DCAE.scale_index` and `DCAE.sigma` read it."""
-    support: Any
-    """Features of the preset's own, for `latent_residual` and `extend_context` of the same slice."""
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -60,22 +50,6 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
-
-
-class EntropyModel(Protocol):
-    """Steps from ẑ to the last ŷ, which decide every probability: the hooks of the same names of :class:`DCAE`."""
-
-    numerics: str
-    """Name of its arithmetic in files: "float32", "integer" or "float64"."""
-
-    def conditioning(self, quality: float, /) -> Any: ...
-    def hyper_synthesis(self, z_hat: Tensor, q: Any, /) -> Any: ...
-    def slice_prior(self, k: int, context: Any, q: Any, /) -> SlicePrior: ...
-    def scale_index(self, scale: Tensor, /) -> Tensor: ...
-    def means_scale(self, q: Any, /) -> Tensor: ...
-    def latent_residual(self, k: int, support: Any, y_hat: Tensor, q: Any, /) -> Tensor: ...
-    def extend_context(self, k: int, context: Any, support: Any, y_hat: Tensor, q: Any, /) -> Any: ...
-    def arithmetic(self) -> AbstractContextManager[None]: ...
 
 
 class DCAE(nn.Module):

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from dcae.checks import check_between, check_choice, check_positive
 from dcae.errors import OptionError
 
 QUALITY_STEPS = 256
@@ -57,11 +58,10 @@ class DCAEConfig:
             _check_type(field.name, getattr(self, field.name), field.default)
         object.__setattr__(self, "lambdas", tuple(float(v) for v in self.lambdas))
         if not self.lambdas:
-            raise OptionError("lambdas must be positive numbers, got none")
+            raise OptionError("lambdas must be positive, got none")
         if any(a >= b for a, b in zip(self.lambdas, self.lambdas[1:], strict=False)):
             raise OptionError(f"lambdas must be strictly increasing, got {self.lambdas}")
-        if self.metric not in METRICS:
-            raise OptionError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
+        check_choice("metric", self.metric, METRICS)
         if min(self.slices, default=0) < 1 or sum(self.slices) != self.latent_channels:
             raise OptionError(f"slices {self.slices} do not add up to {self.latent_channels} latent channels")
 
@@ -116,9 +116,9 @@ def _check_type(name: str, value: Any, like: Any) -> None:
     for item in value if several else (value,):
         if not isinstance(item, (int, float) if kind is float else kind) or isinstance(item, bool):
             raise OptionError(f"{name} must be of type {kind.__name__}, got {item!r:.60}")
-        if kind is int and not min(1, like if not several else 1) <= item <= MAX_CHANNELS:
-            raise OptionError(f"{name} must be at least 1 and at most {MAX_CHANNELS}, got {item!r:.60}")
-        if kind is float and not 0 < item < 1e9:
-            raise OptionError(f"{name} must be positive numbers, got {item!r:.60}")
+        if kind is int:
+            check_between(name, item, min(1, like if not several else 1), MAX_CHANNELS)
+        if kind is float:
+            check_positive(name, item, 1e9)
     if several and len(value) > MAX_PARTS:
         raise OptionError(f"at most {MAX_PARTS} {name}, got {len(value)}")

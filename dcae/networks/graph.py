@@ -21,7 +21,7 @@ class BuiltGraph(NamedTuple):
     serialised: bytes
     """The graph, the same for all models of a configuration."""
     weights: dict[str, NDArray[Any]]
-    """Its external initialisers by name."""
+    """External initialisers of the graph, by name."""
 
 
 class Graph:

@@ -5,11 +5,11 @@ Nobody else asks which preset a model is of. Importing this imports neither torc
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from dcae.checks import check_choice, check_names
 from dcae.errors import OptionError
 from dcae.extras import require
 from dcae.networks.config import DCAEConfig
@@ -74,13 +74,10 @@ def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
         OptionError: an unknown preset or field, or a value out of range.
     """
     fields = dict(values)
-    preset = fields.pop("preset", None)
-    if not isinstance(preset, str) or preset not in _PRESETS:
-        raise OptionError(f"unknown preset {preset!r:.60}; known: {', '.join(sorted(_PRESETS))}")
+    preset = str(fields.pop("preset", None))
+    check_choice("preset", preset, _PRESETS)
     kind: type[DCAEConfig] = resolve_name(_PRESETS[preset].config)
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := set(fields) - known:
-        raise OptionError(f"unknown fields for preset {preset}: {', '.join(map(repr, sorted(unknown)[:3]))}")
+    check_names(fields, kind, f"fields of preset {preset}:")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return kind(**arguments)

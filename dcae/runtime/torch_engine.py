@@ -15,7 +15,7 @@ from dcae.entropy.exact import Support
 from dcae.entropy.portable import PortableEntropyModel
 from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
-from dcae.networks import base
+from dcae.networks import steps
 from dcae.networks.bands import WHOLE, Band
 from dcae.networks.registry import preset_of
 from dcae.runtime.process import ProcessCheck
@@ -118,7 +118,7 @@ class TorchEntropyModel:
     Contexts and supports stay on the device, but for exact arithmetic, where they are arrays as elsewhere.
     """
 
-    def __init__(self, model: base.EntropyModel, device: str) -> None:
+    def __init__(self, model: steps.EntropyModel, device: str) -> None:
         self.numerics = model.numerics
         self._model = model
         self._device = device

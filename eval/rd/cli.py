@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--codecs", default="dcae,jpeg,webp,avif,avif-psnr", show_default=True,
     help="Comma-separated; dcae:NAME|PATH for further models of ours, dcae:NAME@EFFORT for an effort. Also mozjpeg, "
-    "avif-s4-psnr, jxl, heic, vvc, ...: an unknown name lists all.",
+    "avif-s4-psnr, jxl, heic, vvc, ...: an unknown name lists all. avif-s2-psnr/4: on every fourth picture "
+    "alone, since it takes long.",
 )  # fmt: skip
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")
 @click.option("--metrics", default="psnr,ms-ssim", show_default=True, help="Those to measure.")
@@ -61,6 +62,8 @@ def rd(
     run.anchor = anchor if anchor in labels else _label(anchor or "avif-psnr")
     if anchor and run.anchor not in labels:
         raise OptionError(f"--anchor {anchor} is not among the codecs to measure: {', '.join(labels)}")
+    if run.anchor in [c.label for c in run.contestants if c.every > 1]:
+        raise OptionError(f"the anchor {run.anchor} must be measured on all pictures")
     names = [folder.resolve().name for folder in pictures]
     if len(set(names)) < len(names):
         raise OptionError("two folders of pictures have the same name; measure them one by one")
@@ -91,7 +94,7 @@ class _Run:
         say(line)
 
     def named(self, codecs: str, qualities: Sequence[float]) -> list[Contestant]:
-        """Those of a comma-separated list that can be measured, each once.
+        """Codecs of a comma-separated list that can be measured, each once.
 
         Raises:
             OptionError: there is none.
@@ -136,7 +139,8 @@ class _Run:
         if not rows:
             raise DCAEError(f"{folder}: nothing was measured, {len(self.skipped)} skipped")
         rows.sort(key=lambda row: (labels.index(row.codec), row.picture, row.quality))
-        if left_out := {row.picture for row in rows} - common_pictures(rows):
+        whole = [row for row in rows if row.codec in [c.label for c in self.contestants if c.every == 1]]
+        if left_out := {row.picture for row in whole} - common_pictures(whole):
             missing = ", ".join(sorted(left_out))
             say(f"averages are without {len(left_out)} pictures that a codec has no row of: {missing}")
         report = make_report(rows, self.contestants, self.anchor, [metric.name for metric in self.metrics], others)
@@ -156,7 +160,7 @@ def _ladder(text: str) -> list[float]:
 
 
 def _label(spec: str) -> str:
-    """As rows name the codec; of one that is not there as it is written."""
+    """Name of a codec in rows; of one that is not there the text as it is written."""
     from dcae.eval.rd.measure import contestant
 
     try:

@@ -20,7 +20,7 @@ from dcae.eval.rd.rows import Row
 from dcae.eval.rivals import PictureCodec
 
 SIDE = 256
-"""Of a crop, in pixels; the whole side of a smaller picture."""
+"""Side of a crop, in pixels; the whole side of a smaller picture."""
 _STRIDE = 16
 
 
@@ -40,7 +40,7 @@ class Crop:
 
     @property
     def data_uri(self) -> str:
-        """For a page without other files."""
+        """The region as an address that holds the picture, for a page without other files."""
         return "data:image/webp;base64," + base64.b64encode(self.webp).decode()
 
 

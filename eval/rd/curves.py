@@ -33,7 +33,7 @@ def common_pictures(rows: Iterable[Row]) -> set[str]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of those that are there: a metric has no value for pictures that are too small for it, with no codec."""
+    """Mean of the values that are there: a metric has none, of any codec, for pictures that are too small for it."""
     there = [v for v in values if not math.isnan(v)]
     return math.fsum(there) / len(there) if there else math.nan
 
@@ -71,7 +71,7 @@ class Comparison:
     percent: float | None
     """BD-rate of the averaged curves; None when there is none, for the `reason`."""
     low: float = math.nan
-    """Where the overlap begins, on the metric's curve scale."""
+    """Beginning of the overlap, on the metric's curve scale."""
     high: float = math.nan
     reason: str = ""
     per_picture: Mapping[str, float] | None = None

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dcae.errors import DCAEError
+from dcae.errors import DCAEError, OptionError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
@@ -34,7 +34,7 @@ class Contestant:
     """A codec of the evaluation and the qualities it is measured at."""
 
     label: str
-    """In tables and plots; of our models with the first half of the model's id, so that tables never mix two."""
+    """Name in tables; of our models with the first half of the model's id, so that tables never mix two."""
     name: str
     """"dcae", or one of `dcae.eval.rivals.RIVALS`."""
     qualities: tuple[float, ...]
@@ -42,10 +42,12 @@ class Contestant:
     """Path of the model file, for "dcae"."""
     effort: int = 0
     """How long the encoder searches, for "dcae"."""
+    every: int = 1
+    """Measured on every picture, on every second, ...: a codec that takes minutes a picture is so on a sample."""
 
     @property
     def title(self) -> str:
-        """For people: the codec's own name, and the model's."""
+        """Name for people: the codec's own, and the model's."""
         return "DCAE" + self.label[4:-8] if self.name == "dcae" else RIVALS[self.name].label
 
     @property
@@ -64,6 +66,8 @@ class Contestant:
 def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
     """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH",
     "dcae:NAME@EFFORT".
+
+    "avif-s0-psnr/4" is measured on every fourth picture alone.
 
     Args:
         qualities: in the codec's own scale; by default its whole ladder.
@@ -84,9 +88,12 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
             header.config.lambda_of(quality)
         effort = "" if int(effort) == 0 else f"@{int(effort)}"
         label = f"dcae {header.path.stem}{effort} {header.short_id.hex()}"
-        return Contestant(label, "dcae", asked, str(header.path), int(effort[1:] or 0))
-    found = rival(spec)
-    return Contestant(spec, spec, tuple(float(q) for q in qualities or found.qualities))
+        return Contestant(label, "dcae", asked, str(header.path), effort=int(effort[1:] or 0))
+    name, _, every = spec.partition("/")
+    if every and not (every.isdecimal() and 1 <= int(every) <= 1000):
+        raise OptionError(f"{spec}: behind the slash stands a whole number from 1 on, of every how many pictures")
+    found = rival(name)
+    return Contestant(name, name, tuple(float(q) for q in qualities or found.qualities), every=int(every or 1))
 
 
 def measure(
@@ -118,7 +125,7 @@ def measure(
             skip(f"{path}: skipped, another picture has the same name")
             continue
         names.add(path.name)
-        for c in contestants:
+        for c in (c for c in contestants if (len(names) - 1) % c.every == 0):
             if missing := tuple(q for q in c.qualities if (path.name, c.label, q) not in have):
                 tasks.append(Task(path, c, missing, tuple(m.name for m in metrics)))
     with _one_thread_each(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _quiet) as pool:
@@ -149,8 +156,9 @@ def measure(
 
 
 def _quiet() -> None:
-    """An interrupted process of the pool ends without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """An interrupted process of the pool ends without a traceback; where interrupts are ignored it ignores them too."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -196,7 +204,7 @@ def open_codec(c: Contestant) -> PictureCodec:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process of the pool does at a time."""
+    """Piece of work of a process of the pool: a picture through a codec at several qualities."""
 
     path: Path
     contestant: Contestant
@@ -223,7 +231,7 @@ def run(task: Task) -> tuple[list[Row], list[str]]:
 
 
 def _reason(error: Exception) -> str:
-    """In one line."""
+    """Message of an error, in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, DCAEError) else f"{type(error).__name__}: {text}"
 

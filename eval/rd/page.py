@@ -27,7 +27,7 @@ class Cell:
 
     text: str
     value: float | None = None
-    """What the column is sorted by; the text where there is none."""
+    """Number that the column is sorted by; the text where there is none."""
     kind: str = ""
     """Class of the style: "text", "win", "lose", "note"."""
     title: str = ""
@@ -50,7 +50,7 @@ class Table:
     rows: Sequence[TableRow]
     sortable: bool = True
     name: str = ""
-    """Its id in the page."""
+    """Id of the table in the page."""
 
 
 def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) -> str:
@@ -63,7 +63,7 @@ def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) ->
         loader=PackageLoader("dcae.eval.rd", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    common = sorted(common_pictures(report.rows))
+    common = sorted(common_pictures(report.whole))
     return environment.get_template("page.html.j2").render(
         report=report,
         title=f"Rate and distortion on {len(report.pictures)} pictures",

@@ -26,7 +26,7 @@ _RIVALS = (
 _PUBLISHED = "#868e96"
 _MOST_BPP = 2.0
 _PERCENT = (-50.0, 100.0)
-"""What is visible of bytes relative to the anchor."""
+"""Visible range of bytes relative to the anchor."""
 _WIDTH = 5.4
 """Inches of every plot: 390 pixels wide, its text is still some 9 pixels high."""
 _GRID = "#e9ecef"
@@ -252,7 +252,7 @@ def per_picture(
 
 
 def _short(name: str) -> str:
-    """Of a picture's name no more than leaves room for the points."""
+    """Beginning of a picture's name, no longer than leaves room for the points."""
     stem = name.rsplit(".", 1)[0]
     return stem if len(stem) <= 22 else stem[:21] + "…"
 
@@ -273,7 +273,7 @@ def to_svg(figure: Figure) -> bytes:
 
 
 def to_png(figure: Figure) -> bytes:
-    """At 130 dots per inch."""
+    """PNG of a figure, at 130 dots per inch."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()

@@ -25,7 +25,7 @@ class PublishedCurve:
     bpp: tuple[float, ...]
     """Bits per pixel, rising."""
     values: dict[str, tuple[float, ...]]
-    """By metric, in the units of `dcae.eval.metrics`: "psnr" in dB, "ms-ssim" from 0 to 1."""
+    """Values by metric, in the units of `dcae.eval.metrics`: "psnr" in dB, "ms-ssim" from 0 to 1."""
 
 
 def published(name: str, pictures: Iterable[str]) -> list[PublishedCurve]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,22 @@ class Report:
     """What settings gain or cost: codecs over the same codec with other settings."""
     environment: dict[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def sampled(self) -> dict[str, int]:
+        """Codecs that were measured on some pictures alone -> on how many."""
+        sampled = [c.label for c in self.contestants if c.every > 1]
+        return {label: len({row.picture for row in self.rows if row.codec == label}) for label in sampled}
+
+    @property
+    def whole(self) -> list[Row]:
+        """Rows of the other codecs, which averages are of."""
+        return [row for row in self.rows if row.codec not in self.sampled]
+
     @property
     def labels(self) -> dict[str, str]:
         """How every codec is called in plots and tables."""
-        return {c.label: c.title for c in self.contestants}
+        sampled = {label: f" ({count} pictures)" for label, count in self.sampled.items()}
+        return {c.label: c.title + sampled.get(c.label, "") for c in self.contestants}
 
     @property
     def pictures(self) -> list[str]:
@@ -103,18 +116,26 @@ def make_report(
     shown = [c for c in contestants if c.label in measured]
     made_with = {"date": datetime.now(timezone.utc).date().isoformat()} | environment(_PACKAGES)
     report = Report(list(rows), shown, anchor, list(metrics), list(published), environment=made_with)
+    whole, ours = report.whole, report.ours
+
+    def pair(label: str, other: str | None) -> list[Row]:
+        return [row for row in rows if row.codec in (label, other)]
+
     if anchor in measured:
-        report.comparisons = compare(rows, anchor, metrics, published)
-    if (ours := report.ours) is not None:
+        report.comparisons = compare(whole, anchor, metrics, published)
+        for label in report.sampled:
+            report.comparisons += compare(pair(label, anchor), anchor, metrics)
+    if ours is not None:
+        others = [c.label for c in shown if c.label != ours]
         for metric in metrics:
-            for c in shown:
-                if c.label != ours:
-                    pair = [row for row in rows if row.codec in (c.label, ours)]
-                    (found,) = (x for x in compare(pair, c.label, [metric]) if x.codec == ours)
-                    report.versus.append(replace(found, codec=c.label))
-        report.equal = _equal_psnr(rows, ours, [c.label for c in shown if c.label != ours])
-    report.times = cpu_times(rows, ours)
-    report.variants = variants(rows, shown, metrics, report.times)
+            for label in others:
+                (found,) = (x for x in compare(pair(label, ours), label, [metric]) if x.codec == ours)
+                report.versus.append(replace(found, codec=label))
+        report.equal = _equal_psnr(whole, ours, [label for label in others if label not in report.sampled])
+    report.times = cpu_times(whole, ours)
+    for label in report.sampled:
+        report.times |= {k: v for k, v in cpu_times(pair(label, ours), ours).items() if k == label}
+    report.variants = variants(rows, shown, metrics, ours)
     return report
 
 
@@ -142,7 +163,7 @@ def write_report(report: Report, folder: Path, pictures: Sequence[Path], progres
     from dcae.eval.rd.page import page  # here, so that a plain install measures without what writes pages
 
     (folder / "curves").mkdir(exist_ok=True)
-    for codec, points in mean_curves(report.rows).items():
+    for codec, points in mean_curves(report.whole).items():
         write_bytes(str(folder / "curves" / f"{codec.replace(' ', '-')}.json"), to_compressai(codec, points).encode())
     if report.comparisons:
         text = to_text(report.comparisons, report.anchor)
@@ -162,7 +183,7 @@ def _figures(report: Report) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     over = report.labels.get(report.anchor)
     for metric in report.metrics:
-        curves = averaged(report.rows, metric)
+        curves = averaged(report.whole, metric)
         titles = [report.labels[codec] for codec in curves]
         lines = [Line(t, c, t in report.our_titles) for t, c in zip(titles, curves.values(), strict=True)]
         lines += [
@@ -172,9 +193,7 @@ def _figures(report: Report) -> list[tuple[str, Any]]:
         if over is not None:
             if curves[report.anchor]:
                 found.append((f"relative-{metric}", relative_bytes(lines, over, metric)))
-            shown = {
-                report.labels[c.codec]: c for c in report.comparisons if c.metric == metric and c.codec in report.labels
-            }
+            shown = {report.labels[c.codec]: c for c in report.comparisons if c.metric == metric and c.codec in curves}
             found.append((f"pictures-{metric}", per_picture(shown, titles, report.our_titles, over, metric)))
     if over is not None:
         for way, doing in DOING.items():
@@ -190,6 +209,8 @@ def _points(report: Report, way: str) -> list[Point]:
         value, times = percent.get(c.label), report.times.get(c.label)
         if value is not None and times is not None and getattr(times, way) > 0:
             effort = RIVALS[c.name].effort if c.name in RIVALS else c.title
+            if c.label in report.sampled:
+                effort += f" ({report.sampled[c.label]} pictures)"
             found.append(Point(c.family, effort, getattr(times, way), value, c.name == "dcae"))
     return found
 
@@ -237,8 +258,9 @@ def summary_json(report: Report) -> str:
         "pictures": report.pictures,
         "anchor": report.anchor,
         "labels": report.labels,
+        "sampled": report.sampled,
         "ours": report.ours,
-        "curves": mean_curves(report.rows),
+        "curves": mean_curves(report.whole),
         "bd_rate_over_anchor": [asdict(c) for c in report.comparisons],
         "bd_rate_of_ours_over": [asdict(c) for c in report.versus],
         "bytes_saved_at_equal_psnr": report.equal,

@@ -24,12 +24,12 @@ class Row:
     picture: str
     """Name of the picture's file."""
     codec: str
-    """As the evaluation labels it; of our models with the first half of the model's id."""
+    """Name of the codec as the evaluation labels it; of our models with the first half of the model's id."""
     quality: float
     width: int
     height: int
     bytes: int
-    """Of the whole file."""
+    """Size of the whole file."""
     bpp: float
     """Bits of the file per pixel."""
     psnr: float
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, float]:
-        """What a row measures."""
+        """Picture, codec and quality that the row is of."""
         return self.picture, self.codec, self.quality
 
     def has(self, metrics: Iterable[Metric]) -> bool:

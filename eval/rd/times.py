@@ -61,14 +61,19 @@ class Variant:
 
 
 def variants(
-    rows: Sequence[Row], contestants: Iterable[Contestant], metrics: Sequence[str], times: Mapping[str, Times]
+    rows: Sequence[Row], contestants: Iterable[Contestant], metrics: Sequence[str], ours: str | None
 ) -> list[Variant]:
-    """All measured codecs that are another measured one with other settings."""
+    """All measured codecs that are another measured one with other settings, on the pictures that both have.
+
+    Args:
+        ours: as of :func:`cpu_times`.
+    """
     found = []
     for c in contestants:
         over = RIVALS[c.name].variant_of if c.name in RIVALS else ""
+        pair = [row for row in rows if row.codec in (c.label, over)]
+        times = cpu_times([*pair, *(row for row in rows if row.codec == ours)], ours)
         if over in times and c.label in times:
-            pair = [row for row in rows if row.codec in (c.label, over)]
             percent = {x.metric: x.percent for x in compare(pair, over, metrics)}
             mine, theirs = times[c.label], times[over]
             encode, decode = _ratio(mine.encode, theirs.encode), _ratio(mine.decode, theirs.decode)

@@ -25,9 +25,9 @@ class Rival(ABC):
     """A codec with fixed options."""
 
     label: str
-    """As in the report's tables."""
+    """Name in the report's tables."""
     settings: str
-    """As in the report's list of settings."""
+    """Options in words, for the report's list of settings."""
     qualities: tuple[float, ...]
     """The ladder that its rate-distortion curve is measured on, in the codec's own scale, in the order of rising
     rate."""
@@ -35,7 +35,7 @@ class Rival(ABC):
     """Codecs of one family differ in nothing but effort: plots over time join them by a line, named so. Empty for a
     codec that stands alone."""
     effort: str = field(default="", kw_only=True)
-    """What the codec's point is called on its family's line: "6", "slow"."""
+    """Name of the codec's point on its family's line: "6", "slow"."""
     variant_of: str = field(default="", kw_only=True)
     """Name in `dcae.eval.rivals.RIVALS` of the codec that other settings make this one; what they gain is reported."""
 

@@ -6,11 +6,9 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import NoReturn
+from typing import Any
 
 from PIL import Image
 
@@ -110,8 +108,7 @@ def _ffmpeg(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProc
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "error", *arguments]
     try:
-        with _no_child_left():
-            result = subprocess.run(command, input=data, capture_output=True)
+        result = _run(command, data)
     except OSError as error:
         raise DCAEError(f"{command[0]}: cannot be run ({error.strerror or error})") from error
     if result.returncode:
@@ -120,30 +117,38 @@ def _ffmpeg(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProc
     return result
 
 
-class _Signalled(BaseException):
-    """A signal came while ffmpeg ran."""
+def _run(command: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+    """`subprocess.run` of a program that does not outlive this process.
 
-
-@contextmanager
-def _no_child_left() -> Iterator[None]:
-    """SIGINT and SIGTERM do what they did before, but not until `subprocess.run` in the block has killed its program.
-
-    By their default they end this process at once, and ffmpeg would go on without it.
+    SIGINT and SIGTERM, which by their default end this process at once and leave the program to itself, do so only
+    after it has been killed. Their handler raises nothing: an exception out of a signal can come while the program is
+    being started, when nobody has its number yet, or where it is ignored.
     """
+    process: subprocess.Popen[bytes] | None = None
+    caught: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        caught.append(number)
+        if process is not None:
+            process.kill()
+
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (signal.SIG_IGN, None)]
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
         numbers = []
-    caught: list[int] = []
-
-    def handler(number: int, frame: object) -> NoReturn:
-        caught.append(number)
-        raise _Signalled
-
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before: dict[int, Any] = {}
     try:
-        yield
+        for asked in numbers:
+            before[asked] = signal.signal(asked, handler)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if caught:
+            process.kill()
+        try:
+            output, errors = process.communicate(data)
+        finally:
+            process.kill()  # nothing, once it has ended
     finally:
         for number, old in before.items():
             signal.signal(number, old)
         if caught:
             signal.raise_signal(caught[0])
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)

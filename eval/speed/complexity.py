@@ -17,13 +17,13 @@ from dcae.networks.walk import walk_slices
 
 @dataclass(frozen=True)
 class Complexity:
-    """Of one preset; all but the parameters in kMAC (1000 multiply-accumulates) per pixel of the picture.
+    """Complexity of one preset; all but the parameters in kMAC (1000 multiply-accumulates) per pixel of the picture.
 
     Counted are matrix products and convolutions, not element-wise operations, normalisation or range coding.
     """
 
     parameters: int
-    """Of what coding needs, without the densities for training."""
+    """Number of parameters that coding needs, without the densities for training."""
     analysis: float
     hyper_analysis: float
     hyper_synthesis: float
@@ -33,7 +33,7 @@ class Complexity:
 
     @property
     def entropy_model(self) -> float:
-        """What gives the decoder its probabilities."""
+        """Cost of what gives the decoder its probabilities: hyper synthesis and slices."""
         return self.hyper_synthesis + self.slices
 
     @property

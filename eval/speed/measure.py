@@ -30,7 +30,7 @@ SKIPPABLE = ("paper", "process", "odd", "complexity")
 ODD_SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))
 """Width and height in pixels."""
 RATE_SIZE = (1536, 1024)
-"""Of the picture on which AVIF's quality is chosen so that its files are as large as ours."""
+"""Width and height of the picture on which AVIF's quality is chosen so that its files are as large as ours."""
 MULTIPLE = 64
 """Sides of the timed pictures are multiples of it, so that the networks' padding is no part of the growth."""
 CALLS, CALL_SECONDS = 3, 4.0
@@ -51,14 +51,14 @@ class Settings:
     model: str = DEFAULT_MODEL
     quality: float = 4.0
     sizes: Sequence[float] = (0.1, 0.4, 1.5, 6, 12, 24, 50)
-    """In megapixels (10⁶)."""
+    """Sizes of the pictures, in megapixels (10⁶)."""
     threads: Sequence[int] = (1,)
     repeats: int = 1
     """Rounds over all codecs at each size, of which the fastest counts."""
     paper_up_to: float = 0.4
     """Megapixels of the largest picture that the published network codes."""
     skip: frozenset[str] = frozenset()
-    """Of `SKIPPABLE`."""
+    """Parts that are not measured, of `SKIPPABLE`."""
 
     def __post_init__(self) -> None:
         if not self.sizes or not all(math.isfinite(s) and s > 0 for s in self.sizes):
@@ -170,7 +170,7 @@ class _Run:
             raise DCAEError(f"nothing could be measured: {self.results.failures[0]}")
 
     def codecs(self, shape: tuple[int, int]) -> list[str]:
-        """Those that are measured at a size."""
+        """Codecs that are measured at a size."""
         codecs = [OURS]
         if RIVALS[AVIF].available:
             codecs.append(AVIF)

@@ -40,9 +40,9 @@ class Measurement:
     peak: float | None
     """MiB of a process that does only this; None where the system does not tell."""
     bytes: int
-    """Of the coded file."""
+    """Size of the coded file."""
     run: str
-    """When the run that measured it began, UTC."""
+    """Beginning of the run that measured it, UTC."""
 
     @property
     def megapixels(self) -> float:
@@ -51,7 +51,7 @@ class Measurement:
 
     @property
     def seconds(self) -> float:
-        """Of the codec: all stages but loading and writing files."""
+        """Time of the codec: all stages but loading and writing files."""
         return sum(s for stage, s in self.stages.items() if stage not in AROUND)
 
 
@@ -76,16 +76,16 @@ class Results:
     environment: dict[str, str]
     """Machine and software, and what else must be the same for numbers to stand side by side."""
     labels: dict[str, str]
-    """What the report calls the codecs."""
+    """Names of the codecs in the report."""
     runs: list[str] = field(default_factory=list)
-    """When each run that contributed began."""
+    """Beginnings of the runs that contributed."""
     measurements: list[Measurement] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What could not be measured, and why; of the last run."""
     baselines: dict[str, float | None] = field(default_factory=dict)
     """Peak MiB of a Python that only imports a module, by module."""
     complexity: dict[str, Complexity] = field(default_factory=dict)
-    """By preset."""
+    """Complexity by preset."""
     odd: list[OddSize] = field(default_factory=list)
     process: ProcessTimes | None = None
 

@@ -41,7 +41,7 @@ class Job:
     model: str = ""
     """Path of the model file, for "dcae"."""
     calls: int = 1
-    """At most so many runs, of which the fastest counts."""
+    """Largest number of runs, of which the fastest counts."""
     seconds: float = 0.0
     """No further run begins once they took so long together."""
     compare: bool = False
@@ -54,12 +54,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What it took."""
+    """Time, bytes and memory that a job took."""
 
     stages: dict[str, float]
     """Wall clock seconds by stage of `dcae.eval.speed.stages.STAGES`; the model was loaded before."""
     bytes: int
-    """Of the coded file."""
+    """Size of the coded file."""
     peak: float | None
     """MiB of the whole process after its first run."""
     psnr: float | None = None

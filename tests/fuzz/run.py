@@ -78,7 +78,7 @@ def main() -> None:
 def _seed(target: str, folder: Path) -> None:
     """First inputs where none are kept."""
     import numpy as np
-    from fuzz import targets
+    from fuzz import models, targets
 
     seeds = [np.random.default_rng(k).bytes(40 * k) for k in range(8)]
     if target == "reader":
@@ -86,7 +86,7 @@ def _seed(target: str, folder: Path) -> None:
     if target == "picture":
         seeds = targets.pictures()
     if target == "model_bytes":
-        seeds = targets.small_models()
+        seeds = models.small_models()
     for k, seed in enumerate(seeds):
         (folder / f"seed{k}").write_bytes(seed)
 

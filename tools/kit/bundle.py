@@ -17,7 +17,7 @@ from kit.pieces import MIB, KitError, write_pieces
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 _SPARE = MIB
-"""For names, folders and archives' heads."""
+"""Bytes left for names, folders and archives' heads."""
 
 
 def make(options: Any) -> str:
@@ -95,7 +95,7 @@ def _room(options: Any) -> int:
 
 
 def _checkout_size() -> int:
-    """Of tracked files and of others that are not ignored, which travel with every call."""
+    """Bytes of tracked files and of others that are not ignored, which travel with every call."""
     return sum(p.stat().st_size for p in _checkout() if p.is_file())
 
 

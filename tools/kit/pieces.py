@@ -10,7 +10,7 @@ from typing import Any
 
 MIB = 2**20
 INDEX = ".index.json"
-"""How the names of indices end."""
+"""Suffix of the names of indices."""
 
 
 class KitError(Exception):

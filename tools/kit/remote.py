@@ -180,7 +180,7 @@ def send(path: Path, out: Path, first: int, count: int, piece: int) -> str:
 
 
 def _environment(work: Path) -> dict[str, str]:
-    """With the bundle's packages before all others, and compiled code kept between calls."""
+    """Environment with the bundle's packages before all others, and compiled code kept between calls."""
     path = os.pathsep.join(p for p in (str(work / "site"), os.environ.get("PYTHONPATH", "")) if p)
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"), "TRITON_CACHE_DIR": str(work / "triton")}
     return os.environ | caches | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

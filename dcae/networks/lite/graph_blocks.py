@@ -68,7 +68,7 @@ class Blocks:
         return g.op("Add", g.op("Mul", x, scale), shift)
 
     def lapped_down(self, x: str, name: str, inputs: int) -> str:
-        """From and to (1, channels, rows, columns): a strided convolution of whole patches."""
+        """Strided convolution of whole patches, from and to (1, channels, rows, columns)."""
         g = self.graph
         weight = self.weights[f"{name}.patch.weight"]
         factor = round((weight.shape[1] / inputs / 4) ** 0.5)
@@ -82,7 +82,7 @@ class Blocks:
         return g.op("Conv", x, g.weight(kernel), bias, strides=[factor] * 2)
 
     def lapped_up(self, x: str, name: str, outputs: int) -> str:
-        """From and to (1, channels, rows, columns): a convolution for the samples of a cell, which are spread."""
+        """Convolution for the samples of a cell, which are then spread, from and to (1, channels, rows, columns)."""
         g = self.graph
         bias = self.weights[f"{name}.bias"]
         factor = round((len(bias) / outputs) ** 0.5)

@@ -49,7 +49,7 @@ from torch import Tensor, nn
 
 from dcae.networks.band_tensors import paired
 from dcae.networks.bands import WHOLE, Band
-from dcae.networks.base import SlicePrior, round_ste
+from dcae.networks.base import round_ste
 from dcae.networks.exact_ready import (
     ExactReady,
     Modulation,
@@ -61,6 +61,7 @@ from dcae.networks.lite.slices import SliceNetwork, Support
 from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
 from dcae.networks.lite.transforms import PATCH, Analysis, HyperAnalysis, HyperSynthesis, Synthesis, full_precision
 from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
+from dcae.networks.steps import SlicePrior
 
 _MOST_UNITS = math.log(8.0)
 """Logarithm of the most units of the entropy model that a quantisation step stands for at the start. Where a latent's

@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.networks.base import DCAE, SlicePrior
+from dcae.networks.base import DCAE
 from dcae.networks.paper.blocks import DictionaryCrossAttention, Down, SwinStage, Up, conv, deconv
 from dcae.networks.paper.config import PaperConfig
 from dcae.networks.scales import scale_table
+from dcae.networks.steps import SlicePrior
 
 _DICTIONARY_WIDTH = 640
 _HEAD_CHANNELS = 32
