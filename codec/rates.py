@@ -13,7 +13,7 @@ def crossing(
 
     It ends when the function was asked at both neighbours of that place, at an end of the range behind which the place
     lies, or at a value in [-near, 0]; what was found is for `value` to remember. The nearer the function is to a
-    straight line, the fewer steps it takes (regula falsi, with a halving where that gets stuck).
+    straight line, the fewer steps it takes (secants, with a halving where they get stuck).
 
     Args:
         value: the function, asked once at each place.
@@ -24,34 +24,37 @@ def crossing(
     """
     below: tuple[int, float] | None = None
     above: tuple[int, float] | None = None
-    at, width, slow = min(max(first, low), high), high - low, 0
+    last: tuple[int, float] | None = None
+    at, width, slow, outside = min(max(first, low), high), high - low, 0, 0
     while True:
         found = (at, value(at))
         if -near <= found[1] <= 0:
             return
-        if (last := below or above) and found[1] != last[1] and (found[0] > last[0]) == (found[1] > last[1]):
-            slope = (found[1] - last[1]) / (found[0] - last[0])
+        if last and (rise := (found[1] - last[1]) / (found[0] - last[0])) > 0:
+            slope = rise
+        last = found
         if found[1] <= 0:
             below = found
         else:
             above = found
+        guess = at + (-near / 2 - found[1]) / slope if slope > 0 else math.inf
         if below and above:
             if (left := above[0] - below[0]) <= 1:
                 return
             slow, width = (slow + 1 if left > width / 2 else 0), left
-            part = (-near / 2 - below[1]) / (above[1] - below[1])
-            at = (below[0] + above[0]) // 2 if slow > 1 else below[0] + math.floor(part * left + 0.5)
-            at = min(max(at, below[0] + 1), above[0] - 1)
+            if slow > 2:
+                guess = (below[0] + above[0]) / 2
+            elif not below[0] < guess < above[0]:
+                guess = below[0] + left * (-near / 2 - below[1]) / (above[1] - below[1])
+            at = min(max(round(guess), below[0] + 1), above[0] - 1)
         else:
-            if found[0] == (high if below else low):
+            if at == (end := high if below else low):
                 return
+            outside += 1
+            if outside > 3 or guess == math.inf:  # the line leads nowhere
+                guess = (at + end) / 2
             # Rounded away from what is known, so that the place comes to lie between two known ones.
-            step = (-near / 2 - found[1]) / slope if slope > 0 else (width if below else -width) / 2
-            slow += 1
-            if slow > 3:  # the line leads nowhere
-                step = (high - at if below else low - at) / 2
-            step = math.ceil(step) if below else math.floor(step)
-            at = min(max(at + (step or (1 if below else -1)), low), high)
+            at = min(max(math.ceil(guess), at + 1), high) if below else max(min(math.floor(guess), at - 1), low)
 
 
 def nearest_size(encode: Callable[[float], bytes], small: float, large: float, target: int) -> tuple[float, bytes]:
