@@ -32,7 +32,8 @@ from dcae.codec.lossless import (
     with_pixels,
 )
 from dcae.codec.pictures.picture import Picture, gray
-from dcae.codec.pictures.preparing import AS_IT_IS, PictureSource, Preparation, prepare
+from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
+from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError

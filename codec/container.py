@@ -283,6 +283,11 @@ def read_container(data: bytes) -> Container:
     return Container(header, **{name: bytes(known[k]) for k, name in streams.items() if k in known}, **further)
 
 
+def is_lossless(data: bytes) -> bool:
+    """Whether a file that was just written holds its picture without loss."""
+    return bool(read_container(data).lossless)
+
+
 def read_file_header(data: bytes) -> Header:
     """The header of a `.dcae` file, after verifying all of it (see :func:`read_container`)."""
     return read_container(data).header

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dcae import __version__
-from dcae.errors import DCAEError
+from dcae.errors import DCAEError, lacks_memory, one_line
 
 COMMANDS = {
     "decode": "dcae.codec.cli:decode",
@@ -24,13 +24,6 @@ COMMANDS = {
 }
 """Place of each command, `module:name`, imported when it is asked for, so that coding a picture imports nothing of
 training."""
-
-
-def _line(message: str) -> str:
-    """A message as one line that does nothing to a terminal: parts of it may come from a file."""
-    message = " ".join(message.split())
-    message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    return message if len(message) <= 1000 else f"{message[:1000]}..."
 
 
 class _Group(click.Group):
@@ -49,14 +42,12 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except DCAEError as error:
-            click.echo(f"dcae: {_line(str(error))}", err=True)
+            click.echo(f"dcae: {one_line(str(error))}", err=True)
         except click.UsageError as error:
             click.echo(f"dcae: {error.format_message()} (see dcae --help)", err=True)
             ctx.exit(2)
         except (MemoryError, RuntimeError) as error:
-            # torch says it in a RuntimeError: "can't allocate memory", "CUDA out of memory".
-            said = ("out of memory", "allocate memory", "not enough memory")
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in said):
+            if not lacks_memory(error):
                 raise
             click.echo("dcae: not enough memory; a smaller picture or batch needs less", err=True)
         except BrokenPipeError:

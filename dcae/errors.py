@@ -41,3 +41,18 @@ class MissingDependencyError(DCAEError, ImportError):
 
 class PictureWarning(UserWarning):
     """Something of a picture cannot be kept, or came out badly; said, and gone on."""
+
+
+def one_line(message: str) -> str:
+    """A message as one line that does nothing to a terminal: parts of it may come from a file."""
+    message = " ".join(message.split())
+    message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return message if len(message) <= 1000 else f"{message[:1000]}..."
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch says it in a RuntimeError: "CUDA out of memory"."""
+    said = ("out of memory", "allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )

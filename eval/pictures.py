@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dcae.codec.pictures.preparing import Preparation, prepare
+from dcae.codec.pictures.preparation import Preparation
+from dcae.codec.pictures.preparing import prepare
 from dcae.errors import DCAEError, OptionError, PictureError
 from dcae.files import PICTURE_SUFFIXES
 

@@ -108,7 +108,8 @@ def test_standard_input_and_output(dcae: Dcae, tiny_model: CodingModel) -> None:
     decoded = dcae("decode", "-", data=encoded.stdout_bytes)
     picture = Image.open(io.BytesIO(decoded.stdout_bytes))
     assert (picture.format, picture.size) == ("PNG", (20, 10))
-    assert decoded.stderr.startswith(f"-: {len(encoded.stdout_bytes)} bytes, ")
+    sizes = f"-: {len(decoded.stdout_bytes)} bytes, of {len(encoded.stdout_bytes)} bytes, "
+    assert decoded.stderr.startswith(sizes)
     assert _here() == set()
 
 
@@ -135,7 +136,7 @@ def test_no_traceback_and_exit_code_in_a_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dcae", "decode", "a.dcae"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "dcae: not a .dcae file (or its first bytes are damaged)\n"
+    assert done.stderr == "dcae: a.dcae: not a .dcae file (or its first bytes are damaged)\n"
     assert [path.name for path in tmp_path.iterdir()] == ["a.dcae"]
 
 
@@ -191,10 +192,10 @@ def test_a_new_file_has_the_permissions_of_any_other(dcae: Dcae, file: bytes, um
         (["encode", "missing.png"], "missing.png: no such file"),
         (["encode", "text.txt"], "text.txt: not a picture"),
         (["encode", "transparent.png"], "transparent pixels"),
-        (["encode", "."], ".: not a file"),
-        (["encode", ".", "-o", "new.dcae"], ".: unreadable"),
+        (["encode", ".", "-o", "new.dcae"], "new.dcae: several files need a folder to go to"),
+        (["encode", "photo.png", "-o", "new.png"], "new.png: the name of a picture"),
         (["decode", ""], "an empty name: not a file"),
-        (["decode", ".", "-o", "new.png"], ".: Is a directory"),
+        (["decode", ".", "-o", "new.png"], "new.png: several files need a folder to go to"),
         (["encode", "photo.png", "-q", "9", "-o", "new.dcae"], "quality 9 is outside 1..8"),
         (["encode", "photo.png", "-q", "nan", "-o", "new.dcae"], "quality nan is outside 1..8"),
         (["encode", "photo.png", "-o", "missing/new.dcae"], "no such folder"),

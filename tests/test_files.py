@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -72,9 +73,9 @@ def test_encode_keeps_what_came_into_being_while_it_worked(
     synthetic_picture(20, 10).save(tmp_path / "a.png")
     encode = Codec.encode
 
-    def slow(*arguments: object) -> bytes:
+    def slow(*arguments: Any, **options: Any) -> bytes:
         (tmp_path / "a.dcae").write_bytes(b"precious")
-        return encode(*arguments)  # type: ignore[arg-type]
+        return encode(*arguments, **options)
 
     monkeypatch.setattr(Codec, "encode", slow)
     result = CliRunner().invoke(main, ["encode", str(tmp_path / "a.png"), "--model", str(tiny_path)])

@@ -19,7 +19,8 @@ from PIL import Image, ImageCms
 from dcae.codec.codec import Codec
 from dcae.codec.pictures import alpha, preparing, reading
 from dcae.codec.pictures.picture import Metadata, Picture
-from dcae.codec.pictures.preparing import Preparation, prepare
+from dcae.codec.pictures.preparation import Preparation
+from dcae.codec.pictures.preparing import prepare
 from dcae.codec.pictures.writing import picture_file
 from dcae.errors import FileFormatError, OptionError, PictureError, PictureWarning
 from dcae.models.modelfile import CodingModel

@@ -73,6 +73,17 @@ class Picture:
         image.info.update({key: value for key, value in info.items() if value})
         return image
 
+    def shrunk(self, side: int) -> Picture:
+        """The picture, of 8 bits, with no side longer than `side`; unchanged if it is that small."""
+        if max(self.width, self.height) <= side:
+            return self
+        image = self.at_depth(8).image()
+        image.thumbnail((side, side))
+        samples = np.asarray(image)
+        layers = samples if samples.ndim == 3 else samples[..., None]
+        colours = 3 if self.mode == "RGB" else 1
+        return Picture(layers[..., :colours], None if self.alpha is None else layers[..., -1], self.metadata)
+
     def at_depth(self, depth: int) -> Picture:
         """The picture with samples of 8 or 16 bits, each rounded to the nearest of those."""
         if depth == self.depth:

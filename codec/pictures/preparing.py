@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ from dcae.codec.pictures import colour, reading
 from dcae.codec.pictures.alpha import smoothed
 from dcae.codec.pictures.metadata import exif_of, xmp_of
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
+from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.errors import OptionError, PictureError, PictureWarning
 
 MAX_METADATA = 1 << 22
@@ -23,24 +24,6 @@ MAX_METADATA = 1 << 22
 PictureSource = Picture | Image.Image | str | Path | bytes | BinaryIO | NDArray[np.uint8] | NDArray[np.uint16]
 """What can be coded: a path, the bytes of a picture file or an open one, a picture of Pillow's, or samples (H, W),
 (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8 or uint16, gray or RGB, with or without alpha."""
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is made of a picture before it is coded."""
-
-    frame: int | None = None
-    """Which picture of an animation or of a file with several pages, from 0; None: it must have a single one."""
-    background: str | None = None
-    """Colour, as CSS names it, to put under transparent pixels; None: alpha is kept."""
-    strip: bool = False
-    """Drop EXIF, XMP and ICC profile. Without its profile a picture that is not sRGB changes its colours, so that it is
-    converted then."""
-    to_srgb: bool = False
-    """Convert the pixels to sRGB by the ICC profile, instead of keeping both."""
-
-
-AS_IT_IS = Preparation()
 
 
 def prepare(source: PictureSource, how: Preparation = AS_IT_IS) -> Picture:

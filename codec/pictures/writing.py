@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from dcae.codec.output import FULL_COLOUR_FROM, LOSSY, PICTURE_QUALITY
 from dcae.codec.pictures.deep import write_deep
 from dcae.codec.pictures.metadata import XMP_TAG
 from dcae.codec.pictures.picture import Metadata, Picture
@@ -29,26 +29,13 @@ _JPEG_SEGMENT = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")
 """Bytes of EXIF or XMP that fit into a JPEG file."""
 
 
-def picture_kind(name: str) -> str:
-    """Pillow's name of the kind of picture file that a file's name ends on; PNG for `-`.
-
-    Raises:
-        OptionError: no kind that can be written.
-    """
-    suffix = Path(name).suffix.lower() if name != "-" else ".png"
-    kind = Image.registered_extensions().get(suffix)
-    if kind is None or kind not in Image.SAVE:
-        raise OptionError(f"{name}: no picture type that Pillow writes; use .png")
-    return kind
-
-
 def picture_file(picture: Picture, kind: str, depth: int | None = None, quality: int | None = None) -> bytes:
     """A picture as the bytes of a picture file.
 
     Args:
         kind: Pillow's name, like "PNG".
         depth: bits of a sample, 8 or 16; by default those of the picture as far as the kind can hold them.
-        quality: of kinds with loss, 1 to 100 as Pillow has it; by default 95.
+        quality: of kinds with loss, 1 to 100 as Pillow has it; by default `PICTURE_QUALITY`.
 
     Raises:
         OptionError: a picture that this kind of file cannot hold.
@@ -95,9 +82,10 @@ def _holdable(picture: Picture, kind: str, deep: bool) -> Picture:
 def _saved(image: Image.Image, kind: str, options: dict[str, Any], quality: int | None) -> bytes:
     if kind == "PNG":
         options["compress_level"] = 1
-    elif kind in ("JPEG", "WEBP", "AVIF", "JPEG2000"):
-        options |= {"quality": 95 if quality is None else quality} if kind != "JPEG2000" else {}
-        options |= {"subsampling": "4:4:4"} if kind in ("JPEG", "AVIF") else {}
+    elif kind in LOSSY:
+        options["quality"] = PICTURE_QUALITY if quality is None else quality
+        if kind in ("JPEG", "AVIF") and options["quality"] >= FULL_COLOUR_FROM:
+            options["subsampling"] = "4:4:4"
     for key in ("exif", "xmp", "icc_profile"):
         image.info.pop(key, None)  # Pillow would write what it finds there
     buffer = io.BytesIO()

@@ -30,7 +30,8 @@ from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTab
 from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
 from dcae.codec.latents import LatentCoder
 from dcae.codec.pictures.alpha import unpacked
-from dcae.codec.pictures.preparing import AS_IT_IS, Preparation, prepare
+from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
+from dcae.codec.pictures.preparing import prepare
 from dcae.codec.pictures.writing import picture_file
 from dcae.entropy.tables import MAX_ROW, Tables, gaussian_tables
 from dcae.errors import DCAEError, FileFormatError, OptionError, SymbolMismatchError

@@ -1,0 +1,111 @@
+"""What `.dcae` files and model files say of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dcae.codec.container import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, SIGNATURE, read_container
+from dcae.models.installed import find_model, installed_models
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a `.dcae` file says of itself."""
+
+    version: int
+    """Of the format."""
+    bytes: int
+    """Size of the file."""
+    width: int
+    """Pixels in a row."""
+    height: int
+    """Rows of pixels."""
+    mode: str
+    """Pillow's name of the colours: "RGB" or "L"."""
+    depth: int
+    """Bits of a sample."""
+    alpha: bool
+    """Whether it has transparent pixels."""
+    lossless: bool
+    """Whether it holds its picture without loss; quality, model and numerics tell nothing then."""
+    metadata: dict[str, int]
+    """Bytes of its EXIF, XMP and ICC profile, those that there are."""
+    quality: float
+    model: str
+    """First 16 digits of the id of the model that wrote it."""
+    model_name: str | None
+    """Name of that model; None if it is not installed."""
+    numerics: str
+    """Arithmetic of the entropy model: "integer", "float32" or "float64"."""
+    sections: dict[str, int]
+    """Bytes of its sections."""
+    check: str
+    """Check value of the decoded symbols, in hexadecimal."""
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel."""
+        return 8 * self.bytes / (self.width * self.height)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return asdict(self) | {"bpp": self.bpp}
+
+    def rows(self) -> dict[str, str]:
+        """All of it, for people."""
+        return {
+            "format": f"dcae version {self.version}, {self.bytes} bytes, {self.bpp:.4f} bpp",
+            "picture": f"{self.width} x {self.height}, {self.mode}{', alpha' if self.alpha else ''}, {self.depth} bits",
+            "metadata": ", ".join(f"{name} {size} bytes" for name, size in self.metadata.items()) or "none",
+            **({"stored": "without loss"} if self.lossless else self._coding()),
+            "sections": ", ".join(f"{name} {size} bytes" for name, size in self.sections.items()),
+            "check": self.check,
+        }
+
+    def _coding(self) -> dict[str, str]:
+        return {
+            "quality": f"{self.quality:g}",
+            "model": f"{self.model} ({self.model_name or 'not installed'})",
+            "numerics": self.numerics,
+        }
+
+
+def file_info(data: bytes) -> FileInfo:
+    """What a `.dcae` file says of itself.
+
+    Raises:
+        FileFormatError: damaged, truncated, or no `.dcae` file.
+    """
+    container = read_container(data)
+    header = container.header
+    metadata = {"EXIF": container.exif, "XMP": container.xmp, "ICC profile": container.icc}
+    sections = {"z": container.z, "y": container.y, "picture": container.lossless, "alpha": container.alpha}
+    return FileInfo(
+        version=data[len(SIGNATURE)],
+        bytes=len(data),
+        width=header.width,
+        height=header.height,
+        mode=COLOURS[header.colour],
+        depth=DEPTHS[header.depth],
+        alpha=bool(container.alpha),
+        lossless=bool(container.lossless),
+        metadata={name: len(data) for name, data in metadata.items() if data},
+        quality=header.quality / QUALITY_STEPS,
+        model=header.model.hex(),
+        model_name=next((name for name, m in installed_models().items() if m.short_id == header.model), None),
+        numerics=NUMERICS[header.numerics],
+        sections={name: len(data) for name, data in sections.items() if data},
+        check=f"{header.check:08x}",
+    )
+
+
+def model_info(path: str) -> dict[str, Any]:
+    """What a model file says of itself, for JSON.
+
+    Raises:
+        ModelNotFoundError, ModelFileError: no such file, or no model.
+    """
+    header = find_model(path)
+    config = header.config
+    return {"id": header.id, "lambdas": list(config.lambdas), "config": config.to_dict(), "record": header.record}

@@ -1,0 +1,191 @@
+"""File to file: what `encode` and `decode` do with one file, in whichever process. Heavy imports happen inside.
+
+A coder is made of plain settings, so that it can be sent to other processes, and loads its model when it is first used.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dcae.codec.batch import Job
+from dcae.codec.container import is_lossless
+from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
+from dcae.codec.targets import Target
+from dcae.errors import DCAEError, OptionError, PictureWarning
+from dcae.files import read_bytes, write_bytes
+
+if TYPE_CHECKING:
+    from dcae.codec.codec import Codec
+
+
+class Coded(NamedTuple):
+    """Result of one file."""
+
+    data: bytes
+    said: str
+    """What a line about it says beside names and time."""
+
+
+class Done(NamedTuple):
+    """A file that was written."""
+
+    size: int
+    """Bytes."""
+    said: str
+    """What its line says after the output's name."""
+
+
+@dataclass(frozen=True)
+class FileCoder(ABC):
+    """What both directions share: the engine, and how files are read and written."""
+
+    device: str
+    engine: str
+    max_pixels: int | None
+    """None: what is affordable."""
+    sharing: int = field(default=1, kw_only=True)
+    """Processes that share the memory."""
+    force: bool = field(default=False, kw_only=True)
+    """Overwrite outputs."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Load what can be loaded before a file is there.
+
+        Raises:
+            DCAEError: model or engine cannot be used, for any file.
+        """
+
+    @abstractmethod
+    def code(self, source: str | bytes, output: str) -> Coded:
+        """The output of a source, a path or the file's bytes; `output` is named in messages."""
+
+    def __call__(self, job: Job) -> Done:
+        """Make one file.
+
+        Raises:
+            DCAEError: it cannot be made; there is no output then.
+        """
+        started = time.perf_counter()
+        with _naming(job.source), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", PictureWarning)
+            coded = self.code(read_bytes("-") if job.source == "-" else job.source, job.output)
+        write_bytes(job.output, coded.data, self.force)
+        said = "; ".join([f"{coded.said}, {time.perf_counter() - started:.2f} s", *(str(w.message) for w in caught)])
+        return Done(len(coded.data), said)
+
+    def _codec(self, model: Path) -> Codec:
+        return _loaded(model, self.device, self.engine, self._limit())
+
+    def _limit(self) -> int:
+        """Largest number of pixels, padded."""
+        from dcae.codec.limits import MAX_PIXELS, affordable_pixels
+
+        return self.max_pixels or max(MAX_PIXELS, affordable_pixels() // self.sharing)
+
+
+@lru_cache(maxsize=2)
+def _loaded(model: Path, device: str, engine: str, max_pixels: int) -> Codec:
+    from dcae.codec.codec import Codec
+
+    return Codec(model, device, max_pixels, engine)
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
+    except DCAEError as error:
+        if source in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from error
+
+
+@dataclass(frozen=True)
+class FileEncoder(FileCoder):
+    """Pictures to `.dcae` files."""
+
+    model: Path
+    """Model file."""
+    quality: float | None
+    """None: the model's default, or what the target needs."""
+    target: Target | None = None
+    preparation: Preparation = AS_IT_IS
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Further arguments of :meth:`dcae.Codec.encode`."""
+
+    def open(self) -> None:
+        self._codec(self.model)
+
+    def code(self, source: str | bytes, output: str) -> Coded:
+        from dcae.codec.pictures.preparing import prepare
+
+        picture = prepare(source, self.preparation)  # before anything heavy is imported
+        codec, found = self._codec(self.model), ""
+        if self.target is None:
+            data = codec.encode(picture, self.quality, **self.options)
+        else:
+            from dcae.codec.targets import encode_to_target
+
+            data, quality, encodings = encode_to_target(codec, picture, self.target, self.options)
+            found = f", quality {quality:g} after {encodings} encodings"
+        if is_lossless(data):
+            found += ", stored without loss"
+        return Coded(data, f"{len(data)} bytes, {8 * len(data) / (picture.width * picture.height):.4f} bpp{found}")
+
+
+@dataclass(frozen=True)
+class FileDecoder(FileCoder):
+    """`.dcae` files to pictures."""
+
+    model: Path | None
+    """Model file; None for the installed one that a file names."""
+    kind: str
+    """Pillow's name of the picture type."""
+    picture_quality: int | None = None
+    """Of lossy types; None for the default."""
+    fit: int | None = None
+    """Longest side in pixels, to which larger pictures are shrunk."""
+    depth: int | None = None
+    """Bits of a sample; None for those that the picture came with."""
+    background: str | None = None
+    """Colour to put under transparent pixels; None keeps them."""
+
+    def open(self) -> None:
+        if self.model is not None:
+            self._codec(self.model)
+
+    def code(self, source: str | bytes, output: str) -> Coded:
+        from dcae.codec.container import read_container
+        from dcae.codec.lossless import lossless_picture
+        from dcae.codec.pictures.preparing import flattened
+        from dcae.codec.pictures.writing import picture_file
+        from dcae.models.installed import find_model_by_id
+
+        data = read_bytes(source) if isinstance(source, str) else source
+        container = read_container(data)
+        if container.lossless:
+            picture = lossless_picture(container, self._limit())
+        else:
+            model = self.model or find_model_by_id(container.header.model).path
+            picture = self._codec(model).decode_picture(data)
+        bpp = 8 * len(data) / (picture.width * picture.height)
+        if self.background is not None:
+            picture = flattened(picture, self.background)
+        if self.fit is not None:
+            picture = picture.shrunk(self.fit)
+        try:
+            written = picture_file(picture, self.kind, self.depth, self.picture_quality)
+        except OptionError as error:
+            raise OptionError(f"{output}: {error}") from error
+        return Coded(written, f"{len(written)} bytes, of {len(data)} bytes, {bpp:.4f} bpp")

@@ -1,0 +1,87 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from dcae.runtime.engines import ENGINES
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several decorators as one, listed by `--help` in this order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def coding(function: F) -> F:
+    """How a file is coded."""
+    return _all(
+        click.option("--model", metavar="NAME|PATH", help="An installed model's name or a model file."),
+        click.option("--device", default="cpu", show_default=True, help="torch device of the networks."),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default="auto",
+            show_default=True,
+            help="What runs the networks; auto: onnx (ONNX Runtime) on the CPU for models that it runs, else torch.",
+        ),
+        click.option(
+            "--max-pixels",
+            type=click.IntRange(1),
+            help="Refuse pictures that have more when padded to multiples of 64.  [default: 16777216, or what half of "
+            "the free memory holds]",
+        ),
+    )(function)
+
+
+def preparation(function: F) -> F:
+    """What is made of a picture before it is coded."""
+    return _all(
+        click.option(
+            "--frame", type=int, metavar="N", help="Which picture of an animation or of several pages, from 0."
+        ),
+        click.option("--background", metavar="COLOUR", help="Put a colour under transparent pixels: white, #ffcc00."),
+        click.option("--strip", is_flag=True, help="Drop EXIF, XMP and ICC profile; pixels become sRGB."),
+        click.option("--to-srgb", is_flag=True, help="Convert to sRGB by the ICC profile, instead of keeping it."),
+    )(function)
+
+
+def batch(function: F) -> F:
+    """Which files, and how a batch of them is worked on."""
+    return _all(
+        recursive,
+        click.option(
+            "-j",
+            "--jobs",
+            type=click.IntRange(0),
+            default=1,
+            show_default=True,
+            help="Processes, each with "
+            "one thread and a model of its own; 0: one for each core. With 1, one picture uses all cores.",
+        ),
+        click.option("--force", is_flag=True, help="Overwrite outputs."),
+        click.option("--skip-existing", is_flag=True, help="Leave out files whose output exists: continues a batch."),
+        click.option("--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Name files that are left out, too."),
+    )(function)
+
+
+def recursive(function: F) -> F:
+    """The option for folders in folders."""
+    return click.option("-r", "--recursive", is_flag=True, help="Also take files in folders of folders.")(function)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,57 @@
+"""Types of picture files that are written: which one is asked for, and whether it has a quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from dcae.errors import OptionError
+
+PICTURE_QUALITY = 95
+"""Quality of lossy types unless the caller says otherwise: high, since the picture was compressed once already."""
+LOSSY = ("JPEG", "WEBP", "AVIF", "HEIF")
+"""Types whose quality is a number up to 100."""
+FULL_COLOUR_FROM = 90
+"""JPEG quality from which colours are stored at the full resolution."""
+
+
+def picture_type(name: str, output: str) -> str:
+    """Pillow's name of a picture type.
+
+    Args:
+        name: suffix of a file, with or without its dot.
+        output: what is written, for the message.
+
+    Raises:
+        OptionError: Pillow writes no such type.
+    """
+    kind = Image.registered_extensions().get(f".{name.lower().lstrip('.')}")
+    if kind is None or kind not in Image.SAVE:
+        raise OptionError(f"{output}: no picture type that Pillow writes; use .png")
+    return kind
+
+
+def type_of(output: str, wanted: str | None = None) -> str:
+    """Pillow's name of the type that an output is written as: the one that is wanted, else that of its suffix, and PNG
+    for `-`.
+
+    Raises:
+        OptionError: Pillow writes no such type, or the suffix is another type's.
+    """
+    if wanted is None:
+        return picture_type(".png" if output == "-" else Path(output).suffix, output)
+    kind, suffix = picture_type(wanted, f"--format {wanted}"), Path(output).suffix.lower()
+    if Image.registered_extensions().get(suffix, kind) != kind:
+        raise OptionError(f"{output}: a name of another type than --format {wanted}")
+    return kind
+
+
+def check_quality(kind: str, quality: int | None) -> None:
+    """Refuse a quality for a type that has none.
+
+    Raises:
+        OptionError: it has none.
+    """
+    if quality is not None and kind not in LOSSY:
+        raise OptionError(f"--picture-quality: {kind} has no quality; it is for JPEG, WebP and AVIF")

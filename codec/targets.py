@@ -1,0 +1,158 @@
+"""Targets: a wanted size of the file or a wanted PSNR instead of a quality, met by encoding several times."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dcae.codec.rates import crossing
+from dcae.errors import OptionError
+from dcae.networks.config import QUALITY_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dcae.codec.codec import Codec
+    from dcae.codec.pictures.picture import Picture, Samples
+
+TOLERANCE = 0.01
+"""Share of a wanted size that the file may stay below it, where steps of quality are that fine."""
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
+# Of photographs with `lite`, by which the search begins: ln(bpp) and dB of PSNR at quality 1, and per quality.
+_TYPICAL_RATE = math.log(0.11), 0.36
+_TYPICAL_PSNR = 27.2, 1.6
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as "200000", "200k", "1.5M" (powers of 1000) or "64KiB" (powers of 1024).
+
+    Raises:
+        OptionError: it is none, or less than a byte.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", text.strip().lower())
+    if found is None or found[2] not in _UNITS or (size := int(float(found[1]) * _UNITS[found[2]])) < 1:
+        raise OptionError(f"{text!r:.40} is no size; write 200000, 200k, 1.5M (thousands) or 64KiB (1024s)")
+    return size
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file shall be; one of the three is set.
+
+    Raises:
+        OptionError: none or several are set, or one is no positive number.
+    """
+
+    size: int | None = None
+    """Bytes; the file is at most that, and at most 1 % smaller where steps of quality are that fine."""
+    bpp: float | None = None
+    """Bits per pixel, likewise."""
+    psnr: float | None = None
+    """dB in RGB (gray: of the one channel); the decoded picture has at least that, at the lowest quality that gives
+    it."""
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.size, self.bpp, self.psnr) if value is not None]
+        if len(given) != 1:
+            raise OptionError("give one of quality, target size, target bpp and target PSNR")
+        if isinstance(given[0], bool) or not isinstance(given[0], int | float) or not 0 < given[0] < math.inf:
+            raise OptionError(f"a target must be a positive number, got {given[0]!r:.40}")
+
+
+class Found(NamedTuple):
+    """Result of a search."""
+
+    data: bytes
+    """The file."""
+    quality: float
+    encodings: int
+    """How often the picture was encoded."""
+
+
+def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Mapping[str, Any]) -> Found:
+    """The `.dcae` file of a picture that meets a target.
+
+    Args:
+        options: further arguments of :meth:`dcae.Codec.encode`.
+
+    Raises:
+        OptionError: no quality of the model does; the message names the nearest.
+        DCAEError: as :meth:`dcae.Codec.encode`.
+    """
+    search = _Search(codec, picture, options)
+    if target.psnr is not None:
+        best = search.psnr(target.psnr)
+    else:
+        best = search.size(target.size or math.floor((target.bpp or 0) * search.pixels / 8))
+    return Found(search.files[best], best / QUALITY_STEPS, len(search.files))
+
+
+class _Search:
+    """A picture and its files, by quality in steps of 1/256."""
+
+    def __init__(self, codec: Codec, picture: Picture, options: Mapping[str, Any]) -> None:
+        self.codec, self.picture, self.options = codec, picture, options
+        self.pixels = picture.width * picture.height
+        self.low, self.high = (round(quality * QUALITY_STEPS) for quality in codec.config.qualities)
+        self.files: dict[int, bytes] = {}
+
+    def file(self, step: int) -> bytes:
+        if step not in self.files:
+            self.files[step] = self.codec.encode(self.picture, step / QUALITY_STEPS, **self.options)
+        return self.files[step]
+
+    def run(self, value: Callable[[int], float], typical: tuple[float, float], goal: float, near: float) -> None:
+        """Search from where a typical picture reaches the goal."""
+        at_one, growth = typical
+        first = round(QUALITY_STEPS * (1 + (goal - at_one) / growth))
+        crossing(value, self.low, self.high, first, growth / QUALITY_STEPS, near)
+
+    def size(self, target: int) -> int:
+        """The largest file of at most `target` bytes."""
+        # Less than one byte is no file; its logarithm is not wanted.
+        goal = math.log(8 * max(target, 1) / self.pixels)
+        near = -math.log(1 - TOLERANCE)
+        self.run(lambda step: math.log(len(self.file(step)) / max(target, 1)), _TYPICAL_RATE, goal, near)
+        sizes = {step: len(file) for step, file in self.files.items()}
+        fitting = [step for step, size in sizes.items() if size <= target]
+        if not fitting:
+            raise self._unreachable(f"{target} bytes", "smallest", self._size_text(min(sizes, key=sizes.__getitem__)))
+        best = max(fitting, key=sizes.__getitem__)
+        if best == self.high and sizes[best] < target * (1 - TOLERANCE):
+            raise self._unreachable(f"{target} bytes", "largest", self._size_text(best))
+        return best
+
+    def psnr(self, target: float) -> int:
+        """The lowest quality whose picture has at least `target` dB."""
+        original, found = self.picture.at_depth(8).pixels, {}
+
+        def value(step: int) -> float:
+            found[step] = _psnr(original, self.codec.decode_picture(self.file(step)).at_depth(8).pixels)
+            return found[step] - target
+
+        self.run(value, _TYPICAL_PSNR, target, 0.0)
+        reaching = [step for step, psnr in found.items() if psnr >= target]
+        if not reaching:
+            best = max(found, key=found.__getitem__)
+            raise self._unreachable(
+                f"{target:g} dB", "best picture", f"{found[best]:.2f} dB, at quality {best / QUALITY_STEPS:g}"
+            )
+        return min(reaching)
+
+    def _size_text(self, step: int) -> str:
+        size = len(self.files[step])
+        return f"{size} bytes ({8 * size / self.pixels:.4f} bpp), at quality {step / QUALITY_STEPS:g}"
+
+    @staticmethod
+    def _unreachable(target: str, what: str, text: str) -> OptionError:
+        return OptionError(f"a target of {target} is out of reach: the {what} that this model makes has {text}")
+
+
+def _psnr(original: Samples, decoded: Samples) -> float:
+    """dB over all samples; 99 for no error at all, so that one can calculate with it."""
+    import numpy as np
+
+    error = np.square(original.astype(np.int16) - decoded, dtype=np.int32).mean()
+    return 10 * math.log10(255**2 / error) if error else 99.0

@@ -1,0 +1,144 @@
+"""Workers of a batch: this process, or several, each with a model of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from typing import NamedTuple
+
+from dcae.codec.batch import Job
+from dcae.codec.filecoders import Done, FileCoder
+from dcae.errors import DCAEError, lacks_memory
+
+_ATTEMPTS = 2
+"""How often a file is tried whose process was killed: another one may have taken the memory."""
+
+
+class Outcome(NamedTuple):
+    """What became of a job."""
+
+    job: Job
+    done: Done | None
+    """None if it failed."""
+    error: str = ""
+    """Why it failed."""
+
+
+def outcomes(coder: FileCoder, jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
+    """The outcome of every job, as they come.
+
+    Args:
+        processes: at least 1, which is this process with its threads; more are started, each with one thread (unless
+            OMP_NUM_THREADS says otherwise). They end when this process does, however it ends.
+
+    Raises:
+        DCAEError: model or engine cannot be used.
+    """
+    if not jobs:
+        return
+    if processes > 1:
+        yield from _Pool(coder, jobs, processes).run()
+        return
+    coder.open()
+    for job in jobs:
+        yield _outcome(coder, job)
+
+
+def _outcome(coder: FileCoder, job: Job) -> Outcome:
+    """One job; whatever goes wrong with it is its own."""
+    try:
+        return Outcome(job, coder(job))
+    except (DCAEError, OSError) as error:
+        return Outcome(job, None, str(error))
+    except Exception as error:
+        if lacks_memory(error):
+            return Outcome(job, None, "not enough memory; fewer --jobs need less")
+        return Outcome(job, None, f"an error of dcae, please report it: {type(error).__name__}: {error}")
+
+
+class _Pool:
+    """Several processes, each an executor of its own: it is known which file was in the one that died."""
+
+    def __init__(self, coder: FileCoder, jobs: Sequence[Job], processes: int) -> None:
+        self.coder, self.count = coder, min(processes, len(jobs))
+        self.waiting = deque((job, 1) for job in jobs)
+        self.busy: dict[Future[Outcome | None], tuple[ProcessPoolExecutor, Job | None, int]] = {}
+        """What is under way: its executor, the job (None: loading the model) and which attempt at it this is."""
+        self.executors: set[ProcessPoolExecutor] = set()
+
+    def run(self) -> Iterator[Outcome]:
+        try:
+            for _ in range(self.count):
+                self._start()
+            while self.busy:
+                for future in wait(self.busy, return_when=FIRST_COMPLETED).done:
+                    if outcome := self._ended(future):
+                        yield outcome
+        finally:
+            for executor in self.executors:
+                executor.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self) -> None:
+        executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(self.coder,))
+        self.executors.add(executor)
+        self.busy[executor.submit(_open)] = executor, None, 1
+
+    def _ended(self, future: Future[Outcome | None]) -> Outcome | None:
+        """The outcome of what has ended, if it is one; its executor has the next job then."""
+        executor, job, attempt = self.busy.pop(future)
+        outcome = None
+        try:
+            outcome = future.result()
+        except BrokenProcessPool:
+            self.executors.discard(executor)
+            executor.shutdown(wait=False)
+            if job is None:
+                raise DCAEError(
+                    "a process was killed while it loaded the model (out of memory?); try fewer --jobs"
+                ) from None
+            if attempt < _ATTEMPTS:
+                self.waiting.appendleft((job, attempt + 1))
+            else:
+                error = f"its process was killed, {_ATTEMPTS} times (out of memory?); try fewer --jobs"
+                outcome = Outcome(job, None, error)
+            if self.waiting:
+                self._start()
+            return outcome
+        if self.waiting:
+            job, attempt = self.waiting.popleft()
+            self.busy[executor.submit(_code, job)] = executor, job, attempt
+        return outcome
+
+
+_coder: FileCoder
+"""Of a started process."""
+
+
+def _begin(coder: FileCoder) -> None:
+    global _coder
+    _coder = coder
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a library is imported that reads it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C goes to all processes; only the first has something to say
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without it, processes of a killed batch would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _open() -> None:
+    _coder.open()
+
+
+def _code(job: Job) -> Outcome:
+    return _outcome(_coder, job)
