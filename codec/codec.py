@@ -24,7 +24,6 @@ from dcae.codec.feedback import rounded
 from dcae.codec.latents import Decoded, LatentCoder
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.lossless import (
-    NO_MODEL,
     better_lossless,
     lossless_container,
     lossless_picture,
@@ -224,6 +223,8 @@ class Codec:
     def _decode_latents(self, data: bytes, symbols: bool = True) -> tuple[Header, Decoded]:
         with self.observe(LOAD):
             container = read_container(data)
+        if container.lossless:
+            raise FileFormatError("the file holds its picture without loss and has no latents")
         header = container.header
         self._check_header(header)
         stride = self.config.stride
@@ -240,8 +241,6 @@ class Codec:
         return header, self._coder.decode(container.z, container.y, header.check, shape, quality, numerics, symbols)
 
     def _check_header(self, header: Header) -> None:
-        if header.model == NO_MODEL:
-            raise FileFormatError("the file holds its picture without loss and has no latents")
         if header.model != self.header.short_id:
             raise ModelNotFoundError(
                 f"the file was written with model {header.model.hex()}, loaded is "

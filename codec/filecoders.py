@@ -19,7 +19,7 @@ from dcae.codec.batch import Job
 from dcae.codec.container import is_lossless
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.targets import Target
-from dcae.errors import DCAEError, OptionError, PictureWarning
+from dcae.errors import DCAEError, MissingDependencyError, OptionError, PictureWarning
 from dcae.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _naming(source: str) -> Iterator[None]:
     try:
         yield
     except DCAEError as error:
-        if source in str(error):
+        if source in str(error) or isinstance(error, MissingDependencyError):
             raise
         raise type(error)(f"{source}: {error}") from error
 

@@ -16,12 +16,14 @@ from PIL import Image
 
 from dcae.cli import main
 from dcae.codec.codec import Codec
+from dcae.codec.pictures.picture import Picture
+from dcae.codec.pictures.preparing import prepare
 from dcae.codec.rates import crossing
 from dcae.codec.targets import Found, Target, encode_to_target, parse_size
 from dcae.errors import OptionError
 from dcae.models.modelfile import CodingModel
 
-PICTURE = synthetic_picture(100, 80)
+PICTURE = prepare(synthetic_picture(100, 80))
 
 
 class _Curve:
@@ -37,7 +39,7 @@ class _Curve:
         bpp = math.exp(-2 + self.offset + 0.36 * (quality - 1) + self.bend * (quality - 4) ** 2)
         return round(8000 * bpp * (1 + self.noise * math.sin(1e4 * quality)))
 
-    def encode(self, image: Image.Image, quality: float, portable: bool = False) -> bytes:
+    def encode(self, picture: Picture, quality: float, portable: bool = False) -> bytes:
         assert round(quality * 256) == quality * 256 and 1 <= quality <= 8 and portable
         self.asked.append(quality)
         return int(quality * 256).to_bytes(4, "big") + bytes(self.size(quality) - 4)
@@ -45,13 +47,13 @@ class _Curve:
     def error(self, quality: float) -> float:
         return 10 * math.exp(-(1.6 + self.bend) * math.log(10) / 20 * (quality - 1))
 
-    def decode(self, data: bytes) -> Image.Image:
+    def decode_picture(self, data: bytes) -> Picture:
         error = self.error(int.from_bytes(data[:4], "big") / 256)
-        pixels = np.asarray(PICTURE).astype(float)
+        pixels = PICTURE.pixels.astype(float)
         # A checkerboard of the two nearest errors, so that the mean square is nearly that of the curve.
         share = error**2 - math.floor(error) ** 2
         up = np.random.default_rng(1).random(pixels.shape) * (2 * math.floor(error) + 1) < share
-        return Image.fromarray((pixels + np.where(pixels > 127, -1, 1) * (math.floor(error) + up)).astype(np.uint8))
+        return Picture((pixels + np.where(pixels > 127, -1, 1) * (math.floor(error) + up)).astype(np.uint8))
 
 
 def _search(curve: _Curve, **target: Any) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,7 +22,7 @@ from dcae.networks.scales import SCALE_LEVELS
 from dcae.runtime.onnx import exact
 from dcae.runtime.onnx.runner import Runner, number_of_threads
 from dcae.runtime.process import ProcessCheck
-from dcae.runtime.protocol import Array, Floats, SlicePrior
+from dcae.runtime.protocol import Array, Floats, SlicePrior, Step
 
 _NOTHING = np.zeros((1, 0, 0, 0), np.float32)
 """What is kept of the bands above the first one."""
@@ -73,6 +73,11 @@ class OnnxEngine:
         # The threads of a graph inherit the mode in which they are started, which is in here.
         _PROCESS.check(number_of_threads())
         yield
+
+    def search_latents(
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+    ) -> Array:
+        raise NotImplementedError("ONNX Runtime knows no gradients; see `searches`")
 
     def analysis(self, x: Array, quality: float, band: Band = WHOLE) -> Array:
         return self._run("analysis", quality, band, x=x, gain_y=self._gain("gain_y", quality, True))
