@@ -291,3 +291,15 @@ def is_lossless(data: bytes) -> bool:
 def read_file_header(data: bytes) -> Header:
     """The header of a `.dcae` file, after verifying all of it (see :func:`read_container`)."""
     return read_container(data).header
+
+
+def peek_header(data: bytes) -> Header:
+    """The header of a `.dcae` file of which `data` is the beginning; nothing behind it is looked at.
+
+    Raises:
+        FileFormatError: no whole, undamaged header.
+    """
+    for letter, payload in _sections(data):
+        if letter == b"H":
+            return _unpack_header(payload)
+    raise FileFormatError("the header is missing; the file is damaged")

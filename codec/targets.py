@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dcae.codec.rates import crossing
@@ -57,7 +58,7 @@ class Target:
         given = [value for value in (self.size, self.bpp, self.psnr) if value is not None]
         if len(given) != 1:
             raise OptionError("give one of quality, target size, target bpp and target PSNR")
-        if isinstance(given[0], bool) or not isinstance(given[0], int | float) or not 0 < given[0] < math.inf:
+        if isinstance(given[0], bool) or not isinstance(given[0], Real) or not 0 < given[0] < math.inf:
             raise OptionError(f"a target must be a positive number, got {given[0]!r:.40}")
 
 

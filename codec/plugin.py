@@ -1,0 +1,120 @@
+"""Plugin for Pillow: `Image.open` and `Image.save` for `.dcae` files."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any, ClassVar
+
+from PIL import Image, ImageFile
+
+from dcae.codec.container import COLOURS, SIGNATURE, peek_header, read_container
+from dcae.errors import DCAEError, FileFormatError, OptionError
+
+FORMAT, MIME_TYPE = "DCAE", "image/x-dcae"
+_HEADER_BYTES = 1024
+"""Read when a file is opened; more than a header needs."""
+_SAVING = ("quality", "target_size", "target_bpp", "target_psnr", "model", "portable")
+"""Options of `Image.save` that :func:`dcae.encode` has; others are for other formats."""
+
+
+class PillowError(DCAEError, OSError):
+    """A `.dcae` file cannot be read or written through Pillow, whose callers expect an OSError."""
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(SIGNATURE)
+
+
+class DcaeImageFile(ImageFile.ImageFile):
+    """A `.dcae` file opened by Pillow; decoded when its pixels are first asked for."""
+
+    format = FORMAT
+    format_description = "DCAE, a learned image codec"
+    coding: ClassVar[dict[str, Any]] = {}
+    """Arguments of `dcae.encode` and `dcae.decode`, from :func:`register_pillow`."""
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        try:
+            header = peek_header(self.fp.read(_HEADER_BYTES))
+        except FileFormatError as error:
+            raise SyntaxError(str(error)) from error  # what Pillow expects of a file that is not this format's
+        self._size = (header.width, header.height)
+        self._mode = COLOURS[header.colour]
+        self.tile = [ImageFile._Tile(FORMAT.lower(), (0, 0, *self._size))]
+
+    def load(self) -> Image.core.PixelAccess | None:
+        """Decode, if that has not been done.
+
+        Raises:
+            PillowError: the file is damaged, too large, or of a model that is not installed.
+        """
+        if self.tile:
+            from dcae.codec.api import decode
+
+            try:
+                self.im = decode(self._contents(), **self.coding).im
+            except DCAEError as error:
+                raise self._error(error) from error
+            self.tile = []
+            if self._exclusive_fp and self.fp is not None:
+                self.fp.close()
+            self.fp = None
+        return super().load()
+
+    def verify(self) -> None:
+        """Check the file's length and check sums.
+
+        Raises:
+            PillowError: it is damaged.
+        """
+        try:
+            read_container(self._contents())
+        except DCAEError as error:
+            raise self._error(error) from error
+        finally:
+            super().verify()
+
+    def _error(self, error: DCAEError) -> PillowError:
+        return PillowError(f"{os.fsdecode(self.filename) or 'the file'}: {error}")
+
+    def _contents(self) -> bytes:
+        if self.fp is None:
+            raise FileFormatError("closed already")
+        self.fp.seek(0)
+        return self.fp.read()
+
+
+def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    from dcae.codec.api import encode
+
+    options = {name: image.encoderinfo[name] for name in _SAVING if name in image.encoderinfo}
+    try:
+        # Of several frames the one that is shown is saved, as for other formats of single pictures.
+        data = encode(image.copy() if getattr(image, "n_frames", 1) > 1 else image, **options, **DcaeImageFile.coding)
+    except OptionError:  # a ValueError, as of other formats
+        raise
+    except DCAEError as error:
+        raise PillowError(f"cannot write mode {image.mode} as DCAE: {error}") from error
+    fp.write(data)
+
+
+def register_pillow(**coding: Any) -> None:
+    """Registration of the format `.dcae` with Pillow, which `import dcae.pillow` does as well.
+
+    `Image.open` then knows size and mode without decoding; `image.save("x.dcae", quality=4)` takes the arguments
+    `quality`, `target_size`, `target_bpp`, `target_psnr`, `model` and `portable` of :func:`dcae.encode`.
+
+    Args:
+        coding: `device`, `engine` and `max_pixels` of :func:`dcae.encode` and :func:`dcae.decode`, for all files.
+
+    Raises:
+        OptionError: other arguments.
+    """
+    if unknown := set(coding) - {"device", "engine", "max_pixels"}:
+        raise OptionError(f"unknown: {', '.join(sorted(unknown))}; known: device, engine, max_pixels")
+    DcaeImageFile.coding = coding
+    Image.register_open(FORMAT, DcaeImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, ".dcae")
+    Image.register_mime(FORMAT, MIME_TYPE)

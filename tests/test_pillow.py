@@ -1,0 +1,199 @@
+"""Pillow's plugin, tested as Pillow tests its own."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import synthetic_picture
+from PIL import Image, UnidentifiedImageError
+
+import dcae
+from dcae.codec.codec import Codec
+from dcae.codec.container import SIGNATURE
+from dcae.errors import DCAEError, OptionError
+from dcae.models.modelfile import CodingModel
+
+PICTURE = synthetic_picture(70, 50)
+
+
+@pytest.fixture(autouse=True)
+def plugin(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin registered, for these tests alone, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCAE_MODEL_PATH", str(tiny_path.parent))
+    dcae.register_pillow()
+    yield
+    Image.ID.remove("DCAE")
+    for registry in (Image.OPEN, Image.SAVE, Image.MIME):
+        del registry["DCAE"]  # type: ignore[attr-defined]
+    del Image.EXTENSION[".dcae"]
+
+
+@pytest.fixture
+def data(tiny_model: CodingModel) -> bytes:
+    """A file; also lies as a.dcae."""
+    data = Codec(tiny_model).encode(PICTURE, 3)
+    Path("a.dcae").write_bytes(data)
+    return data
+
+
+@pytest.fixture
+def pixels(tiny_model: CodingModel, data: bytes) -> bytes:
+    """What it decodes to."""
+    return Codec(tiny_model).decode(data).tobytes()
+
+
+def test_open(data: bytes, pixels: bytes) -> None:
+    with Image.open("a.dcae") as image:
+        assert (image.format, image.mode, image.size) == ("DCAE", "RGB", (70, 50))
+        assert image.get_format_mimetype() == "image/x-dcae"
+        assert image.load() is not None
+        assert image.tobytes() == pixels
+    assert Image.open(io.BytesIO(data)).tobytes() == pixels
+
+
+def test_gray(tiny_model: CodingModel) -> None:
+    image = Image.open(io.BytesIO(Codec(tiny_model).encode(PICTURE.convert("L"))))
+    assert image.mode == "L"
+    assert image.convert("RGB").size == (70, 50)
+
+
+def test_opening_decodes_nothing(data: bytes, tmp_path: Path) -> None:
+    """Nor does it import what decodes."""
+    code = """
+import sys
+from PIL import Image
+import dcae.pillow
+image = Image.open("a.dcae")
+print(image.size, image.mode, image.format)
+image.verify()
+print([name for name in ("torch", "onnxruntime", "onnx", "constriction", "dcae.codec.codec") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["(70, 50) RGB DCAE", "[]"], done.stderr
+
+
+@pytest.mark.parametrize("length", [16, 20, 40, -1])
+def test_truncated(data: bytes, length: int) -> None:
+    short = io.BytesIO(data[:length])
+    if 0 < length < 40:
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(short)
+        return
+    image = Image.open(short)
+    assert image.size == (70, 50)
+    for _ in range(2):
+        with pytest.raises(OSError, match="truncated") as caught:
+            image.load()
+        assert isinstance(caught.value, DCAEError)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", SIGNATURE, SIGNATURE + b"\x01", SIGNATURE + bytes(100)])
+def test_what_is_none(content: bytes) -> None:
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(content))
+
+
+def test_verify(data: bytes) -> None:
+    image = Image.open("a.dcae")
+    image.verify()
+    assert image.fp is None
+    Path("b.dcae").write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
+    with Image.open("b.dcae") as image, pytest.raises(OSError, match=r"b.dcae: section .* fails its CRC-32"):
+        image.verify()
+
+
+def test_copies_and_thumbnails(data: bytes, pixels: bytes) -> None:
+    with Image.open("a.dcae") as image:
+        assert image.copy().tobytes() == pixels
+    with Image.open("a.dcae") as image:
+        image.thumbnail((20, 20))
+        assert image.size == (20, 14)
+    with Image.open("a.dcae") as image:
+        assert image.crop((10, 10, 20, 15)).size == (10, 5)
+    with Image.open("a.dcae") as image:
+        assert pickle.loads(pickle.dumps(image)).tobytes() == pixels
+    assert np.asarray(Image.open("a.dcae")).tobytes() == pixels
+
+
+def test_seek(data: bytes) -> None:
+    with Image.open("a.dcae") as image:
+        image.seek(0)
+        assert image.tell() == 0
+        with pytest.raises(EOFError):
+            image.seek(1)
+
+
+def test_files_are_closed(data: bytes) -> None:
+    image = Image.open("a.dcae")
+    file = image.fp
+    image.load()
+    assert file is not None and file.closed
+    with Path("a.dcae").open("rb") as mine:
+        Image.open(mine).load()
+        assert not mine.closed
+    image = Image.open("a.dcae")
+    image.close()
+    with pytest.raises((OSError, ValueError)):
+        image.load()
+
+
+def test_save(tiny_model: CodingModel) -> None:
+    codec = Codec(tiny_model)
+    PICTURE.save("b.dcae", quality=2.5, model="tiny", optimize=True)
+    assert Path("b.dcae").read_bytes() == codec.encode(PICTURE, 2.5)
+    buffer = io.BytesIO()
+    PICTURE.save(buffer, "DCAE", model="tiny")
+    assert buffer.getvalue() == codec.encode(PICTURE)
+    assert Image.open(buffer).size == (70, 50)
+    size = len(codec.encode(PICTURE, 5))
+    PICTURE.save("c.dcae", model="tiny", target_size=size)
+    assert 0.97 * size <= Path("c.dcae").stat().st_size <= size
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGBA", "LA"])
+def test_save_other_modes(mode: str) -> None:
+    """Those that RGB or gray hold; alpha is opaque."""
+    PICTURE.convert(mode).save("b.dcae", model="tiny")
+    with Image.open("b.dcae") as image:
+        assert image.mode == ("RGB" if mode in ("P", "RGBA") else "L")
+
+
+@pytest.mark.parametrize("mode", ["HSV", "LAB", "YCbCr", "I", "F"])
+def test_save_unknown_mode(mode: str) -> None:
+    image = Image.new(mode, (8, 8))
+    with pytest.raises(OSError, match=f"cannot write mode {mode} as DCAE") as caught:
+        image.save("b.dcae", model="tiny")
+    assert isinstance(caught.value, DCAEError)
+    assert not Path("b.dcae").exists()
+
+
+def test_save_with_a_wrong_option() -> None:
+    with pytest.raises(OptionError, match=r"quality 90 is outside 1\.\.8"):
+        PICTURE.save("b.dcae", quality=90, model="tiny")
+    assert not Path("b.dcae").exists()
+
+
+def test_the_frame_that_is_shown_is_saved(tiny_model: CodingModel) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    with Image.open("a.gif") as image:
+        image.seek(1)
+        image.save("b.dcae", model="tiny")
+        assert Path("b.dcae").read_bytes() == Codec(tiny_model).encode(image.copy())
+
+
+def test_limits_are_those_of_the_registration(data: bytes) -> None:
+    dcae.register_pillow(max_pixels=1000)
+    image = Image.open("a.dcae")
+    with pytest.raises(OSError, match="more than the limit of 1000"):
+        image.load()
+    with pytest.raises(OptionError, match="unknown: quality; known: device"):
+        dcae.register_pillow(quality=3)
