@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcae.codec.codec import Codec
-from dcae.codec.container import read_file_header
+from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
-from dcae.codec.limits import MAX_PIXELS
-from dcae.codec.sources import FileSource, PictureSource, as_bytes, as_picture
+from dcae.codec.limits import MAX_PIXELS, check_limit
+from dcae.codec.lossless import lossless_picture
+from dcae.codec.pictures.preparation import Preparation
+from dcae.codec.pictures.preparing import PictureSource, prepare
+from dcae.codec.sources import FileSource, as_bytes
 from dcae.codec.targets import Target, encode_to_target
 from dcae.errors import OptionError
 from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id
@@ -35,19 +38,28 @@ def encode(
     model: str | Path = DEFAULT_MODEL,
     device: str = "cpu",
     portable: bool = False,
+    effort: int = 0,
+    fallback: bool = True,
+    frame: int | None = None,
+    background: str | None = None,
+    strip: bool = False,
+    to_srgb: bool = False,
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file.
 
     Args:
-        picture: path, bytes or file object of a picture file, Pillow picture, or array (H, W[, C]) uint8.
+        picture: path, bytes or file object of a picture file, Pillow picture, or array (H, W[, C]) of uint8 or
+            uint16.
         quality: 1 (smallest file) to 8 with the default model, any number between; by default 4.
         target_size: instead of a quality: bytes that the file may have at most; at most 1 % fewer are used.
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
         model, device, engine: as :class:`dcae.Codec` has them.
-        portable: as :meth:`dcae.Codec.encode` has it.
+        portable, effort, fallback: as :meth:`dcae.Codec.encode` has them; the last is on here.
+        frame, background, strip, to_srgb: what is made of the picture before it is coded, as
+            :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
 
     Raises:
@@ -62,12 +74,15 @@ def encode(
         target = Target(target_size, target_bpp, target_psnr)
     if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
         raise OptionError(f"a quality is a number, got {quality!r:.40}")
-    image = as_picture(picture)
+    prepared = prepare(picture, Preparation(frame, background, strip, to_srgb))
     header = find_model(model)
+    engine = "torch" if effort and engine == "auto" else engine  # which alone knows gradients
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     if target is None:
-        return codec.encode(image, quality, portable)
-    return encode_to_target(codec, image, target, {"portable": portable}).data
+        return codec.encode(prepared, quality, portable, effort=effort, fallback=fallback)
+    return encode_to_target(
+        codec, prepared, target, {"portable": portable, "effort": effort, "fallback": fallback}
+    ).data  # fmt: skip
 
 
 def decode(
@@ -78,7 +93,7 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
 ) -> Image.Image:
-    """The picture of a `.dcae` file; see :meth:`dcae.Codec.decode`.
+    """The picture of a `.dcae` file, with its metadata in `info`; see :meth:`dcae.Codec.decode`.
 
     Args:
         file: path, bytes or file object.
@@ -87,7 +102,10 @@ def decode(
         max_pixels: largest number of pixels, padded to multiples of 64; raise it if you trust the file.
     """
     data = as_bytes(file)
-    header = find_model(model) if model is not None else find_model_by_id(read_file_header(data).model)
+    container = read_container(data)
+    if container.lossless:
+        return lossless_picture(container, check_limit(max_pixels)).image()
+    header = find_model(model) if model is not None else find_model_by_id(container.header.model)
     return _codec(header.path, header.id, device, max_pixels, engine).decode(data)
 
 

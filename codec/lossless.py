@@ -40,7 +40,20 @@ def with_pixels(container: Container, pixels: Samples) -> Picture:
     if container.alpha:
         depth = 8 * pixels.dtype.itemsize
         alpha = unpacked(container.alpha, width, height, 1, depth, "section A (alpha)")[..., 0]
-    return Picture(pixels, alpha, Metadata(container.exif, container.xmp, container.icc))
+    return Picture(pixels, alpha, metadata_of(container))
+
+
+def metadata_of(container: Container) -> Metadata:
+    """What a file says beside its pixels."""
+    return Metadata(container.exif, container.xmp, container.icc)
+
+
+def image_mode(container: Container) -> str:
+    """Pillow's mode of the picture that `Picture.image` makes of a file."""
+    mode = COLOURS[container.header.colour]
+    if container.alpha:
+        return {"RGB": "RGBA", "L": "LA"}[mode]
+    return "I;16" if mode == "L" and DEPTHS[container.header.depth] == 16 else mode
 
 
 def lossless_container(picture: Picture, quality: int, file: bytes) -> Container:

@@ -8,12 +8,16 @@ from typing import IO, Any, ClassVar
 from PIL import Image, ImageFile
 
 from dcae.codec.container import COLOURS, SIGNATURE, peek_header, read_container
+from dcae.codec.lossless import image_mode, metadata_of
 from dcae.errors import DCAEError, FileFormatError, OptionError
 
 FORMAT, MIME_TYPE = "DCAE", "image/x-dcae"
 _HEADER_BYTES = 1024
 """Read when a file is opened; more than a header needs."""
-_SAVING = ("quality", "target_size", "target_bpp", "target_psnr", "model", "portable")
+_SAVING = (
+    "quality", "target_size", "target_bpp", "target_psnr", "model", "portable", "effort", "fallback", "background",
+    "strip", "to_srgb",
+)  # fmt: skip
 """Options of `Image.save` that :func:`dcae.encode` has; others are for other formats."""
 
 
@@ -36,11 +40,16 @@ class DcaeImageFile(ImageFile.ImageFile):
     def _open(self) -> None:
         assert self.fp is not None
         try:
-            header = peek_header(self.fp.read(_HEADER_BYTES))
+            start = self.fp.read(_HEADER_BYTES)
+            header = peek_header(start)
+            self._mode = COLOURS[header.colour]
+            if start[len(SIGNATURE)] > 1:  # alpha and metadata lie somewhere behind
+                container = read_container(start + self.fp.read())
+                self._mode = image_mode(container)
+                self.info.update(metadata_of(container).info())
         except FileFormatError as error:
             raise SyntaxError(str(error)) from error  # what Pillow expects of a file that is not this format's
         self._size = (header.width, header.height)
-        self._mode = COLOURS[header.colour]
         self.tile = [ImageFile._Tile(FORMAT.lower(), (0, 0, *self._size))]
 
     def load(self) -> Image.core.PixelAccess | None:
@@ -102,8 +111,8 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
 def register_pillow(**coding: Any) -> None:
     """Registration of the format `.dcae` with Pillow, which `import dcae.pillow` does as well.
 
-    `Image.open` then knows size and mode without decoding; `image.save("x.dcae", quality=4)` takes the arguments
-    `quality`, `target_size`, `target_bpp`, `target_psnr`, `model` and `portable` of :func:`dcae.encode`.
+    `Image.open` then knows size, mode and metadata without decoding; `image.save("x.dcae", quality=4)` takes the
+    arguments of :func:`dcae.encode` that are named in `_SAVING`. Metadata of an opened picture is saved with it.
 
     Args:
         coding: `device`, `engine` and `max_pixels` of :func:`dcae.encode` and :func:`dcae.decode`, for all files.

@@ -1,17 +1,12 @@
-"""Sources: the forms in which the functions of the package take pictures and files."""
+"""Sources: the forms in which the functions of the package take files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from dcae.codec.picture import open_picture
-from dcae.errors import DCAEError, FileFormatError, PictureError
+from dcae.errors import DCAEError, FileFormatError
 
 
 class Readable(Protocol):
@@ -23,45 +18,6 @@ class Readable(Protocol):
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable
 """A file: its path, its bytes, or an object to read them from, which is read to its end and not closed."""
-PictureSource = FileSource | Image.Image | NDArray[Any]
-"""A picture: a file that Pillow reads, a Pillow picture, or an array, see :func:`from_array`."""
-
-_MODES = {(2, 1): "L", (3, 1): "L", (3, 2): "LA", (3, 3): "RGB", (3, 4): "RGBA"}
-"""Dimensions and channels of an array -> Pillow's mode."""
-
-
-def as_picture(source: PictureSource) -> Image.Image:
-    """A Pillow picture of any source.
-
-    Raises:
-        PictureError: it cannot be read, or is none.
-    """
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, np.ndarray):
-        return from_array(source)
-    if isinstance(source, str | os.PathLike):
-        return open_picture(Path(source))
-    return open_picture(_contents(source, "picture", "a Pillow picture, a NumPy array", PictureError))
-
-
-def from_array(pixels: NDArray[Any]) -> Image.Image:
-    """The picture of an array (H, W) or (H, W, 1) of gray, (H, W, 3) of red, green and blue, either with one channel
-    more of alpha; uint8, 0 to 255.
-
-    Raises:
-        PictureError: another shape or type.
-    """
-    mode = _MODES.get((pixels.ndim, pixels.shape[2] if pixels.ndim == 3 else 1))
-    if mode is None:
-        raise PictureError(f"an array of shape {pixels.shape} is no picture; it must be (H, W) or (H, W, 1 to 4)")
-    if pixels.dtype != np.uint8:
-        raise PictureError(f"an array of {pixels.dtype} is not coded; it must be uint8, 0 to 255")
-    if not pixels.size:
-        raise PictureError(f"an array of shape {pixels.shape} has no pixels")
-    if pixels.shape[-1] == 1 and pixels.ndim == 3:
-        pixels = pixels[..., 0]
-    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def as_bytes(source: FileSource) -> bytes:
@@ -75,11 +31,19 @@ def as_bytes(source: FileSource) -> bytes:
             return Path(source).read_bytes()
         except (OSError, ValueError) as error:
             raise DCAEError(f"{source}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    return _contents(source, "file", "", FileFormatError)
+    return contents(source, "file", "", FileFormatError)
 
 
-def _contents(source: object, what: str, others: str, error: type[DCAEError]) -> bytes:
-    """The bytes of what is no path."""
+def contents(source: object, what: str, others: str, error: type[DCAEError]) -> bytes:
+    """The bytes of what is no path.
+
+    Args:
+        what: what it should be, for messages.
+        others: further forms that are taken, for messages.
+
+    Raises:
+        error: they cannot be had.
+    """
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     read = getattr(source, "read", None)

@@ -131,8 +131,8 @@ def test_a_folder_and_back(dcae: Dcae, tiny_model: CodingModel) -> None:
 
 def test_failures_are_collected_and_the_rest_goes_on(dcae: Dcae) -> None:
     Path("in/b.png").write_bytes(b"no picture")
-    Image.new("RGBA", (2, 2)).save("in/c.png")
-    Path("list").write_text("in/gone.png\nin/a.png\nin/b.png\nin/c.png\n", "utf-8")
+    Image.new("F", (2, 2), 0.5).save("in/c.tiff")
+    Path("list").write_text("in/gone.png\nin/a.png\nin/b.png\nin/c.tiff\n", "utf-8")
     done = dcae("encode", "@list", "-o", "out", "--model", "tiny")
     assert done.exit_code == 1
     lines = done.stderr.splitlines()

@@ -180,9 +180,7 @@ def test_command_line_without_torch(tiny_path: Path, tmp_path: Path) -> None:
         assert _levels(found, expected) <= 1
     done = _without_torch("encode", "a.png", "--force", "--engine", "torch", "--model", model, folder=tmp_path)
     assert done.returncode == 1
-    assert (
-        done.stderr == "dcae: the engine torch needs torch, which is not installed: pip install 'dcae[torch]'\n"
-    )
+    assert done.stderr == "dcae: the engine torch needs torch, which is not installed: pip install 'dcae[torch]'\n"
 
 
 def test_what_it_does_not_run(tiny_path: Path, tiny_model: CodingModel) -> None:

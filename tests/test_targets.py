@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from helpers import synthetic_picture
-from PIL import Image
 
 from dcae.cli import main
 from dcae.codec.codec import Codec
@@ -90,7 +89,7 @@ def test_psnr_is_met_by_the_lowest_quality_that_does(bend: float) -> None:
 
         def psnr(quality: float, curve: _Curve = curve) -> float:
             decoded = np.asarray(curve.decode(int(quality * 256).to_bytes(4, "big"))).astype(float)
-            return 10 * math.log10(255**2 / np.square(decoded - np.asarray(PICTURE)).mean())
+            return 10 * math.log10(255**2 / np.square(decoded - PICTURE.pixels).mean())
 
         assert psnr(found.quality) >= target > psnr(found.quality - 1 / 256)
         assert found.encodings <= 7
@@ -175,7 +174,7 @@ def test_targets_that_are_none(target: dict[str, Any]) -> None:
 def dcae(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DCAE_MODEL_PATH", str(tiny_path.parent))
-    PICTURE.save("photo.png")
+    PICTURE.image().save("photo.png")
     return lambda *arguments: CliRunner().invoke(main, ["encode", "photo.png", "--model", "tiny", *arguments])
 
 
@@ -188,10 +187,10 @@ def test_command_line(dcae: Callable[..., Result], tiny_model: CodingModel) -> N
     assert size * 0.98 <= len(data) <= size
     assert f"photo.dcae: {len(data)} bytes, " in done.stderr and " encodings, " in done.stderr
     low = np.asarray(codec.decode(codec.encode(PICTURE, 4))).astype(float)
-    psnr = 10 * math.log10(255**2 / np.square(low - np.asarray(PICTURE)).mean())
+    psnr = 10 * math.log10(255**2 / np.square(low - PICTURE.pixels).mean())
     assert dcae("--target-psnr", f"{psnr - 0.001:.4f}", "-o", "b.dcae").exit_code == 0
     shown = np.asarray(codec.decode(Path("b.dcae").read_bytes())).astype(float)
-    assert 10 * math.log10(255**2 / np.square(shown - np.asarray(PICTURE)).mean()) >= psnr - 0.001
+    assert 10 * math.log10(255**2 / np.square(shown - PICTURE.pixels).mean()) >= psnr - 0.001
 
 
 @pytest.mark.parametrize(

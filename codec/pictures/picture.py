@@ -27,6 +27,11 @@ class Metadata:
         named = {"EXIF": self.exif, "XMP": self.xmp, "ICC profile": self.icc}
         return {name: data for name, data in named.items() if data}
 
+    def info(self) -> dict[str, bytes]:
+        """What is there, as Pillow has it in the `info` of a picture."""
+        info = {"exif": self.exif and b"Exif\0\0" + self.exif, "xmp": self.xmp, "icc_profile": self.icc}
+        return {key: data for key, data in info.items() if data}
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -68,9 +73,7 @@ class Picture:
             image = Image.fromarray(shallow.pixels[..., 0] if self.mode == "L" else shallow.pixels)
             if shallow.alpha is not None:
                 image.putalpha(Image.fromarray(shallow.alpha))
-        told = self.metadata
-        info = {"exif": told.exif and b"Exif\0\0" + told.exif, "xmp": told.xmp, "icc_profile": told.icc}
-        image.info.update({key: value for key, value in info.items() if value})
+        image.info.update(self.metadata.info())
         return image
 
     def shrunk(self, side: int) -> Picture:

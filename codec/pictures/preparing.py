@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,15 @@ from dcae.codec.pictures.alpha import smoothed
 from dcae.codec.pictures.metadata import exif_of, xmp_of
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
+from dcae.codec.sources import FileSource, contents
 from dcae.errors import OptionError, PictureError, PictureWarning
 
 MAX_METADATA = 1 << 22
 """Bytes of EXIF, of XMP, or of a profile, that are kept at most."""
 
-PictureSource = Picture | Image.Image | str | Path | bytes | BinaryIO | NDArray[np.uint8] | NDArray[np.uint16]
-"""What can be coded: a path, the bytes of a picture file or an open one, a picture of Pillow's, or samples (H, W),
-(H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of uint8 or uint16, gray or RGB, with or without alpha."""
+PictureSource = Picture | Image.Image | FileSource | NDArray[Any]
+"""What can be coded: a path, the bytes of a picture file or an open one, a picture of Pillow's, or samples (H, W) or
+(H, W, 1 to 4) of uint8 or uint16, gray or RGB, with or without alpha."""
 
 
 def prepare(source: PictureSource, how: Preparation = AS_IT_IS) -> Picture:
@@ -41,8 +43,7 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS) -> Picture:
     elif isinstance(source, np.ndarray):
         picture = of_samples(source)
     else:
-        opened = reading.opened(source, how.frame) if isinstance(source, Image.Image) else None
-        picture = of_opened(opened or reading.open_picture(source, how.frame), how)  # type: ignore[arg-type]
+        picture = of_opened(_opened(source, how.frame), how)
     if how.background is not None:
         picture = flattened(picture, how.background)
     if picture.alpha is not None and picture.alpha.min() == np.iinfo(picture.alpha.dtype).max:
@@ -50,6 +51,14 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS) -> Picture:
     if how.strip:
         picture = replace(picture, metadata=Metadata())
     return smoothed(picture)
+
+
+def _opened(source: Image.Image | FileSource, frame: int | None) -> reading.Opened:
+    if isinstance(source, Image.Image):
+        return reading.opened(source, frame)
+    if isinstance(source, str | os.PathLike):
+        return reading.open_picture(Path(source), frame)
+    return reading.open_picture(contents(source, "picture", "a Pillow picture, a NumPy array", PictureError), frame)
 
 
 def of_samples(samples: NDArray[Any]) -> Picture:

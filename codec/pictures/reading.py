@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Opened(NamedTuple):
     """How its pixels lie, those of `deep` where it is, 1 to 8 as EXIF has it."""
 
 
-def open_picture(source: str | Path | BinaryIO | bytes, frame: int | None = None) -> Opened:
+def open_picture(source: str | Path | bytes, frame: int | None = None) -> Opened:
     """Open and decode a picture file.
 
     Args:
@@ -43,7 +43,7 @@ def open_picture(source: str | Path | BinaryIO | bytes, frame: int | None = None
     """
     name = str(source) if isinstance(source, str | Path) else "the picture"
     try:
-        data = _read(source)
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
         image = _opened(data)
         if image.format in _PROGRAMS:
             raise PictureError(f"{image.format} is not read, since it would have to be run; convert it to PNG")
@@ -58,12 +58,6 @@ def open_picture(source: str | Path | BinaryIO | bytes, frame: int | None = None
         raise
     except Exception as error:  # a damaged file can make Pillow's readers raise almost anything
         raise PictureError(f"{name}: unreadable ({error})") from error
-
-
-def _read(source: str | Path | BinaryIO | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    return Path(source).read_bytes() if isinstance(source, str | Path) else source.read()
 
 
 def _opened(data: bytes) -> Image.Image:
