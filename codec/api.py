@@ -74,10 +74,10 @@ def encode(
         target = Target(target_size, target_bpp, target_psnr)
     if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
         raise OptionError(f"a quality is a number, got {quality!r:.40}")
-    prepared = prepare(picture, Preparation(frame, background, strip, to_srgb))
     header = find_model(model)
     engine = "torch" if effort and engine == "auto" else engine  # which alone knows gradients
     codec = _codec(header.path, header.id, device, max_pixels, engine)
+    prepared = prepare(picture, Preparation(frame, background, strip, to_srgb))
     if target is None:
         return codec.encode(prepared, quality, portable, effort=effort, fallback=fallback)
     return encode_to_target(

@@ -299,7 +299,10 @@ def peek_header(data: bytes) -> Header:
     Raises:
         FileFormatError: no whole, undamaged header.
     """
+    version = 0
     for letter, payload in _sections(data):
-        if letter == b"H":
-            return _unpack_header(payload)
+        if not letter:
+            version = payload[0]
+        elif letter == b"H":
+            return _unpack_header(payload, version)
     raise FileFormatError("the header is missing; the file is damaged")

@@ -6,15 +6,18 @@ import math
 import warnings
 import zlib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dcae.codec.container import COLOURS, DEPTHS, Container, Header
-from dcae.codec.encoder import Encoded
 from dcae.codec.limits import check_size
 from dcae.codec.pictures.alpha import packed, unpacked
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
 from dcae.errors import FileFormatError, PictureWarning
+
+if TYPE_CHECKING:
+    from dcae.codec.encoder import Encoded
 
 NO_MODEL = bytes(8)
 """What a lossless file has in place of the first bytes of a model id."""

@@ -143,7 +143,7 @@ WRONG: list[Callable[[], Any]] = [
     lambda: io.StringIO("text"),
     lambda: Path("a.png").open(encoding="latin-1"),  # noqa: SIM115
     lambda: Path("new").open("wb"),  # noqa: SIM115
-    lambda: Image.new("RGBA", (4, 4)),
+    lambda: Image.new("F", (4, 4), 0.5),
     lambda: Image.new("RGB", (0, 4)),
 ]
 

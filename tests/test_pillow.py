@@ -166,9 +166,9 @@ def test_save_other_modes(mode: str) -> None:
         assert image.mode == ("RGB" if mode in ("P", "RGBA") else "L")
 
 
-@pytest.mark.parametrize("mode", ["HSV", "LAB", "YCbCr", "I", "F"])
+@pytest.mark.parametrize("mode", ["I", "F"])
 def test_save_unknown_mode(mode: str) -> None:
-    image = Image.new(mode, (8, 8))
+    image = Image.new(mode, (8, 8), 70_000)
     with pytest.raises(OSError, match=f"cannot write mode {mode} as DCAE") as caught:
         image.save("b.dcae", model="tiny")
     assert isinstance(caught.value, DCAEError)
@@ -187,7 +187,7 @@ def test_the_frame_that_is_shown_is_saved(tiny_model: CodingModel) -> None:
     with Image.open("a.gif") as image:
         image.seek(1)
         image.save("b.dcae", model="tiny")
-        assert Path("b.dcae").read_bytes() == Codec(tiny_model).encode(image.copy())
+        assert Path("b.dcae").read_bytes() == Codec(tiny_model).encode(image.copy(), fallback=True)
 
 
 def test_limits_are_those_of_the_registration(data: bytes) -> None:
@@ -197,3 +197,17 @@ def test_limits_are_those_of_the_registration(data: bytes) -> None:
         image.load()
     with pytest.raises(OptionError, match="unknown: quality; known: device"):
         dcae.register_pillow(quality=3)
+
+
+def test_alpha_and_metadata_are_there_before_it_is_decoded() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    image = Image.effect_noise((40, 30), 60).convert("LA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save("b.png", exif=exif)
+    with Image.open("b.png") as source:
+        source.save("b.dcae", model="tiny")
+    opened = Image.open("b.dcae")
+    assert (opened.mode, opened.size) == ("LA", (40, 30))
+    assert opened.getexif()[0x010F] == "a camera"
+    assert opened.getchannel("A").tobytes() == image.getchannel("A").tobytes()

@@ -88,7 +88,7 @@ def test_psnr_is_met_by_the_lowest_quality_that_does(bend: float) -> None:
         found = _search(curve, psnr=float(target))
 
         def psnr(quality: float, curve: _Curve = curve) -> float:
-            decoded = np.asarray(curve.decode(int(quality * 256).to_bytes(4, "big"))).astype(float)
+            decoded = curve.decode_picture(int(quality * 256).to_bytes(4, "big")).pixels.astype(float)
             return 10 * math.log10(255**2 / np.square(decoded - PICTURE.pixels).mean())
 
         assert psnr(found.quality) >= target > psnr(found.quality - 1 / 256)
