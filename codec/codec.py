@@ -69,7 +69,7 @@ class Codec:
         self.max_pixels = check_limit(max_pixels)
         self.engine: Engine = open_engine(model, device, engine)
         self._coder = LatentCoder(self.engine)
-        self._transforms = Transforms(self.engine)
+        self._transforms = Transforms(self.engine, self._coder.divider)
         self._encoder = Encoder(self._coder, self._transforms)
 
     @property
