@@ -15,11 +15,11 @@ from dcae.networks.bands import Band
 from dcae.networks.config import DCAEConfig
 from dcae.networks.registry import preset_of
 
-POSITIONS = 2048
+POSITIONS = 1024
 """Samples in a band of the transforms, about: few enough for the processor's caches and an allocator's free lists."""
 COLUMNS = 512
 """Most columns of a strip, without those that it only depends on."""
-TILE = 4096
+TILE = 2048
 """Samples in a tile of the entropy model, about."""
 _SCALES = {
     "analysis": (16, 1, 1),
