@@ -54,8 +54,8 @@ def _share_arena() -> None:
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    as_requested = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1}
-    arena = onnxruntime.OrtArenaCfg(as_requested | {"max_dead_bytes_per_chunk": -1})
+    # Grown by powers of two: regions as small as what is asked for are soon split into pieces that nothing fits in.
+    arena = onnxruntime.OrtArenaCfg({"max_mem": 0, "arena_extend_strategy": 0})
     with suppress(Exception):  # the process has one already, which does as well
         onnxruntime.create_and_register_allocator(memory, arena)
 
