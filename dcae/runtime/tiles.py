@@ -100,8 +100,8 @@ class Divider:
             band = band.next(k == count - 2)
 
     def tiles(self, step: str, height: int, width: int) -> Iterator[Tile]:
-        """Tiles of a picture for a step of the entropy model, row by row: "hyper_synthesis", whose inputs are samples of
-        H/64, "slice_prior", or "" for one that looks at a sample alone."""
+        """Tiles of a picture for a step of the entropy model, row by row: "hyper_synthesis", whose inputs are samples
+        of H/64, "slice_prior", or "" for one that looks at a sample alone."""
         columns = _up(-(-width // -(-width // math.isqrt(self.tile))), 4)
         rows = _up(max(self.tile // columns, 1), 4)
         layers = self._reach.layers_of(self._config, step) if step else []

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcae.networks.attention import relative_index, window_attention
 from dcae.networks.band_tensors import joined, keep, multiple
 from dcae.networks.bands import WHOLE, Band
-from dcae.networks.attention import relative_index, window_attention
 from dcae.networks.exact_ready import GatedUnit, depth_to_space, zero_linear
 
 
