@@ -54,8 +54,8 @@ class Codec:
         model: name of an installed model, path of a model file, or a loaded :class:`CodingModel`.
         device: torch device of the networks; the engine "onnx" has none but "cpu".
         max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
-            refused, those of files before anything is allocated. Decoding with `lite` takes at most 64 MiB and 256
-            bytes per padded pixel, by default 4.4 GB.
+            refused, those of files before anything is allocated. Encoding or decoding with `lite` takes at most
+            192 MiB and 40 bytes per padded pixel, by default 4.4 GB.
         engine: what runs the networks: "torch", "onnx" (ONNX Runtime; decodes to the same latents, and to pixels at
             most one level apart), or "auto", "onnx" on the CPU for models that it runs, else torch.
 
@@ -80,7 +80,7 @@ class Codec:
         self.max_pixels = check_limit(max_pixels)
         self.engine: Engine = open_engine(model, device, engine)
         self._coder = LatentCoder(self.engine)
-        self._transforms = Transforms(self.engine)
+        self._transforms = Transforms(self.engine, self._coder.divider)
         self._encoder = Encoder(self._coder, self._transforms)
 
     @property

@@ -11,6 +11,8 @@ independent decoder).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import constriction
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from dcae.errors import FileFormatError
 Rows = NDArray[np.uint8] | NDArray[np.uint16]
 """Table rows, one per symbol."""
 MAX_EXCESS = 0xFFFF
+_PART = 1 << 18
 _EXCESS_MODEL = constriction.stream.model.Uniform(MAX_EXCESS + 1)
 
 
@@ -42,9 +45,12 @@ class SymbolTables:
 
     def clamp(self, symbols: NDArray[np.int32], rows: Rows) -> NDArray[np.int32]:
         """Symbols as far as they can be coded, escapes included."""
-        low = self.tables.offsets[rows]
-        high = low + self.tables.lengths[rows] - 1
-        return np.clip(symbols, low - MAX_EXCESS, high + MAX_EXCESS)
+        found = np.empty_like(symbols)
+        for part in _parts(len(symbols)):
+            low = self.tables.offsets[rows[part]]
+            high = low + self.tables.lengths[rows[part]] - 1
+            found[part] = np.clip(symbols[part], low - MAX_EXCESS, high + MAX_EXCESS)
+        return found
 
     def bits(self, row: int, index: NDArray[np.int32]) -> float:
         """What the entries `index` (n,) of a row cost together; no stream takes less for them."""
@@ -58,7 +64,12 @@ class SymbolTables:
             rows: (n,) table row of each.
             worth: (n,) bits that a squared error of one step is worth.
         """
+        found = np.empty(len(values), np.int32)
+        for part in _parts(len(values)):
+            found[part] = self._worthwhile(values[part], rows[part], worth[part])
+        return found
 
+    def _worthwhile(self, values: NDArray[np.floating], rows: Rows, worth: NDArray[np.float32]) -> NDArray[np.int32]:
         def cost(symbols: NDArray[np.floating]) -> NDArray[np.floating]:
             index = np.nan_to_num(symbols - self.tables.offsets[rows]).clip(0, self.tables.lengths[rows] - 1)
             return worth * (values - symbols) ** 2 + self._bits[self._starts[rows] + index.astype(np.intp)]
@@ -74,6 +85,12 @@ class SymbolTables:
     def least_bits(self) -> NDArray[np.float64]:
         """(rows,) what the cheapest symbol of each row costs; no encoder's stream is shorter than their sum."""
         return np.minimum.reduceat(self._bits, self._starts[:-1])
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """So many numbers in parts, for what takes several times the memory of what it gives."""
+    for begin in range(0, count, _PART):
+        yield slice(begin, begin + _PART)
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:

@@ -105,6 +105,7 @@ class LatentCoder:
                 if self.engine.closed_loop and len(y_hats) == skip:
                     worth = np.broadcast_to(self.engine.skip_worth(quality), left.shape).reshape(-1)
                     symbols = self.tables_y.worthwhile(left.reshape(-1), rows, worth)
+                    del worth
                 else:
                     symbols = _symbols(left)
                 del left
@@ -242,4 +243,5 @@ def channel_rows(shape: tuple[int, ...]) -> NDArray[np.uint16]:
 
 def _symbols(values: Floats) -> Symbols:
     with np.errstate(invalid="ignore"):  # NaN, which damaged weights may give, becomes some number
-        return np.rint(values).clip(-(2**30), 2**30).astype(np.int32).reshape(-1)
+        rounded = np.rint(values)
+        return rounded.clip(-(2**30), 2**30, out=rounded).astype(np.int32).reshape(-1)

@@ -8,12 +8,12 @@ from pathlib import Path
 from dcae.codec.container import MAX_SIDE
 from dcae.errors import DCAEError, OptionError
 
-MAX_PIXELS = 1 << 24
+MAX_PIXELS = 100 << 20
 """Largest number of pixels, padded to whole blocks, of a picture that is coded unless the caller says otherwise."""
-BYTES_PER_PIXEL = 256
-"""Memory that decoding with `lite` takes at most, per padded pixel; `FIXED_BYTES` come to it."""
-FIXED_BYTES = 64 << 20
-"""Memory that decoding takes whatever the picture, most of it at the first one of a process."""
+BYTES_PER_PIXEL = 40
+"""Memory that encoding or decoding with `lite` takes at most, per padded pixel; `FIXED_BYTES` come to it."""
+FIXED_BYTES = 192 << 20
+"""Memory that it takes at most whatever the picture: that of a band, and what a process's first picture loads."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 

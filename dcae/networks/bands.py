@@ -1,7 +1,7 @@
 """Bands of rows that a picture goes through the transforms in, from the top down; without torch.
 
-A layer that looks beyond a row keeps the last rows of a band, which it joins to the next one: nothing is computed
-twice, and what comes out lags behind what went in. Only at the upper and lower border of the picture does it pad.
+A layer that looks beyond a row keeps the last rows of a band and joins them to the next one: nothing is computed
+twice, and what comes out lags behind what went in. Only at the borders of the picture does it pad.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from dcae.networks.bands import Band
 from dcae.networks.config import DCAEConfig
 from dcae.networks.registry import preset_of
 
-POSITIONS = 2048
+POSITIONS = 1024
 """Samples in a band of the transforms, about: few enough for the processor's caches and an allocator's free lists."""
 COLUMNS = 512
 """Most columns of a strip, without those that it only depends on."""
-TILE = 4096
+TILE = 2048
 """Samples in a tile of the entropy model, about."""
 _SCALES = {
     "analysis": (16, 1, 1),
@@ -59,7 +59,8 @@ class Divider:
     def __init__(
         self, config: DCAEConfig, positions: int = POSITIONS, columns: int = COLUMNS, tile: int = TILE
     ) -> None:
-        self._config, self._positions, self._columns, self._tile = config, positions, columns, tile
+        self.positions, self.columns, self.tile = positions, columns, tile
+        self._config = config
         module = preset_of(config).reach
         self._reach: Any = resolve_name(module) if module else None
 
@@ -75,7 +76,7 @@ class Divider:
             return
         layers, unit = self._reach.layers_of(self._config, transform), self._reach.unit(self._config)
         inputs, outputs, per = _SCALES[transform]
-        step = _up(-(-width // -(-width // self._columns)), unit)
+        step = _up(-(-width // -(-width // self.columns)), unit)
         for begin in range(0, width, step):
             end = min(begin + step, width)
             low, high = self._reach.needed(layers, begin * outputs // per, end * outputs // per)
@@ -89,7 +90,7 @@ class Divider:
         if not self.whole:
             unit, inputs = self._reach.unit(self._config), _SCALES[transform][0]
             layers = self._reach.layers_of(self._config, transform)
-            size = max(self._positions // width // unit, 1) * unit
+            size = max(self.positions // width // unit, 1) * unit
             while not self._reach.ready(layers, size * inputs):  # a band that some layer made nothing of
                 size += unit
         count = max((height + size // 2) // size, 1)
@@ -101,8 +102,8 @@ class Divider:
     def tiles(self, step: str, height: int, width: int) -> Iterator[Tile]:
         """Tiles of a picture for a step of the entropy model, row by row: "hyper_synthesis", whose inputs are samples
         of H/64, "slice_prior", or "" for one that looks at a sample alone."""
-        columns = _up(-(-width // -(-width // math.isqrt(self._tile))), 4)
-        rows = _up(max(self._tile // columns, 1), 4)
+        columns = _up(-(-width // -(-width // math.isqrt(self.tile))), 4)
+        rows = _up(max(self.tile // columns, 1), 4)
         layers = self._reach.layers_of(self._config, step) if step else []
         scale = 4 if step == "hyper_synthesis" else 1
         for top in range(0, height, rows):

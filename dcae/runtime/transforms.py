@@ -37,9 +37,8 @@ class Transforms:
         divider: of the engine's configuration.
     """
 
-    def __init__(self, engine: Engine, divider: Divider | None = None) -> None:
-        self._engine = engine
-        self._divider = divider or Divider(engine.header.config)
+    def __init__(self, engine: Engine, divider: Divider) -> None:
+        self._engine, self._divider = engine, divider
 
     def analysis(self, picture: Picture, y: Array, quality: float) -> None:
         """Write y of a picture into an array (1, channels, H/16, W/16)."""

@@ -27,6 +27,7 @@ _T = TypeVar("_T", int, float)
 @click.option(
     "--paper-up-to", default=0.4, show_default=True, metavar="MP", help="Largest picture for the published network."
 )
+@click.option("--engine", default="auto", show_default=True, help="What runs our networks: auto, torch, onnx.")
 @click.option("--skip", default="", help="Leave out, comma-separated: paper, process, odd, complexity.")
 @click.option("--force", is_flag=True, help="Discard what FOLDER holds and measure anew.")
 def speed(
@@ -38,6 +39,7 @@ def speed(
     threads: str | None,
     repeats: int,
     paper_up_to: float,
+    engine: str,
     skip: str,
     force: bool,
 ) -> None:
@@ -61,6 +63,7 @@ def speed(
         repeats,
         paper_up_to,
         frozenset(filter(None, (name.strip() for name in skip.split(",")))),
+        engine,
     )
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from dcae.eval.speed.worker import Job, Outcome, measure
 from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL, find_model
 from dcae.networks.registry import config_from_dict
+from dcae.runtime.engines import ENGINES
 
 SKIPPABLE = ("paper", "process", "odd", "complexity")
 ODD_SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))
@@ -59,6 +60,8 @@ class Settings:
     """Megapixels of the largest picture that the published network codes."""
     skip: frozenset[str] = frozenset()
     """Parts that are not measured, of `SKIPPABLE`."""
+    engine: str = "auto"
+    """What runs our networks, one of `dcae.runtime.engines.ENGINES`."""
 
     def __post_init__(self) -> None:
         if not self.sizes or not all(math.isfinite(s) and s > 0 for s in self.sizes):
@@ -67,6 +70,8 @@ class Settings:
             raise OptionError("numbers of threads must be at least 1")
         if self.repeats < 1:
             raise OptionError(f"the number of repeats must be at least 1, got {self.repeats}")
+        if self.engine not in ENGINES:
+            raise OptionError(f"unknown engine {self.engine!r:.60}; known: {', '.join(ENGINES)}")
         if unknown := self.skip - set(SKIPPABLE):
             raise OptionError(f"cannot skip {', '.join(sorted(unknown))}; known: {', '.join(SKIPPABLE)}")
 
@@ -101,6 +106,7 @@ def run(settings: Settings, folder: Path, progress: Callable[[str], None], anew:
         "pictures": f"{len(paths)} ({paths[0].name} to {paths[-1].name})",
         "model": f"{header.path.stem} ({header.short_id.hex()})",
         "quality": f"{settings.quality:g}",
+        "engine": settings.engine,
     }
     results = None if anew else load(folder, about)
     if results is None:
@@ -226,7 +232,7 @@ class _Run:
         file = picture.with_suffix(f".{codec}")
         return Job(
             direction, codec, self.qualities[codec], str(picture), str(file), threads, str(self.header.path), CALLS,
-            CALL_SECONDS,
+            CALL_SECONDS, engine=self.settings.engine,
         )  # fmt: skip
 
     def mosaic(self, width: int, height: int) -> Path:
@@ -261,7 +267,7 @@ class _Run:
             file = picture.with_suffix(".dcae")
             job = Job(
                 "encode", OURS, self.settings.quality, str(picture), str(file), max(self.settings.threads),
-                str(self.header.path), compare=True,
+                str(self.header.path), compare=True, engine=self.settings.engine,
             )  # fmt: skip
             encode, decode = measure(job), measure(job.reversed())
             self.results.odd.append(OddSize(width, height, encode.bytes, decode.psnr, encode.peak, decode.peak))
@@ -271,6 +277,7 @@ class _Run:
             return
         installed = self.settings.model == DEFAULT_MODEL
         model = [] if installed else ["--model", str(self.header.path)]
+        model += ["--engine", self.settings.engine]
         self.results.process = measure_process(
             self.paths[0], self.settings.quality, model, self.scratch, PROCESS_ROUNDS, self.progress
         )

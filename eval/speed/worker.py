@@ -46,6 +46,8 @@ class Job:
     """No further run begins once they took so long together."""
     compare: bool = False
     """Measure the PSNR of what was decoded."""
+    engine: str = "auto"
+    """What runs the networks of "dcae", one of `dcae.runtime.engines.ENGINES`."""
 
     def reversed(self) -> Job:
         """The job of decoding what this one encodes."""
@@ -81,12 +83,12 @@ def measure(job: Job) -> Outcome:
     return Outcome(**json.loads(run_python(["-m", "dcae.eval.speed.worker"], json.dumps(asdict(job)), threads)))
 
 
-def load_codec(name: str, model: str) -> PictureCodec:
+def load_codec(name: str, model: str, engine: str = "auto") -> PictureCodec:
     """The codec of a job; ours without a limit to the size of pictures."""
     if name == "dcae":
         from dcae.codec.codec import Codec
 
-        return Codec(Path(model), max_pixels=sys.maxsize)
+        return Codec(Path(model), max_pixels=sys.maxsize, engine=engine)
     if name == "paper":
         return _random_paper()
     return rival(name)
@@ -106,7 +108,7 @@ def _random_paper() -> PictureCodec:
 
 def run(job: Job) -> Outcome:
     """Do a job in this process."""
-    codec = load_codec(job.codec, job.model)
+    codec = load_codec(job.codec, job.model, job.engine)
     fastest: Outcome | None = None
     peak, started = None, time.perf_counter()
     for call in range(job.calls):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import onnxruntime
@@ -28,7 +30,10 @@ class Runner:
         options.inter_op_num_threads = 1
         # Every graph has threads of its own, which otherwise would keep the cores busy when they wait.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_cpu_mem_arena = False  # it keeps what the largest picture took
+        # One arena for all graphs, which keeps as much memory as a band takes; each of its own would keep that too.
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.enable_mem_pattern = False
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
         options.add_external_initializers(list(graph.weights), values)
         self._kept = values, graph.weights  # the session reads them where they are
@@ -49,6 +54,17 @@ class Runner:
                 raise MemoryError("ONNX Runtime could not allocate memory") from error
             raise
         return found
+
+
+@cache
+def _share_arena() -> None:
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # Grown by powers of two: regions as small as what is asked for are soon split into pieces that nothing fits in.
+    arena = onnxruntime.OrtArenaCfg({"max_mem": 0, "arena_extend_strategy": 0})
+    with suppress(Exception):  # the process has one already, which does as well
+        onnxruntime.create_and_register_allocator(memory, arena)
 
 
 def number_of_threads() -> int:
