@@ -20,7 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 DOCS = README.parent / "docs"
 _RIVALS_AT_EQUAL_PSNR = ("jpeg", "webp", "avif-psnr", "avif-s4-psnr", "avif")
 _NAMES = {"psnr": "PSNR", "ms-ssim": "MS-SSIM"}
-_SETS = {"kodak": "Kodak"}
+_SETS = {"kodak": "Kodak", "large": "Large photographs"}
 """What sets of pictures are called, where it is not the name of their folder."""
 
 _Summary = dict[str, Any]
@@ -99,7 +99,8 @@ def headline(name: str, summary: _Summary) -> str:
         fast = [c for c in strength if _encode(summary, c) <= time]
         near = max(fast, key=strength.__getitem__) if fast else min(found, key=lambda c: _encode(summary, c))
         what = "the strongest of the others that encode in no more CPU time" if fast else "the fastest of the others"
-        text = f"by {_NAMES.get(metric, metric)} {_than(found[near])} {summary['labels'][near]}, {what}"
+        text = f"by {_NAMES.get(metric, metric)} {_than(found[near])} {summary['labels'][near]}"
+        text += f"{_mean_of_each(_over(summary, metric)[near])}, {what}"
         text += f" ({seconds(_encode(summary, near))} s per megapixel, ours {seconds(time)})"
         if strongest == near:
             text += ", and the strongest at any speed"
@@ -108,6 +109,14 @@ def headline(name: str, summary: _Summary) -> str:
             text += f", and {_than(found[strongest])} {summary['labels'][strongest]}, the strongest at any speed ({at})"
         parts.append(text)
     return f"**{name}** ({len(summary['pictures'])} pictures): {own} needs {'; '.join(parts)}."
+
+
+def _mean_of_each(comparison: _Summary) -> str:
+    """The mean of the pictures' own BD-rates, where it is another number than that of the averaged curves, in which
+    pictures that need many bytes weigh most."""
+    own = list((comparison["per_picture"] or {}).values())
+    mean = math.fsum(own) / len(own) if own else comparison["percent"]
+    return "" if round(mean) == round(comparison["percent"]) else f" ({mean:+.0f} % as the mean of each picture's)"
 
 
 def _on_all_pictures(summary: _Summary, metric: str, found: dict[str, float]) -> dict[str, float]:
