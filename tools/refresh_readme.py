@@ -20,7 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 DOCS = README.parent / "docs"
 _RIVALS_AT_EQUAL_PSNR = ("jpeg", "webp", "avif-psnr", "avif-s4-psnr", "avif")
 _NAMES = {"psnr": "PSNR", "ms-ssim": "MS-SSIM"}
-_SETS = {"kodak": "Kodak", "large": "Large photographs"}
+_SETS = {"kodak": "Kodak", "large": "large photographs"}
 """What sets of pictures are called, where it is not the name of their folder."""
 
 _Summary = dict[str, Any]
@@ -108,7 +108,7 @@ def headline(name: str, summary: _Summary) -> str:
             at = seconds(_encode(summary, strongest))
             text += f", and {_than(found[strongest])} {summary['labels'][strongest]}, the strongest at any speed ({at})"
         parts.append(text)
-    return f"**{name}** ({len(summary['pictures'])} pictures): {own} needs {'; '.join(parts)}."
+    return f"**{name[:1].upper() + name[1:]}** ({len(summary['pictures'])} pictures): {own} needs {'; '.join(parts)}."
 
 
 def _mean_of_each(comparison: _Summary) -> str:
@@ -116,7 +116,7 @@ def _mean_of_each(comparison: _Summary) -> str:
     pictures that need many bytes weigh most."""
     own = list((comparison["per_picture"] or {}).values())
     mean = math.fsum(own) / len(own) if own else comparison["percent"]
-    return "" if round(mean) == round(comparison["percent"]) else f" ({mean:+.0f} % as the mean of each picture's)"
+    return "" if abs(mean - comparison["percent"]) < 2 else f" ({_percent(mean)} as the mean of each picture's)"
 
 
 def _on_all_pictures(summary: _Summary, metric: str, found: dict[str, float]) -> dict[str, float]:
@@ -145,7 +145,7 @@ def _what(sets: dict[str, _Summary]) -> str:
     return (
         f"Real files. {which}. BD-rate of ours over the others: bytes more (+) or fewer (-) at equal quality on the "
         "averaged curves, and the number of pictures on which ours needs fewer by itself"
-        f"{' (of codecs that take long every third or fourth picture was measured)' if sampled else ''}. "
+        f"{' (fewer in all, of codecs that were measured on a sample of them)' if sampled else ''}. "
         "Times are CPU seconds per "
         f"megapixel on {next(iter(sets.values()))['environment']['processor']}, all threads and processes together, "
         "at the qualities where PSNR is ours:"
@@ -204,7 +204,7 @@ def _ranking(summary: _Summary) -> str:
 
 
 def _equal(name: str, summary: _Summary) -> list[str]:
-    codecs = [c for c in _RIVALS_AT_EQUAL_PSNR if c in summary["labels"]]
+    codecs = [c for c in _RIVALS_AT_EQUAL_PSNR if c in summary["labels"] and c not in summary.get("sampled", ())]
     rows = [
         [f"{p['quality']:g}", f"{p['bpp']:.3f}", f"{p['psnr']:.2f}", *(_percent(p["saved"].get(c)) for c in codecs)]
         for p in summary["bytes_saved_at_equal_psnr"]
@@ -214,7 +214,8 @@ def _equal(name: str, summary: _Summary) -> list[str]:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _speed(results: dict[str, Any]) -> str:
