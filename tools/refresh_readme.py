@@ -20,7 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 DOCS = README.parent / "docs"
 _RIVALS_AT_EQUAL_PSNR = ("jpeg", "webp", "avif-psnr", "avif-s4-psnr", "avif")
 _NAMES = {"psnr": "PSNR", "ms-ssim": "MS-SSIM"}
-_SETS = {"kodak": "Kodak"}
+_SETS = {"kodak": "Kodak", "large": "large photographs"}
 """What sets of pictures are called, where it is not the name of their folder."""
 
 _Summary = dict[str, Any]
@@ -99,7 +99,8 @@ def headline(name: str, summary: _Summary) -> str:
         fast = [c for c in strength if _encode(summary, c) <= time]
         near = max(fast, key=strength.__getitem__) if fast else min(found, key=lambda c: _encode(summary, c))
         what = "the strongest of the others that encode in no more CPU time" if fast else "the fastest of the others"
-        text = f"by {_NAMES.get(metric, metric)} {_than(found[near])} {summary['labels'][near]}, {what}"
+        text = f"by {_NAMES.get(metric, metric)} {_than(found[near])} {summary['labels'][near]}"
+        text += f"{_mean_of_each(_over(summary, metric)[near])}, {what}"
         text += f" ({seconds(_encode(summary, near))} s per megapixel, ours {seconds(time)})"
         if strongest == near:
             text += ", and the strongest at any speed"
@@ -107,7 +108,15 @@ def headline(name: str, summary: _Summary) -> str:
             at = seconds(_encode(summary, strongest))
             text += f", and {_than(found[strongest])} {summary['labels'][strongest]}, the strongest at any speed ({at})"
         parts.append(text)
-    return f"**{name}** ({len(summary['pictures'])} pictures): {own} needs {'; '.join(parts)}."
+    return f"**{name[:1].upper() + name[1:]}** ({len(summary['pictures'])} pictures): {own} needs {'; '.join(parts)}."
+
+
+def _mean_of_each(comparison: _Summary) -> str:
+    """The mean of the pictures' own BD-rates, where it is another number than that of the averaged curves, in which
+    pictures that need many bytes weigh most."""
+    own = list((comparison["per_picture"] or {}).values())
+    mean = math.fsum(own) / len(own) if own else comparison["percent"]
+    return "" if abs(mean - comparison["percent"]) < 2 else f" ({_percent(mean)} as the mean of each picture's)"
 
 
 def _on_all_pictures(summary: _Summary, metric: str, found: dict[str, float]) -> dict[str, float]:
@@ -136,7 +145,7 @@ def _what(sets: dict[str, _Summary]) -> str:
     return (
         f"Real files. {which}. BD-rate of ours over the others: bytes more (+) or fewer (-) at equal quality on the "
         "averaged curves, and the number of pictures on which ours needs fewer by itself"
-        f"{' (of codecs that take long every third or fourth picture was measured)' if sampled else ''}. "
+        f"{' (fewer in all, of codecs that were measured on a sample of them)' if sampled else ''}. "
         "Times are CPU seconds per "
         f"megapixel on {next(iter(sets.values()))['environment']['processor']}, all threads and processes together, "
         "at the qualities where PSNR is ours:"
@@ -195,7 +204,7 @@ def _ranking(summary: _Summary) -> str:
 
 
 def _equal(name: str, summary: _Summary) -> list[str]:
-    codecs = [c for c in _RIVALS_AT_EQUAL_PSNR if c in summary["labels"]]
+    codecs = [c for c in _RIVALS_AT_EQUAL_PSNR if c in summary["labels"] and c not in summary.get("sampled", ())]
     rows = [
         [f"{p['quality']:g}", f"{p['bpp']:.3f}", f"{p['psnr']:.2f}", *(_percent(p["saved"].get(c)) for c in codecs)]
         for p in summary["bytes_saved_at_equal_psnr"]
@@ -205,7 +214,8 @@ def _equal(name: str, summary: _Summary) -> list[str]:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _speed(results: dict[str, Any]) -> str:
