@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import NUMERICS, read_container, write_container
+from dcae.entropy import exact_export
 from dcae.entropy.exact import ExactEntropyModel
 from dcae.entropy.exact_bounds import LIMIT
 from dcae.entropy.exact_tensors import ExactTensors, check, maps
@@ -276,3 +277,18 @@ def test_cuda_comes_to_the_same_latents(tiny_path: Path) -> None:
             data = encoder.encode(synthetic_picture(*size), 5.5)
             expected, found = on_cpu.decode_latents(data), on_gpu.decode_latents(data)
             np.testing.assert_array_equal(expected.y_hat, found.y_hat)
+
+
+def test_a_sample_that_runs_away_at_one_anchor_does_not_set_the_ranges(
+    tiny_model: CodingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model draws its own sample; where that went astray, no input would have bits left for its fraction."""
+    network = copy.deepcopy(tiny_model.network)
+    head = network.slice_network(0).head  # type: ignore[attr-defined]
+
+    def walk(*arguments: Any) -> None:
+        head(torch.full((1, 4, 4, head.in_features), 5000.0 if arguments[-1] == 0 else 3.0))
+
+    monkeypatch.setattr(exact_export, "_walk", walk)
+    ranges = exact_export._ranges(network, tiny_model.tables_z, tiny_model.z_median)
+    assert ranges["slice_networks.0.head"] == 4 * 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from dcae.networks.walk import walk_slices
 
 _MARGIN = 2.0
 """How much larger than in the sample an input may be before it is clamped; real pictures have rarer extremes."""
+_OUTLIER = 4.0
+"""How many times the median over the anchors of an input's largest value an anchor may have. A sample that is drawn from
+the model can run away at a single position, where what was drawn predicts more of its kind, as no picture does."""
 _SAMPLE = 8
 """Side of the sample in positions of z: a picture of 512x512 pixels for every anchor."""
 _MOST_SHIFT = 16
@@ -62,15 +66,15 @@ def _fraction(largest: float) -> int:
 
 
 def _ranges(network: ExactReady, tables_z: Tables, medians: Tensor) -> dict[str, float]:
-    """The largest input seen, by site."""
-    largest = dict.fromkeys(sites(network), 0.0)
+    """The largest input seen, by site, but for outliers."""
+    seen: dict[str, list[float]] = {site: [] for site in sites(network)}  # by anchor
 
     def see(name: str, x: Tensor) -> None:
-        largest[name] = max(largest[name], float(x.abs().max()))
+        seen[name][-1] = max(seen[name][-1], float(x.abs().max()))
 
     def hook(name: str, module: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
         handles = [module.register_forward_pre_hook(lambda _, inputs: see(name, inputs[0]))]
-        if f"{name}.value" in largest:
+        if f"{name}.value" in seen:
             handles.append(module.register_forward_hook(lambda _, __, y: see(f"{name}.value", y.chunk(2, -1)[1] / 2)))
         return handles
 
@@ -79,12 +83,14 @@ def _ranges(network: ExactReady, tables_z: Tables, medians: Tensor) -> dict[str,
     try:
         network.eval()
         for anchor in range(len(network.config.lambdas)):
+            for largest in seen.values():
+                largest.append(0.0)
             _walk(network, tables_z, medians, anchor)
     finally:
         network.train(training)
         for handle in handles:
             handle.remove()
-    return largest
+    return {site: min(max(found), _OUTLIER * statistics.median(found)) for site, found in seen.items()}
 
 
 def _walk(network: ExactReady, tables_z: Tables, medians: Tensor, anchor: int) -> None:
