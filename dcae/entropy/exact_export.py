@@ -21,8 +21,8 @@ from dcae.networks.walk import walk_slices
 _MARGIN = 2.0
 """How much larger than in the sample an input may be before it is clamped; real pictures have rarer extremes."""
 _OUTLIER = 4.0
-"""How many times the median over the anchors of an input's largest value an anchor may have. A sample that is drawn from
-the model can run away at a single position, where what was drawn predicts more of its kind, as no picture does."""
+"""How many times the median over the anchors of an input's largest value an anchor may have. A sample that is drawn
+from the model can run away at a single position, where what was drawn predicts more of its kind, as no picture does."""
 _SAMPLE = 8
 """Side of the sample in positions of z: a picture of 512x512 pixels for every anchor."""
 _MOST_SHIFT = 16
