@@ -127,7 +127,7 @@ print([name for name in {names} if name in sys.modules], file=sys.stderr)
     assert Path("new.dcae").stat().st_size > 0
     reports = done.stderr.decode().splitlines()
     assert [line.split(":")[0] for line in reports[:2]] == ["new.dcae", "-"]
-    assert reports[2:] == ["['torch']"]
+    assert reports[2:] == ["[]"]
 
 
 def test_no_traceback_and_exit_code_in_a_process(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from dcae.eval.pictures import find_pictures, mosaic
 from dcae.eval.rivals import RIVALS
 from dcae.eval.speed.complexity import measure_complexity
 from dcae.eval.speed.process import measure_process
-from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, TORCH, Measurement, OddSize, Results, load, save
 from dcae.eval.speed.worker import Job, Outcome, measure
 from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL, find_model
-from dcae.networks.registry import config_from_dict
+from dcae.networks.registry import config_from_dict, preset_of
 
-SKIPPABLE = ("paper", "process", "odd", "complexity")
+SKIPPABLE = ("torch", "paper", "process", "odd", "complexity")
 ODD_SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))
 """Width and height in pixels."""
 RATE_SIZE = (1536, 1024)
@@ -104,7 +104,8 @@ def run(settings: Settings, folder: Path, progress: Callable[[str], None], anew:
     }
     results = None if anew else load(folder, about)
     if results is None:
-        labels = {OURS: f"DCAE {header.path.stem}", AVIF: RIVALS[AVIF].label, PAPER: "DCAE paper, random weights"}
+        labels = {OURS: f"DCAE {header.path.stem}", TORCH: f"DCAE {header.path.stem}, torch"}
+        labels |= {AVIF: RIVALS[AVIF].label, PAPER: "DCAE paper, random weights"}
         results = Results(about, labels)
     results.failures = []
     with tempfile.TemporaryDirectory(prefix="dcae-speed-") as scratch:
@@ -128,7 +129,7 @@ class _Run:
         self.settings, self.header, self.paths, self.scratch = settings, header, paths, scratch
         self.folder, self.progress, self.results = folder, progress, results
         self.began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.qualities = {OURS: settings.quality, PAPER: 1.0}
+        self.qualities = {OURS: settings.quality, TORCH: settings.quality, PAPER: 1.0}
         self.failed: set[str] = set()
         """Codecs that failed and are not tried on larger pictures."""
 
@@ -157,7 +158,7 @@ class _Run:
             self.qualities[AVIF] = self.avif_quality()
         else:
             self.progress("AVIF: left out, this build of Pillow does not write it")
-        self.results.baselines = {name: import_peak_mib(name) for name in ("torch", "PIL.Image")}
+        self.results.baselines = {name: import_peak_mib(name) for name in ("torch", "onnxruntime", "PIL.Image")}
         self.results.runs.append(self.began)
         for shape in dict.fromkeys(shape for shape, _ in missing):
             picture = self.mosaic(*shape)
@@ -172,6 +173,8 @@ class _Run:
     def codecs(self, shape: tuple[int, int]) -> list[str]:
         """Those that are measured at a size."""
         codecs = [OURS]
+        if "torch" not in self.settings.skip and preset_of(self.header.config).graphs:
+            codecs.append(TORCH)
         if RIVALS[AVIF].available:
             codecs.append(AVIF)
         if "paper" not in self.settings.skip and shape in {

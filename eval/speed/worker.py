@@ -21,6 +21,8 @@ from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec, rival
 from dcae.eval.speed.stages import CODEC, LOAD, WRITE, Clock
 
+ENGINES = {"dcae": "auto", "dcae-torch": "torch"}
+"""Our codecs -> what runs them."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -31,7 +33,7 @@ class Job:
     action: str
     """"encode" (picture to coded file) or "decode" (coded file to PNG, beside it)."""
     codec: str
-    """"dcae", "paper" or one of `dcae.eval.rivals.RIVALS`."""
+    """"dcae", "dcae-torch" (the same by the engine torch), "paper" or one of `dcae.eval.rivals.RIVALS`."""
     quality: float
     picture: str
     """Path of the original."""
@@ -39,7 +41,7 @@ class Job:
     """Path of the coded file."""
     threads: int
     model: str = ""
-    """Path of the model file, for "dcae"."""
+    """Path of the model file, for ours."""
     calls: int = 1
     """At most so many runs, of which the fastest counts."""
     seconds: float = 0.0
@@ -83,10 +85,10 @@ def measure(job: Job) -> Outcome:
 
 def load_codec(name: str, model: str) -> PictureCodec:
     """The codec of a job; ours without a limit to the size of pictures."""
-    if name == "dcae":
+    if name in ENGINES:
         from dcae.codec.codec import Codec
 
-        return Codec(Path(model), max_pixels=sys.maxsize)
+        return Codec(Path(model), max_pixels=sys.maxsize, engine=ENGINES[name])
     if name == "paper":
         return _random_paper()
     return rival(name)
