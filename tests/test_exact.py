@@ -124,7 +124,7 @@ def test_any_order_of_summation_gives_the_same(tiny_path: Path) -> None:
 
 
 def test_settings_of_the_caller_do_not_matter(tiny_path: Path) -> None:
-    codec = Codec(tiny_path)
+    codec = Codec(tiny_path, engine="torch")
     data = codec.encode(synthetic_picture(100, 70), 3)
     before = torch.get_float32_matmul_precision()
     try:
@@ -177,7 +177,7 @@ def _reduced(x: torch.Tensor, bits: int) -> torch.Tensor:
 def test_reduced_precision_of_the_machine_is_noticed_and_avoided(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, bits: int
 ) -> None:
-    codec = Codec(tiny_path)
+    codec = Codec(tiny_path, engine="torch")
     data = codec.encode(synthetic_picture(100, 70), 6)
     linear, matmul = torch.nn.functional.linear, torch.matmul
 
