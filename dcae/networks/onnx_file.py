@@ -71,7 +71,7 @@ def _each(number: int, values: Iterable[Any]) -> list[tuple[int, Any]]:
 
 
 def _message(*fields: tuple[int, int | float | str | bytes]) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     for number, value in fields:
         if isinstance(value, float):
             parts += _varint(number << 3 | 5), struct.pack("<f", value)
