@@ -17,12 +17,26 @@ _PACKAGES = ("torch", "onnxruntime", "pillow", "constriction")
 
 def environment(others: Iterable[str] = ()) -> dict[str, str]:
     """Processor, cores and versions, by name, for reports; of packages those that are installed, `others` as well."""
-    values = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
+    values = {
+        "processor": _processor(),
+        "instructions": _instructions(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+    }
     versions = {}
     for name in (*_PACKAGES, *others):
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return values | {"dcae": __version__} | versions
+
+
+def _instructions() -> str:
+    """The sets of wide instructions that the processor has, where the system tells."""
+    with suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
+        known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_tile": "AMX"}
+        return ", ".join(name for flag, name in known.items() if flag in flags) or "none of AVX2 and later"
+    return "unknown"
 
 
 def _processor() -> str:

@@ -125,7 +125,7 @@ def test_any_order_of_summation_gives_the_same(tiny_path: Path) -> None:
 
 
 def test_settings_of_the_caller_do_not_matter(tiny_path: Path) -> None:
-    codec = Codec(tiny_path)
+    codec = Codec(tiny_path, engine="torch")
     data = codec.encode(synthetic_picture(100, 70), 3)
     y_hat = codec.decode_latents(data).y_hat
     before = torch.get_float32_matmul_precision()
@@ -181,7 +181,7 @@ def _reduced(x: torch.Tensor, bits: int) -> torch.Tensor:
 def test_reduced_precision_of_the_machine_is_noticed_and_avoided(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, bits: int
 ) -> None:
-    codec = Codec(tiny_path)
+    codec = Codec(tiny_path, engine="torch")
     data = codec.encode(synthetic_picture(100, 70), 6)
     linear, matmul = torch.nn.functional.linear, torch.matmul
 

@@ -87,7 +87,7 @@ from PIL import Image
 from dcae.codec.codec import Codec
 from dcae.errors import DCAEError
 torch.set_num_threads(2)
-codec = Codec(sys.argv[1])
+codec = Codec(sys.argv[1], engine="torch")
 picture = Image.linear_gradient("L").convert("RGB")
 data = codec.encode(picture, 4)
 for threads in (2, 1):
@@ -139,7 +139,7 @@ _PICTURE = synthetic_picture(200, 130)
 @pytest.fixture(scope="module")
 def expected(tiny_path: Path) -> tuple[bytes, bytes]:
     """A file at a quality that few bits do not hold, and its pixels, with torch as it comes."""
-    codec = Codec(tiny_path)
+    codec = Codec(tiny_path, engine="torch")
     data = codec.encode(_PICTURE, 3.7)
     return data, codec.decode(data).tobytes()
 
@@ -147,7 +147,7 @@ def expected(tiny_path: Path) -> tuple[bytes, bytes]:
 def test_settings_of_torch_change_nothing(
     tiny_path: Path, tiny_model: CodingModel, expected: tuple[bytes, bytes], surroundings: None
 ) -> None:
-    for codec in (Codec(tiny_path), Codec(tiny_model)):
+    for codec in (Codec(tiny_path, engine="torch"), Codec(tiny_model)):
         assert codec.encode(_PICTURE, 3.7) == expected[0]
         assert codec.decode(expected[0]).tobytes() == expected[1]
         assert codec.decode_latents(expected[0]).y_hat.dtype == np.float32

@@ -27,7 +27,7 @@ from dcae.eval.speed import measure as speed
 from dcae.eval.speed import worker
 from dcae.eval.speed.measure import Settings, shape_of
 from dcae.eval.speed.process import ProcessTimes
-from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, TORCH
 from dcae.eval.speed.stages import CODING, ENTROPY, LOAD, OTHER, TRANSFORM, WRITE, Clock
 from dcae.eval.speed.worker import Job
 from dcae.models.modelfile import CodingModel
@@ -147,7 +147,7 @@ def test_command(command: Callable[..., Result], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [f"speed.{s}" for s in ("csv", "json", "md", "png", "svg")]
     rows = list(csv.DictReader((out / "speed.csv").open()))
-    codecs = {OURS, AVIF} if AVIF_PSNR.available else {OURS}
+    codecs = {OURS, TORCH, AVIF} if AVIF_PSNR.available else {OURS, TORCH}
     assert {(r["codec"], r["threads"], r["width"], r["direction"]) for r in rows} == {
         (c, t, w, d) for c in codecs for t in "12" for w in ("128", "192") for d in DIRECTIONS
     }
@@ -176,7 +176,7 @@ def test_continuing_measures_only_what_is_missing(
         return worker.run(job)
 
     monkeypatch.setattr(speed, "measure", measured)
-    skip = ("--skip", "paper,odd,complexity,process")
+    skip = ("--skip", "torch,paper,odd,complexity,process")
     assert command(*skip, threads="1").exit_code != 0  # interrupted in the second size
     assert len(jobs) == 6
     before = (tmp_path / "out" / "speed.csv").read_text()
@@ -256,7 +256,7 @@ def test_paper_and_rounds(command: Callable[..., Result], tmp_path: Path, monkey
     result = command(*skip, "--paper-up-to", "0.01", "--repeats", "2", threads="2")
     assert result.exit_code == 0, result.output
     assert {Path(job.picture).stem for job in jobs if job.codec == PAPER} == {"128x64"}
-    codecs = [OURS, AVIF, PAPER] if AVIF_PSNR.available else [OURS, PAPER]
+    codecs = [OURS, TORCH, AVIF, PAPER] if AVIF_PSNR.available else [OURS, TORCH, PAPER]
     first = [(job.codec, job.action) for job in jobs[: 4 * len(codecs)]]
     assert first == [(codec, direction) for direction in DIRECTIONS for codec in codecs] * 2  # they take turns
     assert all(job.threads == 2 for job in jobs)

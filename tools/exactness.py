@@ -2,9 +2,10 @@
 
     python tools/exactness.py PICTURES [--model NAME|PATH] [--device cuda] [--keep FOLDER]
 
-Encodes every picture of a folder at qualities 1, 4.5 and 8. Then processes of their own, with one and two threads, with
-and without oneDNN, with the instruction sets that ATen, oneDNN and MKL can be held to, decode these files up to the
-latents and hash (SHA-256) the table row and the mean of every latent and every decoded latent. Prints the hashes and
+Encodes every picture of a folder at qualities 1, 4.5 and 8. Then processes of their own, by both engines, with one and
+two threads, and of torch with and without oneDNN, with the instruction sets that ATen, oneDNN and MKL can be held to,
+decode these files up to the latents and hash (SHA-256) the table row and the mean of every latent and every decoded
+latent. Prints the hashes and
 fails unless all are equal; instruction sets that this processor lacks are named and left out. To compare machines,
 devices or versions of torch, keep the files and hash them there:
 
@@ -25,8 +26,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ONNX = {"DCAE_EXACTNESS_ENGINE": "onnx"}
 VARIANTS: dict[str, dict[str, str]] = {
-    "as it comes": {},
+    "ONNX Runtime": ONNX,
+    "ONNX, 1 thread": ONNX | {"OMP_NUM_THREADS": "1"},
+    "ONNX, 2 threads": ONNX | {"OMP_NUM_THREADS": "2"},
+    "torch": {},
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads": {"OMP_NUM_THREADS": "2"},
     "without oneDNN": {"DCAE_EXACTNESS_ONEDNN": "0"},
@@ -82,10 +87,11 @@ def digest(folder: Path, model: str, device: str) -> str:
 
     from dcae import Codec
 
+    engine = os.environ.get("DCAE_EXACTNESS_ENGINE", "torch")
     if os.environ.get("DCAE_EXACTNESS_ONEDNN") == "0":
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     torch.set_float32_matmul_precision(os.environ.get("DCAE_EXACTNESS_PRECISION", "highest"))
-    codec = Codec(model, device=device)
+    codec = Codec(model, device="cpu" if engine == "onnx" else device, engine=engine)
     sha = hashlib.sha256()
 
     def add(values: NDArray[Any]) -> None:

@@ -242,13 +242,16 @@ def _speed(results: dict[str, Any]) -> str:
             seconds = " and ".join(f"{_seconds(found[d]):.1f}" for d in ("encode", "decode"))
             large.append(f"{size / 1e6:.0f} megapixels {seconds} s, {peak:.1f} GiB")
     process = results["process"]
-    beyond = process["decode"] - process["import_torch"]
+    whole = f"A whole process `dcae decode` takes {process['decode']:.1f} s"
+    if process.get("decode_torch") is None:  # measured when PyTorch was the default
+        whole += f" ({process['import_torch']:.1f} of them to import torch)"
+    else:
+        whole += f", with `--engine torch` {process['decode_torch']:.1f} s"
     environment = results["environment"]
     text = (
         f"One run of `dcae eval speed` on {environment['processor']}, {threads} threads, {small / 1e6:.2g} megapixels: "
-        f"{lines[0]}; {lines[1]}. Encoding and decoding, and the larger peak of memory: {'; '.join(large)}. A whole "
-        f'process `dcae decode` takes {beyond:.1f} s beyond `python -c "import torch"`. By stage, size and number of '
-        "threads: [docs/speed/speed.md](docs/speed/speed.md)."
+        f"{lines[0]}; {lines[1]}. Encoding and decoding, and the larger peak of memory: {'; '.join(large)}. "
+        f"{whole}. By stage, size and number of threads: [docs/speed/speed.md](docs/speed/speed.md)."
     )
     return f"![Time, memory and stages by picture size](docs/speed/speed.svg)\n\n{_wrapped(text)}\n\n"
 

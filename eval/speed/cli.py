@@ -27,8 +27,7 @@ _T = TypeVar("_T", int, float)
 @click.option(
     "--paper-up-to", default=0.4, show_default=True, metavar="MP", help="Largest picture for the published network."
 )
-@click.option("--engine", default="auto", show_default=True, help="What runs our networks: auto, torch, onnx.")
-@click.option("--skip", default="", help="Leave out, comma-separated: paper, process, odd, complexity.")
+@click.option("--skip", default="", help="Leave out, comma-separated: torch, paper, process, odd, complexity.")
 @click.option("--force", is_flag=True, help="Discard what FOLDER holds and measure anew.")
 def speed(
     pictures: Path,
@@ -39,15 +38,15 @@ def speed(
     threads: str | None,
     repeats: int,
     paper_up_to: float,
-    engine: str,
     skip: str,
     force: bool,
 ) -> None:
-    """Encode and decode time per stage and peak memory, beside AVIF and the published network, by picture size.
+    """Encode and decode time per stage and peak memory, by both engines, beside AVIF and the published network.
 
-    The pictures are mosaics of those in the folder PICTURES. FOLDER gets speed.md (the report), speed.svg and
-    speed.png, speed.csv (a row per codec, threads, size, direction and stage) and speed.json; what it already holds of
-    the same model on the same machine is kept, so that an interrupted run can be continued.
+    By picture size and number of threads. The pictures are mosaics of those in the folder PICTURES. FOLDER gets
+    speed.md (the report), speed.svg and speed.png, speed.csv (a row per codec, threads, size, direction and stage) and
+    speed.json; what it already holds of the same model on the same machine is kept, so that an interrupted run can be
+    continued.
     """
     require("a speed report needs", "eval", "torch", "matplotlib")
     from dcae.eval.speed.measure import Settings, default_threads, run
@@ -63,7 +62,6 @@ def speed(
         repeats,
         paper_up_to,
         frozenset(filter(None, (name.strip() for name in skip.split(",")))),
-        engine,
     )
     try:
         output.mkdir(parents=True, exist_ok=True)

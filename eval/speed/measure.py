@@ -20,18 +20,17 @@ from dcae.eval.pictures import find_pictures, mosaic
 from dcae.eval.rivals import RIVALS
 from dcae.eval.speed.complexity import measure_complexity
 from dcae.eval.speed.process import measure_process
-from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, OddSize, Results, load, save
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, TORCH, Measurement, OddSize, Results, load, save
 from dcae.eval.speed.worker import Job, Outcome, measure
 from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL, find_model
-from dcae.networks.registry import config_from_dict
-from dcae.runtime.engines import ENGINES
+from dcae.networks.registry import config_from_dict, preset_of
 
-SKIPPABLE = ("paper", "process", "odd", "complexity")
+SKIPPABLE = ("torch", "paper", "process", "odd", "complexity")
 ODD_SIZES = ((1, 1), (1, 700), (17, 33), (1023, 769), (4000, 3000))
 """Width and height in pixels."""
 RATE_SIZE = (1536, 1024)
-"""Width and height of the picture on which AVIF's quality is chosen so that its files are as large as ours."""
+"""Of the picture on which AVIF's quality is chosen so that its files are as large as ours."""
 MULTIPLE = 64
 """Sides of the timed pictures are multiples of it, so that the networks' padding is no part of the growth."""
 CALLS, CALL_SECONDS = 3, 4.0
@@ -52,16 +51,14 @@ class Settings:
     model: str = DEFAULT_MODEL
     quality: float = 4.0
     sizes: Sequence[float] = (0.1, 0.4, 1.5, 6, 12, 24, 50)
-    """Sizes of the pictures, in megapixels (10⁶)."""
+    """In megapixels (10⁶)."""
     threads: Sequence[int] = (1,)
     repeats: int = 1
     """Rounds over all codecs at each size, of which the fastest counts."""
     paper_up_to: float = 0.4
     """Megapixels of the largest picture that the published network codes."""
     skip: frozenset[str] = frozenset()
-    """Parts that are not measured, of `SKIPPABLE`."""
-    engine: str = "auto"
-    """What runs our networks, one of `dcae.runtime.engines.ENGINES`."""
+    """Of `SKIPPABLE`."""
 
     def __post_init__(self) -> None:
         if not self.sizes or not all(math.isfinite(s) and s > 0 for s in self.sizes):
@@ -70,8 +67,6 @@ class Settings:
             raise OptionError("numbers of threads must be at least 1")
         if self.repeats < 1:
             raise OptionError(f"the number of repeats must be at least 1, got {self.repeats}")
-        if self.engine not in ENGINES:
-            raise OptionError(f"unknown engine {self.engine!r:.60}; known: {', '.join(ENGINES)}")
         if unknown := self.skip - set(SKIPPABLE):
             raise OptionError(f"cannot skip {', '.join(sorted(unknown))}; known: {', '.join(SKIPPABLE)}")
 
@@ -106,11 +101,11 @@ def run(settings: Settings, folder: Path, progress: Callable[[str], None], anew:
         "pictures": f"{len(paths)} ({paths[0].name} to {paths[-1].name})",
         "model": f"{header.path.stem} ({header.short_id.hex()})",
         "quality": f"{settings.quality:g}",
-        "engine": settings.engine,
     }
     results = None if anew else load(folder, about)
     if results is None:
-        labels = {OURS: f"DCAE {header.path.stem}", AVIF: RIVALS[AVIF].label, PAPER: "DCAE paper, random weights"}
+        labels = {OURS: f"DCAE {header.path.stem}", TORCH: f"DCAE {header.path.stem}, torch"}
+        labels |= {AVIF: RIVALS[AVIF].label, PAPER: "DCAE paper, random weights"}
         results = Results(about, labels)
     results.failures = []
     with tempfile.TemporaryDirectory(prefix="dcae-speed-") as scratch:
@@ -134,7 +129,7 @@ class _Run:
         self.settings, self.header, self.paths, self.scratch = settings, header, paths, scratch
         self.folder, self.progress, self.results = folder, progress, results
         self.began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.qualities = {OURS: settings.quality, PAPER: 1.0}
+        self.qualities = {OURS: settings.quality, TORCH: settings.quality, PAPER: 1.0}
         self.failed: set[str] = set()
         """Codecs that failed and are not tried on larger pictures."""
 
@@ -163,7 +158,7 @@ class _Run:
             self.qualities[AVIF] = self.avif_quality()
         else:
             self.progress("AVIF: left out, this build of Pillow does not write it")
-        self.results.baselines = {name: import_peak_mib(name) for name in ("torch", "PIL.Image")}
+        self.results.baselines = {name: import_peak_mib(name) for name in ("torch", "onnxruntime", "PIL.Image")}
         self.results.runs.append(self.began)
         for shape in dict.fromkeys(shape for shape, _ in missing):
             picture = self.mosaic(*shape)
@@ -176,8 +171,10 @@ class _Run:
             raise DCAEError(f"nothing could be measured: {self.results.failures[0]}")
 
     def codecs(self, shape: tuple[int, int]) -> list[str]:
-        """Codecs that are measured at a size."""
+        """Those that are measured at a size."""
         codecs = [OURS]
+        if "torch" not in self.settings.skip and preset_of(self.header.config).graphs:
+            codecs.append(TORCH)
         if RIVALS[AVIF].available:
             codecs.append(AVIF)
         if "paper" not in self.settings.skip and shape in {
@@ -232,7 +229,7 @@ class _Run:
         file = picture.with_suffix(f".{codec}")
         return Job(
             direction, codec, self.qualities[codec], str(picture), str(file), threads, str(self.header.path), CALLS,
-            CALL_SECONDS, engine=self.settings.engine,
+            CALL_SECONDS,
         )  # fmt: skip
 
     def mosaic(self, width: int, height: int) -> Path:
@@ -267,7 +264,7 @@ class _Run:
             file = picture.with_suffix(".dcae")
             job = Job(
                 "encode", OURS, self.settings.quality, str(picture), str(file), max(self.settings.threads),
-                str(self.header.path), compare=True, engine=self.settings.engine,
+                str(self.header.path), compare=True,
             )  # fmt: skip
             encode, decode = measure(job), measure(job.reversed())
             self.results.odd.append(OddSize(width, height, encode.bytes, decode.psnr, encode.peak, decode.peak))
@@ -277,7 +274,6 @@ class _Run:
             return
         installed = self.settings.model == DEFAULT_MODEL
         model = [] if installed else ["--model", str(self.header.path)]
-        model += ["--engine", self.settings.engine]
         self.results.process = measure_process(
             self.paths[0], self.settings.quality, model, self.scratch, PROCESS_ROUNDS, self.progress
         )

@@ -6,15 +6,15 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Measurement, Results
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, TORCH, Measurement, Results
 from dcae.eval.speed.stages import AROUND, STAGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = {OURS: "#0b5fa5", AVIF: "#c0561a", PAPER: "#5b5b5b"}
-_NAMES = {OURS: "DCAE {model}", AVIF: "AVIF", PAPER: "DCAE paper"}
-_MARKERS = {OURS: "o", AVIF: "s", PAPER: "^"}
+_COLOURS = {OURS: "#0b5fa5", TORCH: "#6fa8d6", AVIF: "#c0561a", PAPER: "#5b5b5b"}
+_NAMES = {OURS: "DCAE {model}", TORCH: "the same by torch", AVIF: "AVIF", PAPER: "DCAE paper"}
+_MARKERS = {OURS: "o", TORCH: "D", AVIF: "s", PAPER: "^"}
 _STAGE_COLOURS = dict(
     zip(STAGES, ("#9ecae1", "#0b5fa5", "#2f9e77", "#e0a526", "#c0561a", "#bdbdbd", "#d4b9da"), strict=True)
 )

@@ -21,6 +21,9 @@ class ProcessTimes:
     import_torch: float
     encode: float
     decode: float
+    encode_torch: float | None = None
+    """With `--engine torch`, as the next."""
+    decode_torch: float | None = None
 
 
 def measure_process(
@@ -39,6 +42,7 @@ def measure_process(
         "encode": ["-m", "dcae", "encode", str(picture), "-q", f"{quality:g}", "-o", coded, "--force", *model],
         "decode": ["-m", "dcae", "decode", coded, "-o", decoded, "--force", *model],
     }
+    commands |= {f"{name} by torch": [*commands[name], "--engine", "torch"] for name in ("encode", "decode")}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for k in range(rounds):
         progress(f"whole process: round {k + 1}/{rounds}")
@@ -49,5 +53,4 @@ def measure_process(
             if result.returncode:
                 raise DCAEError(f"dcae {name} failed in another process ({result.stderr.strip()})")
     first = 1 if rounds > 1 else 0
-    import_torch, encode, decode = (median(values[first:]) for values in seconds.values())
-    return ProcessTimes(rounds - first, import_torch, encode, decode)
+    return ProcessTimes(rounds - first, *(median(values[first:]) for values in seconds.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dcae.eval.markdown import number, seconds, table
 from dcae.eval.rivals import RIVALS
-from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, Results
+from dcae.eval.speed.results import AVIF, DIRECTIONS, OURS, PAPER, TORCH, Results
 from dcae.eval.speed.stages import STAGES
 
 _DOING = {"encode": "Encoding", "decode": "Decoding"}
@@ -60,8 +60,12 @@ def _times(results: Results) -> str:
         notes.append(
             f"{labels[AVIF]} ({RIVALS[AVIF].settings}) is at quality {written}, where its files are as large as "
             "ours. Its number of threads is set through Pillow's `DEFAULT_MAX_THREADS`, for the encoder and the "
-            "decoder; how many of them they use is up to libaom and dav1d. Ours are those of torch; range coding uses "
-            "one."
+            "decoder; how many of them they use is up to libaom and dav1d. Ours are those of ONNX Runtime or torch; "
+            "range coding uses one."
+        )
+    if any(m.codec == TORCH for m in results.measurements):
+        notes.append(
+            f"{labels[OURS]} is run by the default engine, {labels[TORCH]} by PyTorch; each reads the other's files."
         )
     if any(m.codec == PAPER for m in results.measurements):
         notes.append(
@@ -76,7 +80,7 @@ def _times(results: Results) -> str:
 
 
 def _time_table(results: Results, direction: str) -> str:
-    others = [c for c in (AVIF, PAPER) if any(m.codec == c for m in results.measurements)]
+    others = [c for c in (TORCH, AVIF, PAPER) if any(m.codec == c for m in results.measurements)]
     header = ["megapixels", "threads", "bpp", f"{results.labels[OURS]} (s)", "s/MP"]
     header += [f"{results.labels[c]} (s)" for c in others] + [f"ours / {c}" for c in others]
     rows = []
@@ -177,10 +181,13 @@ def _process(results: Results) -> str:
             ('`python -c "import torch"`', process.import_torch),
             ("`dcae encode`", process.encode),
             ("`dcae decode`", process.decode),
+            ("`dcae encode --engine torch`", process.encode_torch),
+            ("`dcae decode --engine torch`", process.decode_torch),
         )
+        if value is not None
     ]
     return (
         f"## Whole process\n\nFrom start to exit on the folder's first picture, medians of {process.runs} runs that "
-        "alternate between the commands (goal for decoding: at most 1.0 s above the import).\n\n"
+        "alternate between the commands; only the engine torch imports torch.\n\n"
         + table(["command", "seconds", "above the import (s)"], rows)
     )

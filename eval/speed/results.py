@@ -20,8 +20,8 @@ CSV_COLUMNS = (
     "codec", "quality", "threads", "width", "height", "direction", "stage", "seconds", "peak_mib", "bytes", "run",
 )  # fmt: skip
 DIRECTIONS = ("encode", "decode")
-OURS, PAPER, AVIF = "dcae", "paper", "avif-psnr"
-"""The codecs, as jobs name them."""
+OURS, TORCH, PAPER, AVIF = "dcae", "dcae-torch", "paper", "avif-psnr"
+"""The codecs, as jobs name them: the model by the default engine, the same by PyTorch, ..."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from dcae.eval.pictures import load_pixels
 from dcae.eval.rivals import PictureCodec, rival
 from dcae.eval.speed.stages import CODEC, LOAD, WRITE, Clock
 
+ENGINES = {"dcae": "auto", "dcae-torch": "torch"}
+"""Our codecs -> what runs them."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -31,7 +33,7 @@ class Job:
     action: str
     """"encode" (picture to coded file) or "decode" (coded file to PNG, beside it)."""
     codec: str
-    """"dcae", "paper" or one of `dcae.eval.rivals.RIVALS`."""
+    """"dcae", "dcae-torch" (the same by the engine torch), "paper" or one of `dcae.eval.rivals.RIVALS`."""
     quality: float
     picture: str
     """Path of the original."""
@@ -39,15 +41,13 @@ class Job:
     """Path of the coded file."""
     threads: int
     model: str = ""
-    """Path of the model file, for "dcae"."""
+    """Path of the model file, for ours."""
     calls: int = 1
-    """Largest number of runs, of which the fastest counts."""
+    """At most so many runs, of which the fastest counts."""
     seconds: float = 0.0
     """No further run begins once they took so long together."""
     compare: bool = False
     """Measure the PSNR of what was decoded."""
-    engine: str = "auto"
-    """What runs the networks of "dcae", one of `dcae.runtime.engines.ENGINES`."""
 
     def reversed(self) -> Job:
         """The job of decoding what this one encodes."""
@@ -56,12 +56,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Time, bytes and memory that a job took."""
+    """What it took."""
 
     stages: dict[str, float]
     """Wall clock seconds by stage of `dcae.eval.speed.stages.STAGES`; the model was loaded before."""
     bytes: int
-    """Size of the coded file."""
+    """Of the coded file."""
     peak: float | None
     """MiB of the whole process after its first run."""
     psnr: float | None = None
@@ -83,12 +83,12 @@ def measure(job: Job) -> Outcome:
     return Outcome(**json.loads(run_python(["-m", "dcae.eval.speed.worker"], json.dumps(asdict(job)), threads)))
 
 
-def load_codec(name: str, model: str, engine: str = "auto") -> PictureCodec:
+def load_codec(name: str, model: str) -> PictureCodec:
     """The codec of a job; ours without a limit to the size of pictures."""
-    if name == "dcae":
+    if name in ENGINES:
         from dcae.codec.codec import Codec
 
-        return Codec(Path(model), max_pixels=sys.maxsize, engine=engine)
+        return Codec(Path(model), max_pixels=sys.maxsize, engine=ENGINES[name])
     if name == "paper":
         return _random_paper()
     return rival(name)
@@ -108,7 +108,7 @@ def _random_paper() -> PictureCodec:
 
 def run(job: Job) -> Outcome:
     """Do a job in this process."""
-    codec = load_codec(job.codec, job.model, job.engine)
+    codec = load_codec(job.codec, job.model)
     fastest: Outcome | None = None
     peak, started = None, time.perf_counter()
     for call in range(job.calls):
