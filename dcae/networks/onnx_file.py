@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 OPSET = 17
 IR_VERSION = 8
 """Version of the file format, that of ONNX 1.12, which brought the opset."""
-KINDS = {"float32": 1, "uint8": 2, "int64": 7, "float64": 11}
+KINDS = {"float32": 1, "uint8": 2, "int64": 7, "bool": 9, "float64": 11}
 """Types of numbers: NumPy's name -> TensorProto.DataType."""
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7
 """AttributeProto.AttributeType."""
