@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,7 +70,7 @@ class Found(NamedTuple):
     """The file."""
     quality: float
     encodings: int
-    """How often the picture was encoded."""
+    """How often the picture was encoded, with and without a search for latents."""
 
 
 def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Mapping[str, Any]) -> Found:
@@ -82,22 +83,37 @@ def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Ma
         OptionError: no quality of the model does; the message names the nearest.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
-    search = _Search(codec, picture, options)
-    if target.psnr is not None:
-        best = search.psnr(target.psnr)
-    else:
-        best = search.size(target.size or math.floor((target.bpp or 0) * search.pixels / 8))
-    return Found(search.files[best], best / QUALITY_STEPS, len(search.files))
+    plain = _Search(codec, picture, dict(options) | {"effort": 0} if options.get("effort") else options)
+    if not options.get("effort"):
+        return plain.found(target)
+    # The quality is found without the search for latents, which takes long, and then made right with it.
+    start = None
+    with suppress(OptionError):
+        start = round(plain.found(target).quality * QUALITY_STEPS)
+    found = _Search(codec, picture, options, start).found(target)
+    return found._replace(encodings=found.encodings + len(plain.files))
 
 
 class _Search:
-    """A picture and its files, by quality in steps of 1/256."""
+    """A picture and its files, by quality in steps of 1/256.
 
-    def __init__(self, codec: Codec, picture: Picture, options: Mapping[str, Any]) -> None:
-        self.codec, self.picture, self.options = codec, picture, options
+    Args:
+        start: where to begin; by default where a typical picture meets the target.
+    """
+
+    def __init__(self, codec: Codec, picture: Picture, options: Mapping[str, Any], start: int | None = None) -> None:
+        self.codec, self.picture, self.options, self.start = codec, picture, options, start
         self.pixels = picture.width * picture.height
         self.low, self.high = (round(quality * QUALITY_STEPS) for quality in codec.config.qualities)
         self.files: dict[int, bytes] = {}
+
+    def found(self, target: Target) -> Found:
+        """The result of the search for a target; errors as of :func:`encode_to_target`."""
+        if target.psnr is not None:
+            best = self.psnr(target.psnr)
+        else:
+            best = self.size(target.size or math.floor((target.bpp or 0) * self.pixels / 8))
+        return Found(self.files[best], best / QUALITY_STEPS, len(self.files))
 
     def file(self, step: int) -> bytes:
         if step not in self.files:
@@ -108,7 +124,7 @@ class _Search:
         """Search from where a typical picture reaches the goal."""
         at_one, growth = typical
         first = round(QUALITY_STEPS * (1 + (goal - at_one) / growth))
-        crossing(value, self.low, self.high, first, growth / QUALITY_STEPS, near)
+        crossing(value, self.low, self.high, first if self.start is None else self.start, growth / QUALITY_STEPS, near)
 
     def size(self, target: int) -> int:
         """The largest file of at most `target` bytes."""

@@ -209,3 +209,22 @@ def test_command_line_that_is_refused(
     done = dcae(*arguments)
     assert done.exit_code == code and message in done.stderr and done.stderr.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["photo.png"]
+
+
+def test_with_an_effort_the_quality_is_found_without_it() -> None:
+    """The search for latents takes long: it is asked for a few times, near the end."""
+
+    class Searching(_Curve):
+        efforts: list[int]  # noqa: RUF012
+
+        def encode(self, picture: Picture, quality: float, portable: bool = False, effort: int = 0) -> bytes:
+            self.efforts.append(effort)
+            data = super().encode(picture, quality, portable)
+            return data if not effort else data[: round(0.96 * len(data))]
+
+    curve = Searching()
+    curve.efforts = []
+    found = encode_to_target(cast(Codec, curve), PICTURE, Target(1200), {"portable": True, "effort": 3})
+    assert 1200 * 0.99 <= len(found.data) <= 1200
+    assert curve.efforts == sorted(curve.efforts) and 1 <= curve.efforts.count(3) <= 3
+    assert found.encodings == len(curve.efforts)
