@@ -215,7 +215,7 @@ def test_with_an_effort_the_quality_is_found_without_it() -> None:
     """The search for latents takes long: it is asked for a few times, near the end."""
 
     class Searching(_Curve):
-        efforts: list[int]  # noqa: RUF012
+        efforts: list[int]
 
         def encode(self, picture: Picture, quality: float, portable: bool = False, effort: int = 0) -> bytes:
             self.efforts.append(effort)
