@@ -127,3 +127,17 @@ def test_steps_settle_every_slice_in_the_end() -> None:
         steps = steps_of(effort, 5)
         assert len(steps) == count
         assert sum(step.settle for step in steps) < 5
+
+
+@pytest.mark.slow
+def test_other_presets_are_searched_too() -> None:
+    """With the wiring of `paper`, and weights that are none: nothing of the search knows a preset."""
+    pytest.importorskip("compressai")
+    from dcae.models.export import coding_model
+    from dcae.networks.registry import build_model
+
+    torch.manual_seed(0)
+    codec = Codec(coding_model(build_model("paper")))
+    picture = synthetic_picture(70, 64)
+    costs = [_cost(codec, codec.encode(picture, 1, effort=effort), picture, 1) for effort in (0, 1)]
+    assert costs[1] <= costs[0]
