@@ -49,7 +49,7 @@ class Encoder:
 
     def _error_and_cost(self, source: Source, coded: Coded, quality: float, weight: float) -> tuple[Array, float]:
         """Mean error of the blocks of what a coded picture decodes to, and λ·D + R in bits, λ being `weight`."""
-        errors = feedback.Errors(source.height, source.width, source.pixels.shape[:2])
+        errors = feedback.Errors(source.height, source.width, *source.pixels.shape[:2])
         with self._coder.observe(TRANSFORM):
             for row, column, part in self._transforms.synthesis(coded.y_hat, coded.means, quality):
                 rows, columns = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])
