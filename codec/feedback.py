@@ -33,11 +33,11 @@ class Errors:
 
     Args:
         height, width: of the padded picture, multiples of 64.
-        inside: rows and columns of the picture itself, whose errors count.
+        rows, columns: of the picture itself, whose squared errors count.
     """
 
-    def __init__(self, height: int, width: int, inside: tuple[int, int]) -> None:
-        self._inside = inside
+    def __init__(self, height: int, width: int, rows: int, columns: int) -> None:
+        self._inside = rows, columns
         self._sums = np.zeros((height // BLOCK, width // BLOCK, 3), np.int64)
         self.squared = 0
         """Sum of squares in levels of 255, over all colours."""

@@ -60,8 +60,7 @@ class TiledEntropyModel:
             if found is None:
                 shape = (1, prior.mean.shape[1], height, width)
                 kept = context, np.empty((1, height, width, hidden.shape[-1]), np.float32)
-                means: Floats = np.empty(shape, prior.mean.dtype)  # type: ignore[assignment]
-                found = SlicePrior(means, np.empty(shape, np.uint8), kept)
+                found = SlicePrior(np.empty(shape, np.float32), np.empty(shape, np.uint8), kept)
             for whole, part in ((found.mean, prior.mean), (found.rows, prior.rows)):
                 whole[:, :, tile.rows, tile.columns] = part[(..., *_inner(tile))]
             for whole, part in zip(found.support, (state, hidden), strict=True):
