@@ -273,7 +273,6 @@ def test_paper_and_rounds(command: Callable[..., Result], tmp_path: Path, monkey
         (("--threads", "0"), "at least 1"),
         (("--repeats", "0"), "at least 1"),
         (("--skip", "rd,odd"), "cannot skip rd"),
-        (("--engine", "none"), "unknown engine 'none'"),
         (("--quality", "9"), "quality 9"),
         (("--model", "none"), "no model named 'none'"),
     ],
