@@ -55,7 +55,7 @@ class Codec:
         device: torch device of the networks; the engine "onnx" has none but "cpu".
         max_pixels: largest number of pixels, padded to multiples of 64 in both directions; larger pictures are
             refused, those of files before anything is allocated. Encoding or decoding with `lite` takes at most
-            192 MiB and 40 bytes per padded pixel, by default 4.4 GB.
+            256 MiB and 40 bytes per padded pixel, by default 4.5 GB.
         engine: what runs the networks: "torch", "onnx" (ONNX Runtime; decodes to the same latents, and to pixels at
             most one level apart), or "auto", "onnx" on the CPU for models that it runs, else torch.
 

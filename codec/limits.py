@@ -12,7 +12,7 @@ MAX_PIXELS = 100 << 20
 """Largest number of pixels, padded to whole blocks, of a picture that is coded unless the caller says otherwise."""
 BYTES_PER_PIXEL = 40
 """Memory that encoding or decoding with `lite` takes at most, per padded pixel; `FIXED_BYTES` come to it."""
-FIXED_BYTES = 192 << 20
+FIXED_BYTES = 256 << 20
 """Memory that it takes at most whatever the picture: that of a band, and what a process's first picture loads."""
 _CGROUP = Path("/sys/fs/cgroup")
 

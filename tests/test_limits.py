@@ -72,7 +72,7 @@ def test_limits_that_are_none(tiny_model: CodingModel, limit: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "expected"), [(None, MAX_PIXELS), (1 << 30, MAX_PIXELS), (64 << 30, ((32 << 30) - (192 << 20)) // 40)]
+    ("free", "expected"), [(None, MAX_PIXELS), (1 << 30, MAX_PIXELS), (64 << 30, ((32 << 30) - (256 << 20)) // 40)]
 )
 def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int
