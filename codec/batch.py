@@ -167,13 +167,17 @@ def jobs_into(folder: str, sources: list[Source], rename: Callable[[str], str]) 
     return list(jobs.values())
 
 
-def unfinished(jobs: list[Job], skip_existing: bool, force: bool) -> list[Job]:
-    """The jobs to do: those whose output is not there, or all of them if it may be overwritten.
+def existing(jobs: list[Job]) -> set[str]:
+    """Those of the outputs that exist; a symbolic link to nothing does."""
+    return {job.output for job in jobs if os.path.lexists(job.output)}
+
+
+def unfinished(jobs: list[Job], existing: set[str], skip_existing: bool) -> list[Job]:
+    """The jobs whose output is not among those that exist.
 
     Raises:
-        OptionError: outputs exist, and may neither be skipped nor overwritten.
+        OptionError: some exist, and may not be skipped.
     """
-    existing = set() if force else {job.output for job in jobs if os.path.lexists(job.output)}
     if existing and not skip_existing:
         first = next(job.output for job in jobs if job.output in existing)
         raise OptionError(
