@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dcae.codec.batch import Job, Source, work_list
@@ -100,11 +101,11 @@ class _Actor:
         """The outcome of a job, in plain types."""
         job = Job(row["source"], row["output"])
         if not self.coder.force and (size := _size(job.output)) is not None:
-            done, error = Done(size, f"{size} bytes, made before a process was lost"), ""
+            outcome = Outcome(job, Done(size, f"{size} bytes, made before a process was lost"))
         else:
-            _, done, error = attempt(partial(_code, self.coder), job)
-        size, said = done or (0, "")
-        return {"number": row["number"], "bytes": size, "said": said, "error": error}
+            outcome = attempt(partial(_code, self.coder), job)
+        written, said = outcome.done or (0, "")
+        return {"number": row["number"], "bytes": written, "said": said, "error": outcome.error}
 
 
 def existing(jobs: Sequence[Job]) -> set[str]:
