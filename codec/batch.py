@@ -56,6 +56,11 @@ def is_batch(paths: tuple[str, ...], output: str | None) -> bool:
     return os.path.isdir(paths[0]) or _is_list(paths[0]) or _is_pattern(paths[0])
 
 
+def is_url(path: str) -> bool:
+    """Whether a path names a file system other than the machine's own."""
+    return "://" in path
+
+
 def is_folder(output: str) -> bool:
     """Whether an output is an existing folder, or is written like one."""
     return output != "-" and (os.path.isdir(output) or output.endswith(("/", os.sep)))

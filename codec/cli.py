@@ -105,7 +105,8 @@ def decode(
     from dcae.codec.output import check_quality, type_of
 
     suffix = (kind or "png").lower().lstrip(".")
-    found_kind = type_of("-" if output is None or is_batch(files, output) else output, kind)
+    many = output is None or settings["runner"] == "ray" or is_batch(files, output)
+    found_kind = type_of("-" if output is None or many else output, kind)
     check_quality(found_kind, picture_quality)
     path = find_model(model).path if model else None
 

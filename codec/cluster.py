@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from dcae.codec.batch import Job, Source, work_list
+from dcae.codec.batch import Job, Source, is_url, work_list
 from dcae.codec.filecoders import Done, FileCoder
 from dcae.codec.workers import Outcome, attempt
 from dcae.errors import DCAEError, MissingDependencyError, OptionError
@@ -36,11 +36,6 @@ def check_ray() -> None:
     """
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         raise MissingDependencyError("--runner ray needs Ray, which is not installed: pip install 'dcae[ray]'")
-
-
-def is_url(path: str) -> bool:
-    """Whether a path names a file system other than the machine's own."""
-    return "://" in path
 
 
 def _absolute(path: str) -> str:

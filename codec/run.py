@@ -68,6 +68,8 @@ def run(
     def coder(sharing: int) -> FileCoder:
         return work.coder(force=force, sharing=sharing, device=device, engine=engine, max_pixels=max_pixels)
 
+    if runner == "local" and (urls := [path for path in (*paths, output or "") if batch.is_url(path)]):
+        raise OptionError(f"{urls[0]}: a URL, which --runner ray reads and writes")
     if runner == "local" and not batch.is_batch(paths, output):
         _one(work, paths[0], output, coder(1), force, skip_existing, quiet)
         return

@@ -186,6 +186,8 @@ def test_one_file_is_skipped_too(dcae: Dcae) -> None:
         (["encode", "in/notes.txt", "in/missing.png", "-o", "out"], 1, "in/missing.png: no such file or folder"),
         (["encode", "in", "-o", "out", "--skip-existing", "--force"], 2, "exclude each other"),
         (["encode", "in", "-o", "out", "--device", "nonsense"], 1, "not available"),
+        (["encode", "s3://in", "-o", "out"], 1, "s3://in: a URL, which --runner ray reads"),
+        (["encode", "in", "-o", "s3://out"], 1, "s3://out: a URL, which --runner ray reads"),
         (["decode", "in", "-o", "out"], 1, "nothing to do"),
         (["decode", "in/sub", "-o", "out", "--format", "psd"], 1, "no picture type that Pillow writes"),
         (["decode", "in/sub/a.dcae", "-o", "a.jpg", "--format", "webp"], 1, "another type"),
