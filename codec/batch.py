@@ -56,6 +56,11 @@ def is_batch(paths: tuple[str, ...], output: str | None) -> bool:
     return os.path.isdir(paths[0]) or _is_list(paths[0]) or _is_pattern(paths[0])
 
 
+def is_url(path: str) -> bool:
+    """Whether a path names a file system other than the machine's own."""
+    return "://" in path
+
+
 def is_folder(output: str) -> bool:
     """Whether an output is an existing folder, or is written like one."""
     return output != "-" and (os.path.isdir(output) or output.endswith(("/", os.sep)))
@@ -167,13 +172,17 @@ def jobs_into(folder: str, sources: list[Source], rename: Callable[[str], str]) 
     return list(jobs.values())
 
 
-def unfinished(jobs: list[Job], skip_existing: bool, force: bool) -> list[Job]:
-    """The jobs to do: those whose output is not there, or all of them if it may be overwritten.
+def existing(jobs: list[Job]) -> set[str]:
+    """Those of the outputs that exist; a symbolic link to nothing does."""
+    return {job.output for job in jobs if os.path.lexists(job.output)}
+
+
+def unfinished(jobs: list[Job], existing: set[str], skip_existing: bool) -> list[Job]:
+    """The jobs whose output is not among those that exist.
 
     Raises:
-        OptionError: outputs exist, and may neither be skipped nor overwritten.
+        OptionError: some exist, and may not be skipped.
     """
-    existing = set() if force else {job.output for job in jobs if os.path.lexists(job.output)}
     if existing and not skip_existing:
         first = next(job.output for job in jobs if job.output in existing)
         raise OptionError(

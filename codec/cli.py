@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcae.codec import options
-from dcae.codec.batch import (
-    PICTURES,
-    SUFFIX,
-    Job,
-    decoded_name,
-    encoded_name,
-    is_batch,
-    is_folder,
-    jobs_into,
-    make_folders,
-    unfinished,
-    work_list,
-)
+from dcae.codec.batch import PICTURES, SUFFIX, decoded_name, encoded_name, is_batch, is_folder, work_list
+from dcae.codec.run import Work, run
 from dcae.errors import DCAEError, OptionError, one_line
-from dcae.files import check_output, read_bytes
+from dcae.files import read_bytes
 from dcae.models.installed import DEFAULT_MODEL, find_model
 
 if TYPE_CHECKING:
@@ -72,7 +60,7 @@ def encode(
     """Compress PICTURES.
 
     Each is a file that Pillow reads or - for stdin. Several go into a folder, `-o DIR`, as photo.jpg.dcae: files,
-    folders, quoted patterns, and @FILE with a path in each line.
+    folders, quoted patterns, and @FILE with a path in each line. With Ray, URLs of files and folders as well.
     """
     target = _target(quality, target_size, target_bpp, target_psnr)
     header = find_model(model or DEFAULT_MODEL)
@@ -95,7 +83,8 @@ def encode(
             model=header.path, quality=quality, target=target, preparation=how, options=coding, **shared
         )  # fmt: skip
 
-    _work(pictures, output, PICTURES, encoded_name, SUFFIX, coder, "encoded", **settings)
+    work = Work("encoded", PICTURES, SUFFIX, encoded_name, coder)
+    run(work, pictures, output, **settings)
 
 
 def _target(quality: float | None, size: str | None, bpp: float | None, psnr: float | None) -> Target | None:
@@ -143,7 +132,8 @@ def decode(
     from dcae.codec.output import check_quality, type_of
 
     suffix = (kind or "png").lower().lstrip(".")
-    found_kind = type_of("-" if output is None or is_batch(files, output) else output, kind)
+    many = output is None or settings["runner"] == "ray" or is_batch(files, output)
+    found_kind = type_of("-" if output is None or many else output, kind)
     check_quality(found_kind, picture_quality)
     path = find_model(model).path if model else None
 
@@ -159,98 +149,8 @@ def decode(
     def rename(name: str) -> str:
         return decoded_name(name, suffix)
 
-    _work(files, output, frozenset({SUFFIX}), rename, f".{suffix}", coder, "decoded", **settings)
-
-
-def _work(
-    paths: tuple[str, ...],
-    output: str | None,
-    suffixes: frozenset[str],
-    rename: Callable[[str], str],
-    suffix: str,
-    coder: Callable[..., FileCoder],
-    verb: str,
-    *,
-    recursive: bool,
-    jobs: int,
-    force: bool,
-    skip_existing: bool,
-    quiet: bool,
-    verbose: bool,
-    **shared: Any,
-) -> None:
-    """One file to its output, or a batch into a folder."""
-    if force and skip_existing:
-        raise click.UsageError("--force and --skip-existing exclude each other")
-    if is_batch(paths, output):
-        if output is None:
-            raise click.UsageError("several files need a folder to go to: -o DIR")
-        work = _batch(paths, output, suffixes, rename, recursive, quiet, verbose)
-        todo = unfinished(work, skip_existing, force)
-        processes = min(jobs or options.cores(), len(todo))
-        make_folders(todo)
-        _run(
-            coder(force=force, sharing=max(processes, 1), **shared), todo, processes, len(work) - len(todo), verb, quiet
-        )
-        return
-    output = output or _derived(paths[0], suffix)
-    job = Job(paths[0], output)
-    if skip_existing and output != "-" and not unfinished([job], skip_existing, force):
-        return
-    check_output(output, force)
-    done = coder(force=force, **shared)(job)
-    if not quiet:
-        click.echo(f"{output}: {done.said}", err=True)
-
-
-def _derived(source: str, suffix: str) -> str:
-    if source != "-" and not Path(source).name:
-        raise OptionError(f"{source or 'an empty name'}: not a file")
-    return "-" if source == "-" else str(Path(source).with_suffix(suffix))
-
-
-def _batch(
-    paths: tuple[str, ...],
-    output: str,
-    suffixes: frozenset[str],
-    rename: Callable[[str], str],
-    recursive: bool,
-    quiet: bool,
-    verbose: bool,
-) -> list[Job]:
-    """The jobs of a batch."""
-    if not is_folder(output) and (output == "-" or Path(output).suffix.lower() in {SUFFIX, *PICTURES}):
-        raise OptionError(f"{output}: several files need a folder to go to; a name of one that is new ends with /")
-    if Path(output).exists() and not Path(output).is_dir():
-        raise OptionError(f"{output}: not a folder, which several files need to go to")
-    work = work_list(paths, suffixes, recursive)
-    if not work.sources:
-        more = "" if recursive else " (folders in folders are looked into with -r)"
-        raise OptionError(f"{' '.join(paths)}: nothing to do, no file of the right type{more}")
-    if work.left_out and not quiet:
-        for path in work.left_out if verbose else ():
-            click.echo(f"{one_line(path)}: left out, of another type", err=True)
-        click.echo(
-            f"{len(work.left_out)} files of other types left out{'' if verbose else ' (-v names them)'}", err=True
-        )
-    return jobs_into(output, work.sources, rename)
-
-
-def _run(coder: FileCoder, jobs: list[Job], processes: int, skipped: int, verb: str, quiet: bool) -> None:
-    """Do the jobs of a batch.
-
-    Raises:
-        click.exceptions.Exit: with code 1, some failed.
-    """
-    from dcae.codec.progress import Progress
-    from dcae.codec.workers import outcomes
-
-    with Progress(verb, len(jobs), skipped, quiet) as progress:
-        for outcome in outcomes(coder, jobs, processes):
-            progress.take(outcome)
-    progress.summary()
-    if progress.failed:
-        raise click.exceptions.Exit(1)
+    work = Work("decoded", frozenset({SUFFIX}), f".{suffix}", rename, coder)
+    run(work, files, output, **settings)
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -72,6 +73,18 @@ def batch(function: F) -> F:
         ),
         click.option("--force", is_flag=True, help="Overwrite outputs."),
         click.option("--skip-existing", is_flag=True, help="Leave out files whose output exists: continues a batch."),
+        click.option(
+            "--runner",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="What a batch is run by: this machine, or a Ray cluster (RAY_ADDRESS; with --jobs actors, 0: all).",
+        ),
+        click.option(
+            "--manifest",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Append a line of JSON for each file of a batch: source, output, bytes or error.",
+        ),
         click.option("--quiet", is_flag=True, help="Say nothing but errors."),
         click.option("-v", "--verbose", is_flag=True, help="Name files that are left out, too."),
     )(function)

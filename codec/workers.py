@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
@@ -29,6 +29,11 @@ class Outcome(NamedTuple):
     error: str = ""
     """Why it failed."""
 
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The outcome as a line of a manifest."""
+        said, size = (self.done.said, self.done.size) if self.done else ("", None)
+        return self.job._asdict() | {"bytes": size, "said": said, "error": self.error}
+
 
 def outcomes(coder: FileCoder, jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
     """The outcome of every job, as they come.
@@ -47,11 +52,11 @@ def outcomes(coder: FileCoder, jobs: Sequence[Job], processes: int) -> Iterator[
         return
     coder.open()
     for job in jobs:
-        yield _outcome(coder, job)
+        yield attempt(coder, job)
 
 
-def _outcome(coder: FileCoder, job: Job) -> Outcome:
-    """One job; whatever goes wrong with it is its own."""
+def attempt(coder: Callable[[Job], Done], job: Job) -> Outcome:
+    """The outcome of one job; whatever goes wrong with it is its own."""
     try:
         return Outcome(job, coder(job))
     except (DCAEError, OSError) as error:
@@ -141,4 +146,4 @@ def _open() -> None:
 
 
 def _code(job: Job) -> Outcome:
-    return _outcome(_coder, job)
+    return attempt(_coder, job)

@@ -44,5 +44,7 @@ class Copying(FileCoder):
         while text == "wait" and not (path.parent / "go").exists():
             path.with_suffix(f".{os.getpid()}").touch()
             time.sleep(0.01)
+        with path.with_suffix(".runs").open("a") as runs:
+            runs.write(f"{os.getpid()}\n")
         threads = os.environ.get("OMP_NUM_THREADS", "")
         return Coded(f"{text} {os.getpid()} {threads}".encode(), "copied")

@@ -133,7 +133,7 @@ def test_failures_are_collected_and_the_rest_goes_on(dcae: Dcae) -> None:
     Path("in/b.png").write_bytes(b"no picture")
     Image.new("F", (2, 2), 0.5).save("in/c.tiff")
     Path("list").write_text("in/gone.png\nin/a.png\nin/b.png\nin/c.tiff\n", "utf-8")
-    done = dcae("encode", "@list", "-o", "out", "--model", "tiny")
+    done = dcae("encode", "@list", "-o", "out", "--model", "tiny", "--manifest", "lines.jsonl")
     assert done.exit_code == 1
     lines = done.stderr.splitlines()
     for line, name in zip((lines[0], *lines[2:4]), ("gone.png", "b.png", "c.tiff"), strict=True):
@@ -141,6 +141,10 @@ def test_failures_are_collected_and_the_rest_goes_on(dcae: Dcae) -> None:
     assert "in/a.png -> " in lines[1]
     assert lines[4].startswith("1 encoded, 3 failed; ")
     assert _files("out") == {"in/a.png.dcae"}
+    found = [json.loads(line) for line in Path("lines.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["source"] for line in found] == Path("list").read_text("utf-8").splitlines()
+    assert [line["bytes"] for line in found] == [None, Path("out/in/a.png.dcae").stat().st_size, None, None]
+    assert [bool(line["error"]) for line in found] == [True, False, True, True]
 
 
 def test_a_batch_is_continued(dcae: Dcae) -> None:
@@ -182,6 +186,8 @@ def test_one_file_is_skipped_too(dcae: Dcae) -> None:
         (["encode", "in/notes.txt", "in/missing.png", "-o", "out"], 1, "in/missing.png: no such file or folder"),
         (["encode", "in", "-o", "out", "--skip-existing", "--force"], 2, "exclude each other"),
         (["encode", "in", "-o", "out", "--device", "nonsense"], 1, "not available"),
+        (["encode", "s3://in", "-o", "out"], 1, "s3://in: a URL, which --runner ray reads"),
+        (["encode", "in", "-o", "s3://out"], 1, "s3://out: a URL, which --runner ray reads"),
         (["decode", "in", "-o", "out"], 1, "nothing to do"),
         (["decode", "in/sub", "-o", "out", "--format", "psd"], 1, "no picture type that Pillow writes"),
         (["decode", "in/sub/a.dcae", "-o", "a.jpg", "--format", "webp"], 1, "another type"),
