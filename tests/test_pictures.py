@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -126,6 +127,25 @@ def test_sixteen_bits_are_read_whole(colour: int, samples: int) -> None:
         picture = prepare(source)
         got = picture.pixels[0, 0].tolist() + ([] if picture.alpha is None else [int(picture.alpha[0, 0])])
         assert got == expected
+
+
+def test_significant_bits_do_not_darken_a_picture() -> None:
+    """A PNG that says that 12 of its 16 bits tell something is read as one that does not say it."""
+    row = np.array([60_000, 1000, 65_535], ">u2").tobytes()
+    assert prepare(_png(16, 2, row, 1, (b"sBIT", bytes([12, 12, 12])))).pixels.tolist() == [[[60_000, 1000, 65_535]]]
+
+
+def test_deep_pictures_do_not_expand_to_more_than_they_are() -> None:
+    bomb = _png(16, 2, bytes(64_000_000), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PictureError, match="expands to more than its picture"):
+            prepare(bomb)
+        with pytest.raises(FileFormatError, match="expands to more than its picture"):
+            alpha.unpacked(bomb, 1, 1, 3, 16, "it")
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_samples_that_are_no_whole_numbers_are_refused() -> None:
