@@ -453,6 +453,33 @@ def test_filling_keeps_what_is_seen(shape: tuple[int, int]) -> None:
         assert filled.max() <= values[seen].max() + 1e-5
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_filling_takes_no_more_memory_than_is_promised_for_coding(dtype: Any) -> None:
+    """40 bytes a pixel in all, of which the picture itself has up to 8."""
+    picture = Picture(np.full((400, 500, 3), 200, dtype), np.zeros((400, 500), dtype))
+    assert picture.alpha is not None
+    picture.alpha[100:300, 100:300] = 255
+    tracemalloc.start()
+    try:
+        filled = alpha.smoothed(picture)
+        assert tracemalloc.get_traced_memory()[1] < 24 * 400 * 500
+    finally:
+        tracemalloc.stop()
+    assert (filled.pixels == 200).all() and filled.pixels.dtype == dtype
+
+
+def test_lossless_sections_do_not_depend_on_the_limit_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that was allowed to be written is read."""
+    samples, deep = _pixels(90, 50), _pixels(90, 50, 1, np.uint16)
+    files = alpha.packed(samples[..., :1]), alpha.packed(deep)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90 * 50 - 1)  # of which Pillow warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(alpha.unpacked(files[0], 90, 50, 1, 8, "it"), samples[..., :1])
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # which Pillow refuses
+        np.testing.assert_array_equal(alpha.unpacked(files[1], 90, 50, 1, 16, "it"), deep)
+
+
 def test_lossless_sections_of_another_size_or_kind_are_refused() -> None:
     samples = _pixels(channels=1)
     good = alpha.packed(samples)
