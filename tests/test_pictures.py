@@ -387,7 +387,7 @@ def test_what_a_kind_of_file_cannot_hold_is_said() -> None:
 
 
 def test_metadata_that_is_too_long_is_dropped_and_said(codec: Codec) -> None:
-    data = _file(synthetic_picture(8, 8), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(preparing.MAX_METADATA))
+    data = _file(synthetic_picture(8, 8), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(preparing.MAX_OPTIONAL))
     with pytest.warns(PictureWarning, match="EXIF of .* is not kept"):
         picture = prepare(data)
     assert picture.metadata.exif == b""
@@ -440,6 +440,22 @@ def test_flattening() -> None:
     assert coloured.pixels.reshape(-1).tolist() == [255, 0, 0]
     with pytest.raises(OptionError, match="no colour"):
         prepare(image, Preparation(background="blurple"))
+
+
+def test_a_background_changes_nothing_of_an_opaque_picture() -> None:
+    for mode in ("L", "LA"):
+        picture = prepare(Image.new(mode, (2, 1), 7 if mode == "L" else (7, 255)), Preparation(background="red"))
+        assert (picture.mode, picture.pixels.reshape(-1).tolist()) == ("L", [7, 7])
+
+
+def test_a_gray_picture_that_becomes_coloured_loses_its_gray_profile() -> None:
+    image = Image.new("LA", (1, 1), (64, 255))
+    image.putalpha(Image.new("L", (1, 1), 254))
+    image.info["icc_profile"] = _icc_profile(b"GRAY", 1.0)
+    assert prepare(image, Preparation(background="white")).metadata.icc
+    picture = prepare(image, Preparation(background="red"))
+    assert (picture.mode, picture.metadata.icc) == ("RGB", b"")
+    assert picture.pixels[0, 0, 1] > 120  # linear 64 is much lighter in sRGB
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (6, 5), (64, 64)])
