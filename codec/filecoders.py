@@ -150,7 +150,9 @@ class FileEncoder(FileCoder):
         else:
             from dcae.codec.targets import encode_to_target
 
-            data, quality, encodings = encode_to_target(codec, picture, self.target, self.options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PictureWarning)  # of files that were only tried
+                data, quality, encodings = encode_to_target(codec, picture, self.target, self.options)
             found = f", quality {quality:g} after {encodings} encodings"
         if is_lossless(data):
             found += ", stored without loss"
