@@ -10,7 +10,7 @@ import click
 from dcae.codec import options
 from dcae.codec.batch import PICTURES, SUFFIX, decoded_name, encoded_name, is_batch, is_folder, work_list
 from dcae.codec.run import Work, run
-from dcae.errors import DCAEError, OptionError, one_line
+from dcae.errors import DCAEError, OptionError, naming, one_line
 from dcae.files import read_bytes
 from dcae.models.installed import DEFAULT_MODEL, find_model
 
@@ -70,8 +70,11 @@ def encode(
     if output is not None and not is_folder(output) and Path(output).suffix.lower() in PICTURES:
         raise OptionError(f"{output}: the name of a picture; files of encode end in {SUFFIX}")
 
-    if effort and settings["engine"] == "auto":
-        settings["engine"] = "torch"  # which alone knows gradients
+    if effort and settings["engine"] == "onnx":
+        raise OptionError(f"effort {effort} needs gradients, which the engine onnx does not know; use --engine torch")
+    if effort:
+        settings["engine"] = "torch"
+    _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
         from dcae.codec.filecoders import FileEncoder
@@ -85,6 +88,13 @@ def encode(
 
     work = Work("encoded", PICTURES, SUFFIX, encoded_name, coder)
     run(work, pictures, output, **settings)
+
+
+def _check_background(colour: str | None) -> None:
+    if colour is not None:
+        from dcae.codec.pictures.preparing import colour_named
+
+        colour_named(colour)
 
 
 def _target(quality: float | None, size: str | None, bpp: float | None, psnr: float | None) -> Target | None:
@@ -136,6 +146,7 @@ def decode(
     found_kind = type_of("-" if output is None or many else output, kind)
     check_quality(found_kind, picture_quality)
     path = find_model(model).path if model else None
+    _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
         from dcae.codec.filecoders import FileDecoder
@@ -167,8 +178,7 @@ def info(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
         try:
             text = _described(path, as_json, named=len(paths) > 1)
         except DCAEError as error:
-            named = str(error) if path in str(error) else f"{path}: {error}"
-            click.echo(f"dcae: {one_line(named)}", err=True)
+            click.echo(f"dcae: {one_line(naming(path, str(error)))}", err=True)
             failed = True
         else:
             click.echo(text)

@@ -19,7 +19,7 @@ from dcae.codec.batch import Job
 from dcae.codec.container import is_lossless
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.targets import Target
-from dcae.errors import DCAEError, MissingDependencyError, OptionError, PictureWarning
+from dcae.errors import DCAEError, MissingDependencyError, OptionError, PictureWarning, naming
 from dcae.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def _naming(source: str) -> Iterator[None]:
     try:
         yield
     except DCAEError as error:
-        if source in str(error) or isinstance(error, MissingDependencyError):
+        if isinstance(error, MissingDependencyError) or (message := naming(source, str(error))) == str(error):
             raise
-        raise type(error)(f"{source}: {error}") from error
+        raise type(error)(message) from error
 
 
 @dataclass(frozen=True)

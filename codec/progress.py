@@ -9,7 +9,7 @@ from types import TracebackType
 import click
 
 from dcae.codec.workers import Outcome
-from dcae.errors import one_line
+from dcae.errors import naming, one_line
 
 _NAMED_AGAIN = 20
 """Failures that the summary of a batch repeats, which on a terminal may have scrolled away."""
@@ -51,7 +51,7 @@ class Progress:
             if not self.quiet:
                 self.say(f"{outcome.job.source} -> {outcome.job.output}: {outcome.done.said}")
         else:
-            named = outcome.error if outcome.job.source in outcome.error else f"{outcome.job.source}: {outcome.error}"
+            named = naming(outcome.job.source, outcome.error)
             self.failed.append(named)
             self.say(f"dcae: {named}")
         if self.bar is not None:

@@ -18,7 +18,7 @@ from dcae.errors import DCAEError, OptionError, one_line
 from dcae.files import check_output
 
 if TYPE_CHECKING:
-    from dcae.codec.filecoders import FileCoder
+    from dcae.codec.filecoders import Done, FileCoder
     from dcae.codec.workers import Outcome
 
 
@@ -112,13 +112,18 @@ def _one(
     manifest: Path | None,
     quiet: bool,
 ) -> None:
-    from dcae.codec.workers import Outcome
-
     output = output or _derived(source, work.suffix)
     if skip_existing and output != "-" and batch.existing([Job(source, output)]):
         return
     check_output(output, force)
-    job = Job(source, output)
+    done = _written_down(coder, Job(source, output), manifest) if manifest else coder(Job(source, output))
+    if not quiet:
+        click.echo(one_line(f"{output}: {done.said}"), err=True)
+
+
+def _written_down(coder: FileCoder, job: Job, manifest: Path) -> Done:
+    from dcae.codec.workers import Outcome
+
     with _manifest(manifest) as write_down:
         try:
             done = coder(job)
@@ -126,8 +131,7 @@ def _one(
             write_down(Outcome(job, None, str(error)))
             raise
         write_down(Outcome(job, done))
-    if not quiet:
-        click.echo(one_line(f"{output}: {done.said}"), err=True)
+    return done
 
 
 @contextmanager

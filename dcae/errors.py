@@ -12,7 +12,7 @@ class DCAEError(Exception):
 
 
 class PictureError(DCAEError):
-    """A picture cannot be read, or is of a kind that is not coded (alpha, CMYK, 16 bit)."""
+    """A picture cannot be read, is too large, or is of a kind that is not coded."""
 
 
 class FileFormatError(DCAEError):
@@ -41,6 +41,11 @@ class MissingDependencyError(DCAEError, ImportError):
 
 class PictureWarning(UserWarning):
     """Something of a picture cannot be kept, or came out badly; said, and gone on."""
+
+
+def naming(file: str, message: str) -> str:
+    """A message with the name of the file that it is about in front, unless it names that file already."""
+    return message if f"{file}:" in message else f"{file}: {message}"
 
 
 def one_line(message: str) -> str:

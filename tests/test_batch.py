@@ -147,6 +147,22 @@ def test_failures_are_collected_and_the_rest_goes_on(dcae: Dcae) -> None:
     assert [bool(line["error"]) for line in found] == [True, False, True, True]
 
 
+def test_options_that_no_file_can_be_coded_with_are_refused_at_once(dcae: Dcae) -> None:
+    for option in (["--background", "blurple"], ["--effort", "1", "--engine", "onnx"]):
+        done = dcae("encode", "in/a.png", "in/a.JPG", "-o", "out", "--model", "tiny", *option)
+        assert done.exit_code == 1 and done.stderr.count("\n") == 1 and not Path("out").exists()
+    done = dcae("decode", "in", "-o", "out", "--background", "blurple")
+    assert done.exit_code == 1 and "no colour" in done.stderr
+
+
+def test_files_with_short_names_are_named(dcae: Dcae) -> None:
+    """A name that is in any sentence is not taken for named."""
+    Path("e").write_bytes(b"none")
+    assert dcae("decode", "e").stderr.startswith("dcae: e: not a .dcae file")
+    assert dcae("info", "e").stderr.startswith("dcae: e: not a .dcae file")
+    assert "dcae: e: not a .dcae file" in dcae("decode", "e", "-o", "out/").stderr
+
+
 def test_a_manifest_of_one_file(dcae: Dcae) -> None:
     one = ["--model", "tiny", "--manifest", "lines.jsonl"]
     assert dcae("encode", "in/a.png", "-o", "a.dcae", *one).exit_code == 0

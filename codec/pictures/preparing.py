@@ -191,10 +191,7 @@ def flattened(picture: Picture, background: str) -> Picture:
     Raises:
         OptionError: no such colour.
     """
-    try:
-        colours = ImageColor.getrgb(background)[:3]
-    except ValueError as error:
-        raise OptionError(f"{background!r:.60} is no colour; name one as CSS does, like white or #ffcc00") from error
+    colours = colour_named(background)
     if picture.alpha is None:
         return picture
     if picture.mode == "L":
@@ -211,6 +208,18 @@ def flattened(picture: Picture, background: str) -> Picture:
         share = (picture.alpha[rows] / limit)[..., None]
         flat[rows] = np.rint(picture.pixels[rows] * share + behind * (1 - share))
     return replace(picture, pixels=flat, alpha=None)
+
+
+def colour_named(name: str) -> tuple[int, ...]:
+    """Red, green and blue, 0 to 255, of a colour that CSS names.
+
+    Raises:
+        OptionError: no such colour.
+    """
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise OptionError(f"{name!r:.60} is no colour; name one as CSS does, like white or #ffcc00") from error
 
 
 def _in_colour(picture: Picture) -> Picture:
