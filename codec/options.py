@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import click
 
+from dcae.codec.limits import MAX_PIXELS
 from dcae.runtime.engines import ENGINES
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -40,8 +41,8 @@ def coding(function: F) -> F:
         click.option(
             "--max-pixels",
             type=click.IntRange(1),
-            help="Refuse pictures that have more when padded to multiples of 64.  [default: 16777216, or what half of "
-            "the free memory holds]",
+            help=f"Refuse pictures that have more when padded to multiples of 64.  [default: {MAX_PIXELS}, or what half "
+            "of the free memory holds]",
         ),
     )(function)
 

@@ -59,6 +59,9 @@ def test_documents_promise_the_limits_that_hold() -> None:
     readme, document = (" ".join((root / name).read_text("utf-8").split()) for name in ("README.md", "docs/format.md"))
     promised = f"{FIXED_BYTES >> 20} MiB and {BYTES_PER_PIXEL} bytes"
     assert f"{MAX_PIXELS:,}".replace(",", " ") in document and f"{MAX_PIXELS / 1e6:.1f} million" in readme
+    api = (root / "docs/api.md").read_text("utf-8")
+    assert f"{MAX_PIXELS / 1e6:.1f} million" in api
+    assert str(MAX_PIXELS) in CliRunner().invoke(main, ["decode", "--help"]).output
     gigabytes = f"{(MAX_PIXELS * BYTES_PER_PIXEL + FIXED_BYTES) / 1e9:.1f} GB"
     for text in (readme, document, " ".join((Codec.__doc__ or "").split())):
         assert promised in text and gigabytes in text
