@@ -41,8 +41,8 @@ def coding(function: F) -> F:
         click.option(
             "--max-pixels",
             type=click.IntRange(1),
-            help=f"Refuse pictures that have more when padded to multiples of 64.  [default: {MAX_PIXELS}, or what half "
-            "of the free memory holds]",
+            help=f"Refuse pictures that have more when padded to multiples of 64.  [default: {MAX_PIXELS}, or what "
+            "half of the free memory holds]",
         ),
     )(function)
 
@@ -51,7 +51,10 @@ def preparation(function: F) -> F:
     """What is made of a picture before it is coded."""
     return _all(
         click.option(
-            "--frame", type=int, metavar="N", help="Which picture of an animation or of several pages, from 0."
+            "--frame",
+            type=click.IntRange(0),
+            metavar="N",
+            help="Which picture of an animation or of several pages, from 0.",
         ),
         click.option("--background", metavar="COLOUR", help="Put a colour under transparent pixels: white, #ffcc00."),
         click.option("--strip", is_flag=True, help="Drop EXIF, XMP and ICC profile; pixels become sRGB."),

@@ -161,6 +161,7 @@ def test_files_with_short_names_are_named(dcae: Dcae) -> None:
     assert dcae("decode", "e").stderr.startswith("dcae: e: not a .dcae file")
     assert dcae("info", "e").stderr.startswith("dcae: e: not a .dcae file")
     assert "dcae: e: not a .dcae file" in dcae("decode", "e", "-o", "out/").stderr
+    assert dcae("encode", "./e").stderr == "dcae: ./e: not a picture that Pillow can read\n"
 
 
 def test_a_manifest_of_one_file(dcae: Dcae) -> None:

@@ -510,7 +510,7 @@ def test_lossless_sections_of_another_size_or_kind_are_refused() -> None:
         _file(Image.new("RGB", (9, 5)), "BMP"),
         _file(Image.new("LA", (9, 5)), "PNG"),
     ):
-        with pytest.raises(FileFormatError):
+        with pytest.raises(FileFormatError, match=r"^it "):
             alpha.unpacked(data, 9, 5, 1, 8, "it")
 
 

@@ -87,7 +87,7 @@ def _opened(data: bytes) -> Image.Image:
     for plugin in (PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile):
         with suppress(SyntaxError):  # what a plugin raises at another one's file
             return plugin(io.BytesIO(data))
-    raise FileFormatError("neither a PNG nor a WebP picture")
+    raise ValueError("neither PNG nor WebP")
 
 
 def unpacked(data: bytes, width: int, height: int, channels: int, depth: int, what: str) -> Samples:

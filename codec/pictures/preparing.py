@@ -63,12 +63,11 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int 
 def _opened(source: Image.Image | FileSource, frame: int | None, max_pixels: int | None) -> reading.Opened:
     if isinstance(source, Image.Image):
         return reading.opened(source, frame, max_pixels=max_pixels)
-    file = (
-        Path(source)
-        if isinstance(source, str | os.PathLike)
-        else contents(source, "picture", "a Pillow picture, a NumPy array", PictureError)
-    )
-    return reading.open_picture(file, frame, max_pixels)
+    if isinstance(source, os.PathLike):
+        source = Path(source)
+    elif not isinstance(source, str):  # which errors name as it is
+        source = contents(source, "picture", "a Pillow picture, a NumPy array", PictureError)
+    return reading.open_picture(source, frame, max_pixels)
 
 
 def of_samples(samples: NDArray[Any]) -> Picture:
