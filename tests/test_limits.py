@@ -18,11 +18,12 @@ from helpers import synthetic_picture
 from PIL import EpsImagePlugin, Image
 
 from dcae.cli import main
-from dcae.codec import limits
+from dcae.codec import filecoders, limits
 from dcae.codec.codec import Codec
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import read_container, write_container
 from dcae.codec.limits import BYTES_PER_PIXEL, FIXED_BYTES, MAX_PIXELS, check_size
+from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.reading import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
@@ -86,6 +87,7 @@ def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     for more in ([], ["--max-pixels", "4096"]):
         for arguments in (["encode", "a.png"], ["decode", "a.dcae"]):
             arguments = [arguments[0], str(tmp_path / arguments[1]), *options, *more]
+            filecoders._loaded.cache_clear()
             assert CliRunner().invoke(main, arguments).exit_code == 0
     assert found == [expected, expected, 4096, 4096]
 
@@ -168,7 +170,7 @@ def test_pictures_too_large_for_the_format_asked_for(
 ) -> None:
     source = tmp_path / "a.dcae"
     source.write_bytes(Codec(tiny_path).encode(synthetic_picture(1, 1)))
-    monkeypatch.setattr(Codec, "decode", lambda *_: Image.new("RGB", (70_000, 1)))
+    monkeypatch.setattr(Codec, "decode_picture", lambda *_: Picture(np.zeros((1, 70_000, 3), np.uint8)))
     output = tmp_path / f"a.{suffix}"
     result = CliRunner().invoke(main, ["decode", str(source), "-o", str(output), "--model", str(tiny_path)])
     assert result.exit_code == 1
