@@ -85,8 +85,8 @@ def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     monkeypatch.setattr(Codec, "__init__", lambda self, *a: found.append(a[2]) or init(self, *a))
     options = ["--model", str(tiny_path), "--force"]
     for more in ([], ["--max-pixels", "4096"]):
-        for arguments in (["encode", "a.png"], ["decode", "a.dcae"]):
-            arguments = [arguments[0], str(tmp_path / arguments[1]), *options, *more]
+        for command, name, *own in (("encode", "a.png", "--no-fallback"), ("decode", "a.dcae")):
+            arguments = [command, str(tmp_path / name), *own, *options, *more]
             filecoders._loaded.cache_clear()
             assert CliRunner().invoke(main, arguments).exit_code == 0
     assert found == [expected, expected, 4096, 4096]
