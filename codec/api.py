@@ -77,7 +77,7 @@ def encode(
     header = find_model(model)
     engine = "torch" if effort and engine == "auto" else engine  # which alone knows gradients
     codec = _codec(header.path, header.id, device, max_pixels, engine)
-    prepared = prepare(picture, Preparation(frame, background, strip, to_srgb))
+    prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
     if target is None:
         return codec.encode(prepared, quality, portable, effort=effort, fallback=fallback)
     return encode_to_target(

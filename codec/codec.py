@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from dcae.codec.container import (
     COLOURS,
@@ -43,6 +42,8 @@ from dcae.runtime.engines import open_engine
 from dcae.runtime.transforms import Transforms
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from dcae.models.modelfile import CodingModel
     from dcae.runtime.protocol import Engine
 
@@ -139,9 +140,7 @@ class Codec:
         """
         with self.engine.coding():
             with self.observe(LOAD):
-                if isinstance(image, Image.Image):  # before its pixels are copied
-                    check_size(*image.size, self.config.stride, self.max_pixels, PictureError)
-                picture = prepare(image, preparation)
+                picture = prepare(image, preparation, self.max_pixels)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
             container = self._encode(picture, quality, portable, correct_means, effort, fallback)
             with self.observe(WRITE):

@@ -101,6 +101,18 @@ def _loaded(model: Path, device: str, engine: str, max_pixels: int) -> Codec:
 
 
 @contextmanager
+def _without_limit_of_pillow() -> Iterator[None]:
+    """Our own limit alone decides, which the command line may raise. For a process that reads one file at a time."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
 def _naming(source: str) -> Iterator[None]:
     """Errors name the file."""
     try:
@@ -130,14 +142,17 @@ class FileEncoder(FileCoder):
     def code(self, source: str | bytes, output: str) -> Coded:
         from dcae.codec.pictures.preparing import prepare
 
-        picture = prepare(source, self.preparation)  # before anything heavy is imported
+        with _without_limit_of_pillow():
+            picture = prepare(source, self.preparation, self._limit())  # before anything heavy is imported
         codec, found = self._codec(self.model), ""
         if self.target is None:
             data = codec.encode(picture, self.quality, **self.options)
         else:
             from dcae.codec.targets import encode_to_target
 
-            data, quality, encodings = encode_to_target(codec, picture, self.target, self.options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PictureWarning)  # of files that were only tried
+                data, quality, encodings = encode_to_target(codec, picture, self.target, self.options)
             found = f", quality {quality:g} after {encodings} encodings"
         if is_lossless(data):
             found += ", stored without loss"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import click
 from dcae.codec import batch
 from dcae.codec.batch import PICTURES, SUFFIX, Job, Source
 from dcae.codec.options import cores
-from dcae.errors import OptionError, one_line
+from dcae.errors import DCAEError, OptionError, one_line
 from dcae.files import check_output
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(
     if runner == "local" and (urls := [path for path in (*paths, output or "") if batch.is_url(path)]):
         raise OptionError(f"{urls[0]}: a URL, which --runner ray reads and writes")
     if runner == "local" and not batch.is_batch(paths, output):
-        _one(work, paths[0], output, coder(1), force, skip_existing, quiet)
+        _one(work, paths[0], output, coder(1), force, skip_existing, manifest, quiet)
         return
     if output is None:
         raise click.UsageError("several files need a folder to go to: -o DIR")
@@ -103,15 +103,49 @@ def run(
 
 
 def _one(
-    work: Work, source: str, output: str | None, coder: FileCoder, force: bool, skip_existing: bool, quiet: bool
+    work: Work,
+    source: str,
+    output: str | None,
+    coder: FileCoder,
+    force: bool,
+    skip_existing: bool,
+    manifest: Path | None,
+    quiet: bool,
 ) -> None:
+    from dcae.codec.workers import Outcome
+
     output = output or _derived(source, work.suffix)
     if skip_existing and output != "-" and batch.existing([Job(source, output)]):
         return
     check_output(output, force)
-    done = coder(Job(source, output))
+    job = Job(source, output)
+    with _manifest(manifest) as write_down:
+        try:
+            done = coder(job)
+        except DCAEError as error:
+            write_down(Outcome(job, None, str(error)))
+            raise
+        write_down(Outcome(job, done))
     if not quiet:
-        click.echo(f"{output}: {done.said}", err=True)
+        click.echo(one_line(f"{output}: {done.said}"), err=True)
+
+
+@contextmanager
+def _manifest(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
+    """What writes an outcome down, if there is a manifest.
+
+    Raises:
+        OptionError: the manifest cannot be opened.
+    """
+    if path is None:
+        yield lambda outcome: None
+        return
+    try:
+        lines = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with lines:
+        yield lambda outcome: print(json.dumps(outcome.as_dict()), file=lines)
 
 
 def _derived(source: str, suffix: str) -> str:
@@ -146,13 +180,11 @@ def _follow(
     from dcae.codec.progress import Progress
 
     with ExitStack() as stack:
-        lines = stack.enter_context(manifest.open("a", encoding="utf-8")) if manifest else None
+        write_down = stack.enter_context(_manifest(manifest))
         progress = stack.enter_context(Progress(work.done, total, skipped, quiet))
         for outcome in results:
             progress.take(outcome)
-            if lines:
-                lines.write(json.dumps(outcome.as_dict()) + "\n")
-                lines.flush()
+            write_down(outcome)
     progress.summary()
     if progress.failed:
         raise click.exceptions.Exit(1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dcae.codec.container import is_lossless
 from dcae.codec.rates import crossing
 from dcae.errors import OptionError
 from dcae.networks.config import QUALITY_STEPS
@@ -48,7 +49,7 @@ class Target:
     """
 
     size: int | None = None
-    """Bytes; the file is at most that, and at most 1 % smaller where steps of quality are that fine."""
+    """Bytes; the file is at most that, and at most 1 % smaller where steps of quality are that fine and it has loss."""
     bpp: float | None = None
     """Bits per pixel, likewise."""
     psnr: float | None = None
@@ -137,7 +138,8 @@ class _Search:
         if not fitting:
             raise self._unreachable(f"{target} bytes", "smallest", self._size_text(min(sizes, key=sizes.__getitem__)))
         best = max(fitting, key=sizes.__getitem__)
-        if best == self.high and sizes[best] < target * (1 - TOLERANCE):
+        # A file without loss cannot become better by becoming larger.
+        if best == self.high and sizes[best] < target * (1 - TOLERANCE) and not is_lossless(self.files[best]):
             raise self._unreachable(f"{target} bytes", "largest", self._size_text(best))
         return best
 

@@ -147,6 +147,19 @@ def test_failures_are_collected_and_the_rest_goes_on(dcae: Dcae) -> None:
     assert [bool(line["error"]) for line in found] == [True, False, True, True]
 
 
+def test_a_manifest_of_one_file(dcae: Dcae) -> None:
+    one = ["--model", "tiny", "--manifest", "lines.jsonl"]
+    assert dcae("encode", "in/a.png", "-o", "a.dcae", *one).exit_code == 0
+    assert dcae("encode", "in/missing.png", "-o", "b.dcae", *one).exit_code == 1
+    first, second = (json.loads(line) for line in Path("lines.jsonl").read_text("utf-8").splitlines())
+    assert (first["source"], first["output"], first["error"]) == ("in/a.png", "a.dcae", "")
+    assert first["bytes"] == Path("a.dcae").stat().st_size
+    assert second["bytes"] is None and "no such file" in second["error"]
+    done = dcae("encode", "in/a.png", "-o", "c.dcae", "--model", "tiny", "--manifest", "no/lines.jsonl")
+    assert (done.exit_code, done.stderr) == (1, "dcae: no/lines.jsonl: cannot be written (No such file or directory)\n")
+    assert not Path("c.dcae").exists()
+
+
 def test_a_batch_is_continued(dcae: Dcae) -> None:
     assert dcae("encode", "in/a.png", "-o", "out/", "--model", "tiny").exit_code == 0
     Path("out/a.JPG.dcae").write_bytes(b"precious")

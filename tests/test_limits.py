@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import synthetic_picture
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, ImageFile
 
+import dcae
 from dcae.cli import main
 from dcae.codec import filecoders, limits
 from dcae.codec.codec import Codec
@@ -85,9 +86,9 @@ def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     monkeypatch.setattr(Codec, "__init__", lambda self, *a: found.append(a[2]) or init(self, *a))
     options = ["--model", str(tiny_path), "--force"]
     for more in ([], ["--max-pixels", "4096"]):
-        for command, name, *own in (("encode", "a.png", "--no-fallback"), ("decode", "a.dcae")):
-            arguments = [command, str(tmp_path / name), *own, *options, *more]
+        for arguments in (["encode", "a.png", "--no-fallback"], ["decode", "a.dcae"]):
             filecoders._loaded.cache_clear()
+            arguments = [arguments[0], str(tmp_path / arguments[1]), *arguments[2:], *options, *more]
             assert CliRunner().invoke(main, arguments).exit_code == 0
     assert found == [expected, expected, 4096, 4096]
 
@@ -154,6 +155,37 @@ def test_bombs_are_pictures_that_cannot_be_read() -> None:
     assert len(file.getvalue()) < 200_000
     with pytest.raises(PictureError, match="decompression bomb"):
         open_picture(file.getvalue())
+
+
+def test_large_pictures_are_refused_before_they_are_decoded(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "a.png", tmp_path / "a.gif"
+    Image.new("RGB", (65, 1)).save(path)
+    Image.new("P", (65, 1)).save(other, save_all=True, append_images=[Image.new("P", (65, 1), 1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+        for source in (path, path.read_bytes(), Image.open(path), other):
+            with pytest.raises(PictureError, match="65x1 pixels, 8192 when padded"):
+                dcae.encode(source, model=tiny_path, max_pixels=8191, frame=None if source != other else 1)
+            with pytest.raises(PictureError, match="65x1 pixels, 8192 when padded"):
+                Codec(tiny_path, max_pixels=8191).encode(source)
+        arguments = ["encode", str(path), "--model", str(tiny_path), "--max-pixels", "8191"]
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1) and "--max-pixels" in result.stderr
+    assert dcae.encode(path, model=tiny_path, max_pixels=8192)
+
+
+def test_on_the_command_line_our_limit_is_the_only_one(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow's, of 179 million pixels, cannot be raised there."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (65, 2)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64)
+    result = CliRunner().invoke(main, ["encode", str(path), "--model", str(tiny_path)])
+    assert result.exit_code == 0, result.stderr
+    assert Image.MAX_IMAGE_PIXELS == 64
 
 
 def test_pictures_that_are_programs_are_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

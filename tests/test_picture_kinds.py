@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from test_pictures import _exif, _file, _icc_profile
 
 from dcae.codec.pictures.picture import Metadata, Picture
-from dcae.codec.pictures.preparing import MAX_METADATA, prepare
+from dcae.codec.pictures.preparing import MAX_OPTIONAL, prepare
 from dcae.codec.pictures.writing import picture_file
 from dcae.errors import DCAEError, PictureWarning
 
@@ -106,7 +106,7 @@ KINDS: dict[str, tuple[list[Callable[[], Any]], Callable[[Picture], None] | str]
     "EXIF orientation": ([lambda n=n: _file(RGB, "JPEG", exif=_turn(n)) for n in (2, 3, 4)], _is("RGB", exif=True)),
     "EXIF that is damaged": ([lambda: _file(RGB, "PNG", exif=b"Exif\0\0garbage")], COLOUR),
     "EXIF, XMP or profile": ([lambda: _file(
-        RGB, "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(MAX_METADATA))], COLOUR),
+        RGB, "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(MAX_OPTIONAL))], COLOUR),
     "animation": ([lambda k=k: _frames(k) for k in ("GIF", "WEBP", "PNG", "TIFF")], "choose it with --frame"),
     "MPO": ([lambda: _frames("MPO")], COLOUR),
     "truncated": (

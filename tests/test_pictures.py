@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -126,6 +127,25 @@ def test_sixteen_bits_are_read_whole(colour: int, samples: int) -> None:
         picture = prepare(source)
         got = picture.pixels[0, 0].tolist() + ([] if picture.alpha is None else [int(picture.alpha[0, 0])])
         assert got == expected
+
+
+def test_significant_bits_do_not_darken_a_picture() -> None:
+    """A PNG that says that 12 of its 16 bits tell something is read as one that does not say it."""
+    row = np.array([60_000, 1000, 65_535], ">u2").tobytes()
+    assert prepare(_png(16, 2, row, 1, (b"sBIT", bytes([12, 12, 12])))).pixels.tolist() == [[[60_000, 1000, 65_535]]]
+
+
+def test_deep_pictures_do_not_expand_to_more_than_they_are() -> None:
+    bomb = _png(16, 2, bytes(64_000_000), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PictureError, match="expands to more than its picture"):
+            prepare(bomb)
+        with pytest.raises(FileFormatError, match="expands to more than its picture"):
+            alpha.unpacked(bomb, 1, 1, 3, 16, "it")
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_samples_that_are_no_whole_numbers_are_refused() -> None:
@@ -367,7 +387,7 @@ def test_what_a_kind_of_file_cannot_hold_is_said() -> None:
 
 
 def test_metadata_that_is_too_long_is_dropped_and_said(codec: Codec) -> None:
-    data = _file(synthetic_picture(8, 8), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(preparing.MAX_METADATA))
+    data = _file(synthetic_picture(8, 8), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(preparing.MAX_OPTIONAL))
     with pytest.warns(PictureWarning, match="EXIF of .* is not kept"):
         picture = prepare(data)
     assert picture.metadata.exif == b""
@@ -422,6 +442,22 @@ def test_flattening() -> None:
         prepare(image, Preparation(background="blurple"))
 
 
+def test_a_background_changes_nothing_of_an_opaque_picture() -> None:
+    for mode in ("L", "LA"):
+        picture = prepare(Image.new(mode, (2, 1), 7 if mode == "L" else (7, 255)), Preparation(background="red"))
+        assert (picture.mode, picture.pixels.reshape(-1).tolist()) == ("L", [7, 7])
+
+
+def test_a_gray_picture_that_becomes_coloured_loses_its_gray_profile() -> None:
+    image = Image.new("LA", (1, 1), (64, 255))
+    image.putalpha(Image.new("L", (1, 1), 254))
+    image.info["icc_profile"] = _icc_profile(b"GRAY", 1.0)
+    assert prepare(image, Preparation(background="white")).metadata.icc
+    picture = prepare(image, Preparation(background="red"))
+    assert (picture.mode, picture.metadata.icc) == ("RGB", b"")
+    assert picture.pixels[0, 0, 1] > 120  # linear 64 is much lighter in sRGB
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (6, 5), (64, 64)])
 def test_filling_keeps_what_is_seen(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
@@ -431,6 +467,33 @@ def test_filling_keeps_what_is_seen(shape: tuple[int, int]) -> None:
     if seen.any():
         assert filled.min() >= values[seen].min() - 1e-5
         assert filled.max() <= values[seen].max() + 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_filling_takes_no_more_memory_than_is_promised_for_coding(dtype: Any) -> None:
+    """40 bytes a pixel in all, of which the picture itself has up to 8."""
+    picture = Picture(np.full((400, 500, 3), 200, dtype), np.zeros((400, 500), dtype))
+    assert picture.alpha is not None
+    picture.alpha[100:300, 100:300] = 255
+    tracemalloc.start()
+    try:
+        filled = alpha.smoothed(picture)
+        assert tracemalloc.get_traced_memory()[1] < 24 * 400 * 500
+    finally:
+        tracemalloc.stop()
+    assert (filled.pixels == 200).all() and filled.pixels.dtype == dtype
+
+
+def test_lossless_sections_do_not_depend_on_the_limit_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that was allowed to be written is read."""
+    samples, deep = _pixels(90, 50), _pixels(90, 50, 1, np.uint16)
+    files = alpha.packed(samples[..., :1]), alpha.packed(deep)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90 * 50 - 1)  # of which Pillow warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(alpha.unpacked(files[0], 90, 50, 1, 8, "it"), samples[..., :1])
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # which Pillow refuses
+        np.testing.assert_array_equal(alpha.unpacked(files[1], 90, 50, 1, 16, "it"), deep)
 
 
 def test_lossless_sections_of_another_size_or_kind_are_refused() -> None:

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from helpers import synthetic_picture
+from PIL import Image
 
 from dcae.cli import main
+from dcae.codec import targets
 from dcae.codec.codec import Codec
+from dcae.codec.container import SIGNATURE, is_lossless
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.preparing import prepare
 from dcae.codec.rates import crossing
@@ -53,6 +56,12 @@ class _Curve:
         share = error**2 - math.floor(error) ** 2
         up = np.random.default_rng(1).random(pixels.shape) * (2 * math.floor(error) + 1) < share
         return Picture((pixels + np.where(pixels > 127, -1, 1) * (math.floor(error) + up)).astype(np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def _files_of_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a curve makes are none that can be read."""
+    monkeypatch.setattr(targets, "is_lossless", lambda data: data.startswith(SIGNATURE) and is_lossless(data))
 
 
 def _search(curve: _Curve, **target: Any) -> Found:
@@ -191,6 +200,23 @@ def test_command_line(dcae: Callable[..., Result], tiny_model: CodingModel) -> N
     assert dcae("--target-psnr", f"{psnr - 0.001:.4f}", "-o", "b.dcae").exit_code == 0
     shown = np.asarray(codec.decode(Path("b.dcae").read_bytes())).astype(float)
     assert 10 * math.log10(255**2 / np.square(shown - PICTURE.pixels).mean()) >= psnr - 0.001
+
+
+def test_a_picture_without_loss_is_within_any_size(dcae: Callable[..., Result]) -> None:
+    """No file of it would be larger, and none is better."""
+    Image.new("RGB", (100, 80), "red").save("photo.png")
+    done = dcae("--target-size", "50k")
+    assert done.exit_code == 0, done.stderr
+    assert "stored without loss" in done.stderr and Path("photo.dcae").stat().st_size < 1000
+
+
+def test_files_that_were_only_tried_are_not_warned_of(dcae: Callable[..., Result]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(np.where(np.arange(64)[:, None, None] < 4, noise, 0).astype(np.uint8)).save("photo.png")
+    plain = dcae("-q", "2", "-o", "plain.dcae")
+    assert plain.stderr.count("does badly") == 1
+    done = dcae("--target-size", str(Path("plain.dcae").stat().st_size))
+    assert done.exit_code == 0 and "does badly" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,19 @@ The plane is a PNG or WebP picture, whichever is smaller.
 from __future__ import annotations
 
 import io
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin, WebPImagePlugin
 
 from dcae.codec.pictures.picture import Picture, Samples
 from dcae.errors import FileFormatError
 
-FORMATS = ("PNG", "WEBP")
-"""What a lossless section may hold."""
-WEBP_SIDE = 16383
-"""Longest side of a WebP picture."""
+WEBP_SIDE, WEBP_PIXELS = 16383, 1 << 27
+"""Longest side of a WebP picture, and the most pixels of those that are written: Pillow refuses to read larger ones."""
 
 
 def smoothed(picture: Picture) -> Picture:
@@ -25,33 +26,32 @@ def smoothed(picture: Picture) -> Picture:
     they cost few bits and draw no edge."""
     if picture.alpha is None or picture.alpha.min() > 0:
         return picture
-    hidden = picture.alpha == 0
-    filled = _filled(picture.pixels.astype(np.float32), ~hidden)
-    limit = np.iinfo(picture.pixels.dtype).max
-    pixels = picture.pixels.copy()
-    pixels[hidden] = np.rint(filled[hidden]).clip(0, limit).astype(pixels.dtype)
-    return Picture(pixels, picture.alpha, picture.metadata)
+    return replace(picture, pixels=_filled(picture.pixels, picture.alpha > 0))
 
 
-def _filled(values: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _filled(values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
     """Values (H, W, C) with those that are not seen filled in: each from the mean of what is seen in the smallest of
-    the squares of 2, 4, 8, ... pixels around it that has something (a pyramid of means)."""
-    if seen.all() or min(seen.shape) == 0:
-        return values
-    if not seen.any() or max(seen.shape) == 1:
-        return np.where(seen[..., None], values, values[seen].mean(0) if seen.any() else np.float32(0))
-    height, width = seen.shape
-    odd = ((0, height % 2), (0, width % 2))
-    weights = np.pad(seen, odd).astype(np.float32)[..., None]
-    sums = np.pad(values * seen[..., None], (*odd, (0, 0)))
-
-    def halved(array: NDArray[np.float32]) -> NDArray[np.float32]:
-        return array[::2, ::2] + array[1::2, ::2] + array[::2, 1::2] + array[1::2, 1::2]
-
-    count = halved(weights)
-    coarse = _filled(halved(sums) / np.maximum(count, 1), count[..., 0] > 0)
-    fine = coarse.repeat(2, 0).repeat(2, 1)[:height, :width]
-    return np.where(seen[..., None], values, fine)
+    the squares of 2, 4, 8, ... pixels around it that has something (a pyramid of means, of which no level is larger
+    than a quarter of the picture)."""
+    if seen.all() or not seen.any():
+        return values if seen.any() else np.zeros_like(values)
+    half = [-(-side // 2) for side in seen.shape]
+    sums, counts = np.zeros((*half, values.shape[2]), np.float32), np.zeros((*half, 1), np.float32)
+    quarters = [(slice(row, None, 2), slice(column, None, 2)) for row in (0, 1) for column in (0, 1)]
+    for quarter in quarters:
+        inside = seen[quarter][..., None]
+        place = slice(inside.shape[0]), slice(inside.shape[1])
+        sums[place] += values[quarter] * inside
+        counts[place] += inside
+    sums /= np.maximum(counts, 1)
+    coarse = _filled(sums, counts[..., 0] > 0)
+    filled = values.copy()
+    for quarter in quarters:
+        hidden = ~seen[quarter]
+        guess = coarse[: hidden.shape[0], : hidden.shape[1]][hidden]
+        # A mean of levels, which never leaves their range.
+        filled[quarter][hidden] = guess if values.dtype.kind == "f" else np.rint(guess)
+    return filled
 
 
 def packed(samples: Samples, effort: int = 4) -> bytes:
@@ -68,7 +68,7 @@ def packed(samples: Samples, effort: int = 4) -> bytes:
         return write_deep(Picture(samples), "PNG")
     image = Image.fromarray(samples)
     files = []
-    if samples.dtype == np.uint8 and max(image.size) <= WEBP_SIDE:
+    if samples.dtype == np.uint8 and max(image.size) <= WEBP_SIDE and image.width * image.height <= WEBP_PIXELS:
         files.append(_saved(image.convert("RGB"), "WEBP", lossless=True, method=effort, quality=20 * effort))
     if effort or not files:
         files.append(_saved(image, "PNG", compress_level=9 if effort else 1))
@@ -81,6 +81,15 @@ def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
+def _opened(data: bytes) -> Image.Image:
+    """A PNG or WebP file, not decoded yet. `Image.open` would refuse, or warn of, sizes that the caller's limit allows;
+    what is opened here is compared with a size that was checked."""
+    for plugin in (PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile):
+        with suppress(SyntaxError):  # what a plugin raises at another one's file
+            return plugin(io.BytesIO(data))
+    raise FileFormatError("neither a PNG nor a WebP picture")
+
+
 def unpacked(data: bytes, width: int, height: int, channels: int, depth: int, what: str) -> Samples:
     """Samples (H, W, C) of a lossless section, uint8 or uint16.
 
@@ -91,7 +100,7 @@ def unpacked(data: bytes, width: int, height: int, channels: int, depth: int, wh
         FileFormatError: not a PNG or WebP picture of just this size and kind.
     """
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _opened(data)
         if image.size != (width, height) or getattr(image, "n_frames", 1) != 1:
             raise FileFormatError(f"{what} is a picture of another size ({image.width}x{image.height}); it is damaged")
         if depth == 16 and channels == 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from dcae.errors import PictureError
 
 _GRAY, _RGB = (0, 1), 2
 """TIFF's photometric interpretations: white is zero, black is zero; red, green, blue."""
+_PIECE = 1 << 20
+"""Bytes that are expanded at a time."""
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -49,11 +52,33 @@ def read_deep(data: bytes, kind: str, frame: int) -> NDArray[np.uint16]:
 def _read_png(data: bytes) -> NDArray[np.uint16]:
     import png
 
-    width, height, rows, info = png.Reader(bytes=data).asDirect()
+    reader = png.Reader(bytes=data)
+    reader.preamble()
+    reader.sbit = None  # by which pypng would make less of the samples, and the picture dark
+    _check_expansion(data, reader.width, reader.height, reader.planes)
+    width, height, rows, info = reader.asDirect()
     samples = np.empty((height, width * info["planes"]), np.uint16)
     for target, row in zip(samples, rows, strict=True):
         target[:] = row
     return samples.reshape(height, width, info["planes"])
+
+
+def _check_expansion(data: bytes, width: int, height: int, planes: int) -> None:
+    """Refuse a PNG file whose samples expand to more than its picture: pypng expands all that there is, at once.
+
+    Raises:
+        PictureError: it does.
+    """
+    import png
+
+    left = 2 * width * height * planes + 2 * height + 8  # interlaced rows are at most twice as many, and begin with one
+    stream = zlib.decompressobj()
+    for kind, contents in png.Reader(bytes=data).chunks():
+        while kind == b"IDAT" and contents and not stream.eof:
+            left -= len(stream.decompress(contents, _PIECE))
+            contents = stream.unconsumed_tail
+            if left < 0:
+                raise PictureError("the PNG expands to more than its picture; it is damaged")
 
 
 def _read_tiff(data: bytes, frame: int) -> NDArray[Any]:

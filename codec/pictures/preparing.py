@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from dcae.codec.container import MAX_OPTIONAL
 from dcae.codec.pictures import colour, reading
 from dcae.codec.pictures.alpha import smoothed
 from dcae.codec.pictures.metadata import exif_of, xmp_of
@@ -20,45 +21,54 @@ from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.sources import FileSource, contents
 from dcae.errors import OptionError, PictureError, PictureWarning
 
-MAX_METADATA = 1 << 22
-"""Bytes of EXIF, of XMP, or of a profile, that are kept at most."""
+_ROWS = 64
+"""Rows that are put before a background at a time."""
 
 PictureSource = Picture | Image.Image | FileSource | NDArray[Any]
 """What can be coded: a path, the bytes of a picture file or an open one, a picture of Pillow's, or samples (H, W) or
 (H, W, 1 to 4) of uint8 or uint16, gray or RGB, with or without alpha."""
 
 
-def prepare(source: PictureSource, how: Preparation = AS_IT_IS) -> Picture:
+def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int | None = None) -> Picture:
     """The picture that is coded.
 
+    Args:
+        source: what was prepared already, and needs nothing more, is returned.
+        max_pixels: largest number of pixels, padded to multiples of 64, of pictures that are decoded for it.
+
     Raises:
-        PictureError: missing, unreadable, damaged, too large for Pillow's limit, or of a kind that is not coded.
+        PictureError: missing, unreadable, damaged, larger than this limit or Pillow's, or of a kind that is not coded.
         OptionError: a background that is no colour.
 
     Warns:
         PictureWarning: something of it is not kept.
     """
     if isinstance(source, Picture):
+        if how == AS_IT_IS:
+            return source
         picture = source
     elif isinstance(source, np.ndarray):
         picture = of_samples(source)
     else:
-        picture = of_opened(_opened(source, how.frame), how)
-    if how.background is not None:
-        picture = flattened(picture, how.background)
+        picture = of_opened(_opened(source, how.frame, max_pixels), how)
     if picture.alpha is not None and picture.alpha.min() == np.iinfo(picture.alpha.dtype).max:
         picture = replace(picture, alpha=None)
+    if how.background is not None:
+        picture = flattened(picture, how.background)
     if how.strip:
         picture = replace(picture, metadata=Metadata())
     return smoothed(picture)
 
 
-def _opened(source: Image.Image | FileSource, frame: int | None) -> reading.Opened:
+def _opened(source: Image.Image | FileSource, frame: int | None, max_pixels: int | None) -> reading.Opened:
     if isinstance(source, Image.Image):
-        return reading.opened(source, frame)
-    if isinstance(source, str | os.PathLike):
-        return reading.open_picture(Path(source), frame)
-    return reading.open_picture(contents(source, "picture", "a Pillow picture, a NumPy array", PictureError), frame)
+        return reading.opened(source, frame, max_pixels=max_pixels)
+    file = (
+        Path(source)
+        if isinstance(source, str | os.PathLike)
+        else contents(source, "picture", "a Pillow picture, a NumPy array", PictureError)
+    )
+    return reading.open_picture(file, frame, max_pixels)
 
 
 def of_samples(samples: NDArray[Any]) -> Picture:
@@ -95,18 +105,14 @@ def of_opened(opened: reading.Opened, how: Preparation = AS_IT_IS) -> Picture:
     if profile and colour.is_srgb(profile, picture.mode):
         profile = b""
     if profile and (how.to_srgb or how.strip):
-        if picture.depth > 8:
-            warnings.warn("converted to sRGB, and to 8 bits for that", PictureWarning, stacklevel=2)
-        picture = picture.at_depth(8)
-        pixels = colour.to_srgb(Picture(picture.pixels).image(), profile)
-        picture, profile = replace(picture, pixels=_samples(pixels)), b""
+        picture, profile = _in_srgb(picture, profile), b""
     return replace(picture, metadata=replace(metadata, icc=_kept(profile, "the ICC profile")))
 
 
 def _kept(data: bytes, name: str) -> bytes:
-    if len(data) <= MAX_METADATA:
+    if len(data) <= MAX_OPTIONAL:
         return data
-    warnings.warn(f"{name} of {len(data)} bytes is not kept, the limit is {MAX_METADATA}", PictureWarning, stacklevel=3)
+    warnings.warn(f"{name} of {len(data)} bytes is not kept, the limit is {MAX_OPTIONAL}", PictureWarning, stacklevel=3)
     return b""
 
 
@@ -186,16 +192,36 @@ def flattened(picture: Picture, background: str) -> Picture:
         OptionError: no such colour.
     """
     try:
-        colours = np.array(ImageColor.getcolor(background, picture.mode), np.float32).reshape(-1)
-        if picture.mode == "L" and len(set(ImageColor.getrgb(background)[:3])) > 1:
-            picture = replace(picture, pixels=picture.pixels.repeat(3, 2))
-            colours = np.array(ImageColor.getrgb(background)[:3], np.float32)
+        colours: tuple[int, ...] = ImageColor.getrgb(background)[:3]
     except ValueError as error:
         raise OptionError(f"{background!r:.60} is no colour; name one as CSS does, like white or #ffcc00") from error
     if picture.alpha is None:
         return picture
-    limit = np.iinfo(picture.alpha.dtype).max
-    share = (picture.alpha / np.float32(limit))[..., None]
-    mixed = np.rint(picture.pixels * share + colours * np.float32(limit / 255) * (1 - share))
-    flat: Samples = mixed.astype(np.uint8) if picture.depth == 8 else mixed.astype(np.uint16)
+    if picture.mode == "L":
+        if len(set(colours)) == 1:
+            colours = colours[:1]
+        else:
+            picture = _in_colour(picture)
+    assert picture.alpha is not None
+    flat = np.empty_like(picture.pixels)
+    limit = np.float32(np.iinfo(flat.dtype).max)
+    behind = np.array(colours, np.float32) * (limit / 255)
+    for row in range(0, picture.height, _ROWS):  # fractions take more memory than samples
+        rows = slice(row, row + _ROWS)
+        share = (picture.alpha[rows] / limit)[..., None]
+        flat[rows] = np.rint(picture.pixels[rows] * share + behind * (1 - share))
     return replace(picture, pixels=flat, alpha=None)
+
+
+def _in_colour(picture: Picture) -> Picture:
+    """A gray picture as one of red, green and blue, without its profile, which is for gray."""
+    if colour.profile_mode(picture.metadata.icc) == "L":
+        picture = _in_srgb(picture, picture.metadata.icc)
+    return replace(picture, pixels=picture.pixels.repeat(3, 2), metadata=replace(picture.metadata, icc=b""))
+
+
+def _in_srgb(picture: Picture, profile: bytes) -> Picture:
+    if picture.depth > 8:
+        warnings.warn("converted to sRGB, and to 8 bits for that", PictureWarning, stacklevel=3)
+    picture = picture.at_depth(8)
+    return replace(picture, pixels=_samples(colour.to_srgb(Picture(picture.pixels).image(), profile)))

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from dcae.codec.limits import check_size
 from dcae.codec.pictures.deep import is_deep, read_deep
 from dcae.codec.pictures.metadata import orientation_of
 from dcae.errors import PictureError, PictureWarning
+from dcae.networks.config import DCAEConfig
 
 _PROGRAMS = ("EPS", "WMF", "EMF")
 """Formats that Pillow has another program run or draw."""
@@ -31,15 +33,16 @@ class Opened(NamedTuple):
     """How its pixels lie, those of `deep` where it is, 1 to 8 as EXIF has it."""
 
 
-def open_picture(source: str | Path | bytes, frame: int | None = None) -> Opened:
+def open_picture(source: str | Path | bytes, frame: int | None = None, max_pixels: int | None = None) -> Opened:
     """Open and decode a picture file.
 
     Args:
         frame: which picture of an animation or of a file with several pages, from 0.
+        max_pixels: largest number of pixels, padded to multiples of 64; a larger picture is not decoded.
 
     Raises:
-        PictureError: missing, unreadable, damaged, too large for Pillow's limit, or with several frames none of which
-            was chosen.
+        PictureError: missing, unreadable, damaged, too large for this limit or Pillow's, or with several frames none of
+            which was chosen.
     """
     name = str(source) if isinstance(source, str | Path) else "the picture"
     try:
@@ -47,7 +50,7 @@ def open_picture(source: str | Path | bytes, frame: int | None = None) -> Opened
         image = _opened(data)
         if image.format in _PROGRAMS:
             raise PictureError(f"{image.format} is not read, since it would have to be run; convert it to PNG")
-        return opened(image, frame, data)
+        return opened(image, frame, data, max_pixels)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except FileNotFoundError as error:
@@ -74,13 +77,17 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def opened(image: Image.Image, frame: int | None = None, data: bytes | None = None) -> Opened:
+def opened(
+    image: Image.Image, frame: int | None = None, data: bytes | None = None, max_pixels: int | None = None
+) -> Opened:
     """A picture of Pillow's, decoded; arguments and errors as of :func:`open_picture`.
 
     Args:
         data: the file, if the caller has it.
     """
+    _check_size(image, max_pixels)
     choose_frame(image, frame)
+    _check_size(image, max_pixels)  # that of this frame
     kind, deep, orientation = image.format, None, 1
     if is_deep(image):
         if kind not in ("PNG", "TIFF"):
@@ -102,6 +109,11 @@ def opened(image: Image.Image, frame: int | None = None, data: bytes | None = No
     if deep is None:  # decoding has turned some kinds of files upright
         orientation = orientation_of(image)
     return Opened(image, deep, orientation)
+
+
+def _check_size(image: Image.Image, max_pixels: int | None) -> None:
+    if max_pixels is not None:
+        check_size(*image.size, DCAEConfig.stride, max_pixels, PictureError)
 
 
 def _file_of(image: Image.Image) -> bytes:
