@@ -442,6 +442,14 @@ def test_flattening() -> None:
         prepare(image, Preparation(background="blurple"))
 
 
+def test_settings_of_another_type_are_refused() -> None:
+    image: Any = Image.new("RGB", (2, 1))
+    wrong: list[dict[str, Any]] = [{"background": 3}, {"background": b"red"}, {"frame": "1"}, {"frame": True}]
+    for settings in wrong:
+        with pytest.raises(OptionError, match=r"is no colour|is a whole number"):
+            prepare(image, Preparation(**settings))
+
+
 def test_a_background_changes_nothing_of_an_opaque_picture() -> None:
     for mode in ("L", "LA"):
         picture = prepare(Image.new(mode, (2, 1), 7 if mode == "L" else (7, 255)), Preparation(background="red"))

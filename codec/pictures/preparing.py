@@ -38,11 +38,13 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int 
 
     Raises:
         PictureError: missing, unreadable, damaged, larger than this limit or Pillow's, or of a kind that is not coded.
-        OptionError: a background that is no colour.
+        OptionError: a background that is no colour, or a frame that is no number.
 
     Warns:
         PictureWarning: something of it is not kept.
     """
+    if how.frame is not None and (isinstance(how.frame, bool) or not isinstance(how.frame, int)):
+        raise OptionError(f"a frame is a whole number, got {how.frame!r:.40}")
     if isinstance(source, Picture):
         if how == AS_IT_IS:
             return source
@@ -217,7 +219,7 @@ def colour_named(name: str) -> tuple[int, ...]:
     """
     try:
         return ImageColor.getrgb(name)[:3]
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise OptionError(f"{name!r:.60} is no colour; name one as CSS does, like white or #ffcc00") from error
 
 

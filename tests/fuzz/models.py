@@ -139,7 +139,7 @@ def _other_numbers(array: NDArray[Any], what: int, choices: Choices) -> NDArray[
         if what == 6:
             array[:] = value
         elif what == 7:
-            array = (array * choices.pick((-1, 2, 0.5, 1000))).astype(array.dtype)
+            array = (array.astype(np.float64) * choices.pick((-1, 2, 0.5, 1000))).astype(array.dtype)
         else:
             array[choices.below(array.size)] = value
     return array
