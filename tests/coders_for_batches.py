@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dcae.codec.batch import Job
 from dcae.codec.filecoders import Coded, FileCoder
 from dcae.errors import DCAEError, PictureError
 
@@ -48,3 +49,12 @@ class Copying(FileCoder):
             runs.write(f"{os.getpid()}\n")
         threads = os.environ.get("OMP_NUM_THREADS", "")
         return Coded(f"{text} {os.getpid()} {threads}".encode(), "copied")
+
+
+def written_jobs(folder: Path, **texts: str) -> list[Job]:
+    """Jobs for files of these names and texts, which it writes."""
+    jobs = []
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        jobs.append(Job(str(folder / name), str(folder / f"{name}.out")))
+    return jobs

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from coders_for_batches import Copying
+from coders_for_batches import Copying, written_jobs
 from helpers import synthetic_picture
 from PIL import Image
 
@@ -252,20 +252,12 @@ def test_info_of_many(dcae: Dcae, tiny_model: CodingModel) -> None:
     assert text.count("picture:") == 2 and text.startswith(f"{os.path.join('out', 'a.JPG.dcae')}\nformat: ")
 
 
-def _jobs(folder: Path, **texts: str) -> list[Job]:
-    jobs = []
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-        jobs.append(Job(str(folder / name), str(folder / f"{name}.out")))
-    return jobs
-
-
 COPYING = Copying("cpu", "auto", None)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_errors_of_a_job_are_its_own(tmp_path: Path, processes: int) -> None:
-    jobs = _jobs(tmp_path, a="fine", b="refuse", c="bug", d="memory", e="fine")
+    jobs = written_jobs(tmp_path, a="fine", b="refuse", c="bug", d="memory", e="fine")
     found = {Path(o.job.source).name: o for o in outcomes(COPYING, jobs, processes)}
     assert found["b"].error == f"{jobs[1].source}: refused\nin two lines"
     assert "please report it: ZeroDivisionError: a bug" in found["c"].error
@@ -277,7 +269,7 @@ def test_errors_of_a_job_are_its_own(tmp_path: Path, processes: int) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_process_that_is_killed_is_replaced_and_its_file_tried_again(tmp_path: Path) -> None:
     names = {f"n{k}": "fine" for k in range(6)}
-    jobs = _jobs(tmp_path, first="die always", second="die once", **names)
+    jobs = written_jobs(tmp_path, first="die always", second="die once", **names)
     found = {Path(o.job.source).name: o for o in outcomes(COPYING, jobs, 2)}
     assert len(found) == 8
     assert [name for name, outcome in found.items() if not outcome.done] == ["first"]
@@ -287,7 +279,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_file_tried_again(tmp_path:
 
 def test_each_process_has_one_thread_and_loads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    jobs = _jobs(tmp_path, **{f"n{k}": "fine" for k in range(5)})
+    jobs = written_jobs(tmp_path, **{f"n{k}": "fine" for k in range(5)})
     assert all(outcome.done for outcome in outcomes(COPYING, jobs, 2))
     written = [Path(job.output).read_text(encoding="utf-8").split() for job in jobs]
     assert {threads for _, _, threads in written} == {"1"}
@@ -297,7 +289,7 @@ def test_each_process_has_one_thread_and_loads_once(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_model_that_cannot_be_loaded_ends_the_batch(tmp_path: Path, processes: int) -> None:
-    jobs = _jobs(tmp_path, a="fine", b="fine")
+    jobs = written_jobs(tmp_path, a="fine", b="fine")
     with pytest.raises(DCAEError, match=r"^no such device$"):
         list(outcomes(Copying("cpu", "auto", None, loads=False), jobs, processes))
     assert not list(tmp_path.glob("*.out"))
@@ -306,7 +298,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_batch(tmp_path: Path, processes:
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_processes_that_die_while_loading_end_the_batch(tmp_path: Path) -> None:
     with pytest.raises(DCAEError, match="killed while it loaded the model"):
-        list(outcomes(Copying("killed", "auto", None), _jobs(tmp_path, a="fine", b="fine"), 2))
+        list(outcomes(Copying("killed", "auto", None), written_jobs(tmp_path, a="fine", b="fine"), 2))
 
 
 _RUN = """
@@ -351,7 +343,7 @@ def test_a_terminal_has_a_bar_below_the_lines(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_batch_leaves_no_processes_behind(tmp_path: Path, how: signal.Signals) -> None:
     """They hold a model each, and would wait for work for ever."""
-    jobs = _jobs(tmp_path, a="fine", b="wait", c="wait", d="fine")
+    jobs = written_jobs(tmp_path, a="fine", b="wait", c="wait", d="fine")
     (tmp_path / "run.py").write_text(_RUN, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, str(tmp_path / "run.py"), *(job.source for job in jobs)]

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from coders_for_batches import Copying
+from coders_for_batches import Copying, written_jobs
 from helpers import synthetic_picture
 
 from dcae.cli import main
-from dcae.codec.batch import Job
 from dcae.codec.codec import Codec
 from dcae.errors import DCAEError
 from dcae.models.modelfile import CodingModel
@@ -38,19 +37,11 @@ def cluster(tiny_path: Path) -> Iterator[None]:
         ray.shutdown()
 
 
-def _jobs(folder: Path, **texts: str) -> list[Job]:
-    jobs = []
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-        jobs.append(Job(str(folder / name), str(folder / f"{name}.out")))
-    return jobs
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_killed_processes_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
     """One dies each time it comes to a file, and takes no other file along."""
     names = {f"n{k}": "fine" for k in range(8)}
-    jobs = _jobs(tmp_path, **names, once="die once", always="die always", refused="refuse")
+    jobs = written_jobs(tmp_path, **names, once="die once", always="die always", refused="refuse")
     found = {Path(o.job.source).name: o for o in outcomes(COPYING, jobs, 2)}
     assert set(found) == {*names, "once", "always", "refused"}
     assert {name for name, outcome in found.items() if not outcome.done} == {"always", "refused"}
@@ -62,7 +53,7 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> N
 
 
 def test_what_is_there_is_not_coded_again(tmp_path: Path) -> None:
-    jobs = _jobs(tmp_path, a="fine", b="fine")
+    jobs = written_jobs(tmp_path, a="fine", b="fine")
     Path(jobs[0].output).write_bytes(b"precious")
     assert all(outcome.done for outcome in outcomes(COPYING, jobs, 2))
     assert Path(jobs[0].output).read_bytes() == b"precious"
@@ -70,7 +61,7 @@ def test_what_is_there_is_not_coded_again(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_loaded_ends_the_batch(tmp_path: Path) -> None:
     with pytest.raises(DCAEError, match="no such device"):
-        list(outcomes(Copying("cpu", "auto", None, loads=False), _jobs(tmp_path, a="fine"), 2))
+        list(outcomes(Copying("cpu", "auto", None, loads=False), written_jobs(tmp_path, a="fine"), 2))
 
 
 def test_urls_are_listed(tmp_path: Path) -> None:
