@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from dcae.networks.base import DCAE
@@ -16,6 +16,10 @@ _FAST = 5.0
 _LAPPED = 0.25
 """Factor on the step size of lapped matrices: Muon's grows with a matrix's longer side, and every sample is the sum
 of four such patches, so that at the full step the pixels themselves tremble (gradient norms rose tenfold)."""
+_SURPRISE = 3.0
+"""Largest norm of a parameter's gradient, in units of what Adam remembers of it."""
+_REMEMBERED = 100
+"""Steps after which Adam's memory is worth comparing with."""
 
 
 def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -50,6 +54,36 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
             optimizers.append(torch.optim.Muon(chosen, **options))
     optimizers.append(torch.optim.Adam(quantiles, lr=1e-3))
     return optimizers
+
+
+@torch.no_grad()
+def limit_surprises(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Scale down, parameter by parameter, gradients far above those that Adam remembers.
+
+    Adam divides by the root of its second moment, which follows slowly: after one batch unlike all others, every
+    parameter whose gradients used to be small moves by three times the learning rate for some ten steps, all at once
+    and all in that batch's direction. The norm of all gradients together does not show it. Compare the update clipping
+    of Adafactor (Shazeer and Stern 2018) and StableAdamW (Wortsman et al. 2023), which shorten the step alone and let
+    the moments take the batch in as it is.
+
+    Returns:
+        How many parameters' gradients were scaled; none for optimisers without second moments, or at their first steps.
+    """
+    gradients, moments, corrections = [], [], []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            if parameter.grad is not None and "exp_avg_sq" in state and state["step"] >= _REMEMBERED:
+                gradients.append(parameter.grad)
+                moments.append(state["exp_avg_sq"])
+                corrections.append(1 - group["betas"][1] ** float(state["step"]))
+    if not gradients:
+        return torch.tensor(0)
+    usual = torch.stack(torch._foreach_norm(moments, 1)) / torch.tensor(corrections).to(moments[0])
+    ratio = torch.stack(torch._foreach_norm(gradients)) / usual.sqrt().clamp(min=1e-20)
+    factors = (_SURPRISE / ratio).clamp(max=1)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
+    return (factors < 1).sum()
 
 
 def gathered_states(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
 from dcae.train.config import TrainConfig
 from dcae.train.machine import compute_type
 from dcae.train.monitor import Monitor
-from dcae.train.optimizers import gathered_states
+from dcae.train.optimizers import gathered_states, limit_surprises
 from dcae.train.processes import Group, agreed, mean_over
 from dcae.train.task import Losses, Task
 
@@ -63,6 +63,7 @@ class Run:
         self._last_saved = self._last_validation
         self._recent: list[float] = []
         self._in_a_row = 0
+        self._limited = torch.tensor(0)
 
     def agreed(self, stop: bool) -> tuple[float, bool, bool, bool]:
         """Progress, whether a validation is due, or else a checkpoint, whether to stop: the same on every process."""
@@ -109,6 +110,7 @@ class Run:
     def _apply(self, norm: Tensor) -> None:
         """Step with the gradients there are; the norm of averaged ones is the same on all processes, so all skip."""
         if torch.isfinite(norm):
+            self._limited = limit_surprises(self.optimizers[0])
             for optimizer in self.optimizers:
                 optimizer.step()
             update_average(self.average, self.task.network, schedule.average_decay(self.config, self.state))
@@ -133,7 +135,7 @@ class Run:
         if state["step"] % _LOG_EVERY == 0:
             curves = {"loss": losses.main, "gradient norm": norm} | losses.curves | {
                 "learning rate": self.optimizers[0].param_groups[0]["lr"], "patches per second": rate,
-                "waiting share": waiting, "skipped steps": state["skipped"],
+                "waiting share": waiting, "skipped steps": state["skipped"], "limited gradients": self._limited,
             }  # fmt: skip
             monitor.scalars({k: float(torch.as_tensor(v).detach()) for k, v in curves.items()}, state["step"])
 
