@@ -135,8 +135,8 @@ def register_pillow(**coding: Any) -> None:
     """Registration of the format `.dcae` with Pillow, which `import dcae.pillow` does as well.
 
     `Image.open` then knows size, mode and metadata without decoding; `image.save("x.dcae", quality=4)` takes the
-    arguments of :func:`dcae.encode` that are named in `_SAVING`. Metadata of an opened picture is saved with it; `exif`,
-    `xmp` and `icc_profile` are saved in its place, none if they are empty. The picture is turned as `exif` says.
+    arguments of :func:`dcae.encode` that are named in `_SAVING`. Metadata of an opened picture is saved with it;
+    `exif`, `xmp` and `icc_profile` are in its place, none if they are empty, and the picture is turned as `exif` says.
 
     Args:
         coding: `device`, `engine` and `max_pixels` of :func:`dcae.encode` and :func:`dcae.decode`, for all files.
