@@ -15,6 +15,7 @@ from functools import partial
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dcae.codec.batch import Job, Source, is_url, work_list
 from dcae.codec.filecoders import Done, FileCoder
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _RETRIES = 2
 """How often Ray repeats what was lost with its process or machine."""
+_OF_URLS = "%/:?=&@+,;~!$'()*[]"
+"""What a URL may hold beside letters and digits; whatever else someone writes into one is meant as it is."""
 _BLOCKS = 10_000
 """Pieces of work at most. A file that kills its process takes those of its piece along, which is why each has one."""
 
@@ -51,7 +54,7 @@ def _opened(path: str) -> tuple[FileSystem, str]:
     from pyarrow import ArrowException, fs
 
     try:
-        return fs.FileSystem.from_uri(_absolute(path))
+        return fs.FileSystem.from_uri(quote(path, safe=_OF_URLS) if is_url(path) else os.path.abspath(path))
     except (ArrowException, OSError, ValueError) as error:
         raise OptionError(f"{path}: {error}") from error
 
@@ -81,7 +84,7 @@ def _listed(url: str, suffixes: frozenset[str], recursive: bool) -> Iterator[Sou
         raise OptionError(f"{url}: {error}") from error
     for entry in sorted(entries, key=lambda entry: entry.path):
         if entry.type == fs.FileType.File and posixpath.splitext(entry.path)[1].lower() in suffixes:
-            yield Source(f"{scheme}://{entry.path}", posixpath.relpath(entry.path, path))
+            yield Source(f"{scheme}://{quote(entry.path)}", posixpath.relpath(entry.path, path))
 
 
 class _Actor:
