@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dcae.codec.batch import Job, Source, is_url, work_list
+from dcae.codec.batch import Job, Source, is_url, make_folders, work_list
 from dcae.codec.filecoders import Done, FileCoder
 from dcae.codec.workers import Outcome, attempt
 from dcae.errors import DCAEError, MissingDependencyError, OptionError
@@ -123,6 +123,7 @@ def _size(output: str) -> int | None:
 def _code(coder: FileCoder, job: Job) -> Done:
     """Make one file; what is not this machine's is brought here, and taken away when it is whole."""
     if not is_url(job.source) and not is_url(job.output):
+        make_folders([job])
         return coder(job)
     from pyarrow import fs
 

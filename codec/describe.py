@@ -68,7 +68,7 @@ class FileInfo:
         return {
             "quality": f"{self.quality or 0:g}",
             "model": f"{self.model} ({self.model_name or 'not installed'})",
-            "numerics": self.numerics,
+            "numerics": self.numerics or "",
         }
 
 

@@ -40,7 +40,7 @@ def outcomes(
     coder: FileCoder,
     jobs: Sequence[Job],
     processes: int,
-    around: Callable[[str], AbstractContextManager[None]] = nullcontext,
+    around: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[Outcome]:
     """The outcome of every job, as they come.
 
