@@ -20,6 +20,7 @@ from datetime import date
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 from dcae.codec.options import cores
@@ -77,7 +78,7 @@ def main() -> None:
     if options.output is None:
         print(text)
     else:
-        write_bytes(str(options.output), replaced(options.output.read_text("utf-8"), text).encode(), overwrite=True)
+        write_bytes(str(options.output), replaced(options.output.read_text("utf-8"), text).encode(), force=True)
 
 
 def _measured(folder: Path, todo: list[Way], rounds: int) -> dict[str, dict[str, float]]:
@@ -118,13 +119,15 @@ def report(found: dict[str, dict[str, float]], count: int, megapixels: float, co
         rows.append([name, *cells[0], *cells[1]])
     machine = environment()
     header = ["", "encode, pictures/s", "ratio", "s", "decode, pictures/s", "ratio", "s"]
-    ray = "" if any("ray" in name for name in found) else " Ray was not installed."
-    return (
-        f"{table(header, rows)}\n\n"
+    ray = " Ray was not installed."
+    if any("ray" in name for name in found):
+        ray = " Ray's start a cluster of this machine first."
+    said = (
         f"{count} pictures of {megapixels / count:.2f} megapixels on average, {cores} cores ({machine['processor']}), "
         f"{date.today()}, `tools/batch_speed.py`: whole commands with the start of their processes, each process with "
-        f"an equal share of the cores.{ray}\n"
+        f"an equal share of the cores.{ray}"
     )
+    return f"{table(header, rows)}\n\n{fill(said, 118)}\n"
 
 
 def replaced(page: str, text: str) -> str:
