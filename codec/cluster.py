@@ -7,6 +7,7 @@ is lost and nothing is done twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import secrets
@@ -184,6 +185,8 @@ def _results(coder: FileCoder, jobs: Sequence[Job], actors: int) -> Iterator[dic
     cores = int(ray.cluster_resources().get("CPU", 1))
     # Paths as every process finds them, whatever its working directory.
     rows = [{"number": n} | {key: _absolute(path) for key, path in job._asdict().items()} for n, job in enumerate(jobs)]
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)  # which Ray sets up anew for every run, and writes between our lines
     try:
         yield from (
             ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
@@ -200,3 +203,5 @@ def _results(coder: FileCoder, jobs: Sequence[Job], actors: int) -> Iterator[dic
         )
     except ray.exceptions.RayError as error:
         raise DCAEError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        logging.disable(before)
