@@ -193,7 +193,7 @@ def _results(coder: FileCoder, jobs: Sequence[Job], actors: int) -> Iterator[dic
             .map(
                 _Actor,
                 fn_constructor_args=(coder,),
-                concurrency=min(actors or cores, len(rows)),
+                compute=ray.data.ActorPoolStrategy(size=min(actors or cores, len(rows))),
                 num_cpus=1,
                 num_gpus=int(coder.device.startswith("cuda")),
                 max_restarts=-1,
