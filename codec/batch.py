@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from dcae.errors import OptionError
 from dcae.files import PICTURE_SUFFIXES, read_bytes
@@ -162,7 +163,8 @@ def jobs_into(folder: str, sources: list[Source], rename: Callable[[str], str]) 
     """
     jobs: dict[str, Job] = {}
     for source in sources:
-        job = Job(source.path, os.path.join(folder, rename(source.name)))
+        name = rename(source.name)
+        job = Job(source.path, os.path.join(folder, quote(name) if is_url(folder) else name))
         other = jobs.setdefault(job.output, job)
         if other is not job:
             raise OptionError(

@@ -116,7 +116,9 @@ def _target(quality: float | None, size: str | None, bpp: float | None, psnr: fl
     "--format", "kind", metavar="TYPE", help="png, jpg, webp, ...  [default: the output's suffix; png in a folder]"
 )
 @click.option(
-    "--picture-quality", type=click.IntRange(1, 100), help="Of JPEG, WebP and AVIF that are written.  [default: 95]"
+    "--picture-quality",
+    type=click.IntRange(1, 100),
+    help="Of written JPEG, WebP, AVIF and HEIC.  [default: 95]",
 )
 @click.option("--depth", type=click.Choice(["8", "16"]), help="Bits of a sample.  [default: as the picture had]")
 @click.option("--background", metavar="COLOUR", help="Put a colour under transparent pixels: white, #ffcc00.")

@@ -7,6 +7,7 @@ is lost and nothing is done twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import secrets
@@ -15,8 +16,9 @@ from functools import partial
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from dcae.codec.batch import Job, Source, is_url, work_list
+from dcae.codec.batch import Job, Source, is_url, make_folders, work_list
 from dcae.codec.filecoders import Done, FileCoder
 from dcae.codec.workers import Outcome, attempt
 from dcae.errors import DCAEError, MissingDependencyError, OptionError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _RETRIES = 2
 """How often Ray repeats what was lost with its process or machine."""
+_OF_URLS = "%/:?=&@+,;~!$'()*[]"
+"""What a URL may hold beside letters and digits; whatever else someone writes into one is meant as it is."""
 _BLOCKS = 10_000
 """Pieces of work at most. A file that kills its process takes those of its piece along, which is why each has one."""
 
@@ -51,7 +55,7 @@ def _opened(path: str) -> tuple[FileSystem, str]:
     from pyarrow import ArrowException, fs
 
     try:
-        return fs.FileSystem.from_uri(_absolute(path))
+        return fs.FileSystem.from_uri(quote(path, safe=_OF_URLS) if is_url(path) else os.path.abspath(path))
     except (ArrowException, OSError, ValueError) as error:
         raise OptionError(f"{path}: {error}") from error
 
@@ -81,7 +85,7 @@ def _listed(url: str, suffixes: frozenset[str], recursive: bool) -> Iterator[Sou
         raise OptionError(f"{url}: {error}") from error
     for entry in sorted(entries, key=lambda entry: entry.path):
         if entry.type == fs.FileType.File and posixpath.splitext(entry.path)[1].lower() in suffixes:
-            yield Source(f"{scheme}://{entry.path}", posixpath.relpath(entry.path, path))
+            yield Source(f"{scheme}://{quote(entry.path)}", posixpath.relpath(entry.path, path))
 
 
 class _Actor:
@@ -120,6 +124,7 @@ def _size(output: str) -> int | None:
 def _code(coder: FileCoder, job: Job) -> Done:
     """Make one file; what is not this machine's is brought here, and taken away when it is whole."""
     if not is_url(job.source) and not is_url(job.output):
+        make_folders([job])
         return coder(job)
     from pyarrow import fs
 
@@ -180,13 +185,15 @@ def _results(coder: FileCoder, jobs: Sequence[Job], actors: int) -> Iterator[dic
     cores = int(ray.cluster_resources().get("CPU", 1))
     # Paths as every process finds them, whatever its working directory.
     rows = [{"number": n} | {key: _absolute(path) for key, path in job._asdict().items()} for n, job in enumerate(jobs)]
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)  # which Ray sets up anew for every run, and writes between our lines
     try:
         yield from (
             ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
             .map(
                 _Actor,
                 fn_constructor_args=(coder,),
-                concurrency=min(actors or cores, len(rows)),
+                compute=ray.data.ActorPoolStrategy(size=min(actors or cores, len(rows))),
                 num_cpus=1,
                 num_gpus=int(coder.device.startswith("cuda")),
                 max_restarts=-1,
@@ -196,3 +203,5 @@ def _results(coder: FileCoder, jobs: Sequence[Job], actors: int) -> Iterator[dic
         )
     except ray.exceptions.RayError as error:
         raise DCAEError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        logging.disable(before)

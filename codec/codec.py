@@ -39,6 +39,7 @@ from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL
 from dcae.networks.config import METRICS, DCAEConfig
 from dcae.runtime.engines import open_engine
+from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.transforms import Transforms
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class Codec:
         container = read_container(data)
         if container.lossless:
             return lossless_picture(container, self.max_pixels)
+        watcher().begin(container.header.width * container.header.height)
         with self.engine.coding():
             header, latents = self._decode_latents(data, symbols=False)
             depth, mode = DEPTHS[header.depth], COLOURS[header.colour]
@@ -220,6 +222,7 @@ class Codec:
             return self._decode_latents(data)[1]
 
     def _decode_latents(self, data: bytes, symbols: bool = True) -> tuple[Header, Decoded]:
+        """Header and latents; without symbols of y, and a synthesis is to follow, if `symbols` is false."""
         with self.observe(LOAD):
             container = read_container(data)
         if container.lossless:
@@ -229,6 +232,9 @@ class Codec:
         stride = self.config.stride
         rows, columns = -(-header.height // stride), -(-header.width // stride)
         self._check_lengths(container, rows * columns)
+        pixels = rows * columns * stride**2
+        watcher().expect(SLICE, len(self.config.slices) * pixels)
+        watcher().expect("base_synthesis", 0 if symbols else pixels)
         numerics = NUMERICS[header.numerics]
         if numerics not in self.engine.numerics:
             raise FileFormatError(

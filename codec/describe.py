@@ -28,16 +28,17 @@ class FileInfo:
     alpha: bool
     """Whether it has transparent pixels."""
     lossless: bool
-    """Whether it holds its picture without loss; quality, model and numerics tell nothing then."""
+    """Whether it holds its picture without loss; it has no quality, model and numerics then."""
     metadata: dict[str, int]
     """Bytes of its EXIF, XMP and ICC profile, those that there are."""
-    quality: float
-    model: str
-    """First 16 digits of the id of the model that wrote it."""
+    quality: float | None
+    """1 (smallest file) to 8 with the default model; None without loss."""
+    model: str | None
+    """First 16 digits of the id of the model that wrote it; None without loss."""
     model_name: str | None
-    """Name of that model; None if it is not installed."""
-    numerics: str
-    """Arithmetic of the entropy model: "integer", "float32" or "float64"."""
+    """Name of that model; None if it is not installed, and without loss."""
+    numerics: str | None
+    """Arithmetic of the entropy model: "integer", "float32" or "float64"; None without loss."""
     sections: dict[str, int]
     """Bytes of its sections."""
     check: str
@@ -65,9 +66,9 @@ class FileInfo:
 
     def _coding(self) -> dict[str, str]:
         return {
-            "quality": f"{self.quality:g}",
+            "quality": f"{self.quality or 0:g}",
             "model": f"{self.model} ({self.model_name or 'not installed'})",
-            "numerics": self.numerics,
+            "numerics": self.numerics or "",
         }
 
 
@@ -81,6 +82,8 @@ def file_info(data: bytes) -> FileInfo:
     header = container.header
     metadata = {"EXIF": container.exif, "XMP": container.xmp, "ICC profile": container.icc}
     sections = {"z": container.z, "y": container.y, "picture": container.lossless, "alpha": container.alpha}
+    coded = not container.lossless
+    installed = installed_models().items() if coded else ()
     return FileInfo(
         version=data[len(SIGNATURE)],
         bytes=len(data),
@@ -91,10 +94,10 @@ def file_info(data: bytes) -> FileInfo:
         alpha=bool(container.alpha),
         lossless=bool(container.lossless),
         metadata={name: len(data) for name, data in metadata.items() if data},
-        quality=header.quality / QUALITY_STEPS,
-        model=header.model.hex(),
-        model_name=next((name for name, m in installed_models().items() if m.short_id == header.model), None),
-        numerics=NUMERICS[header.numerics],
+        quality=header.quality / QUALITY_STEPS if coded else None,
+        model=header.model.hex() if coded else None,
+        model_name=next((name for name, m in installed if m.short_id == header.model), None),
+        numerics=NUMERICS[header.numerics] if coded else None,
         sections={name: len(data) for name, data in sections.items() if data},
         check=f"{header.check:08x}",
     )

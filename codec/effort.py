@@ -86,6 +86,14 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
             y[..., _of(inner[0], 16), _of(inner[1], 16)] = found[..., taken[0], taken[1]]
 
 
+def searched_pixels(source: Source, steps: int) -> int:
+    """Pixels that some gradient steps go over, for `dcae.runtime.progress`: those of all parts with their
+    neighbourhoods."""
+    parts = ([_grown(start, side) for start in range(0, side, PART)] for side in (source.height, source.width))
+    height, width = (sum(part.stop - part.start for part in along) for along in parts)
+    return steps * height * width
+
+
 def _grown(start: int, side: int) -> slice:
     return slice(max(0, start - AROUND), min(side, start + PART + AROUND))
 

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dcae.codec import feedback
-from dcae.codec.effort import search
+from dcae.codec.effort import search, searched_pixels, steps_of
 from dcae.codec.latents import Coded, LatentCoder, Sections
 from dcae.codec.source import Source
 from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
 from dcae.networks.config import METRICS
+from dcae.runtime.progress import GRADIENT, SLICE, watcher
 from dcae.runtime.protocol import Array, Floats
 from dcae.runtime.transforms import Transforms
 
@@ -66,8 +67,14 @@ class Encoder:
             measured: look at what the picture decodes to even if nothing else is tried.
         """
         weight = self._config.lambda_of(quality) / METRICS[self._config.metric]
+        looked_at = bool(feed_back or effort or measured)
+        watcher().begin(source.pixels.shape[0] * source.pixels.shape[1])
+        self._expect(source, 1 + feed_back + (effort > 0), looked_at)
+        if effort:
+            steps = steps_of(effort, len(self._config.slices) - self._engine.closed_loop)
+            watcher().expect(GRADIENT, searched_pixels(source, len(steps)))
         coded = self._coded(source, quality, numerics)
-        if not (feed_back or effort or measured):
+        if not looked_at:
             return Encoded(coded.sections, None)
         errors = self._errors(source, coded, quality)
         best, target = Encoded(coded.sections, errors.squared), source
@@ -77,9 +84,19 @@ class Encoder:
             other = self._tried(corrected, quality, numerics)
             if other.cost(weight) < best.cost(weight):
                 best, target = other, corrected
+        elif feed_back:
+            self._expect(source, -1, looked_at)
         if effort:
             best = min(best, self._tried(target, quality, numerics, effort), key=lambda tried: tried.cost(weight))
         return best
+
+    def _expect(self, source: Source, codings: int, looked_at: bool) -> None:
+        """Tell how often the picture is coded, and whether each time it is decoded as well."""
+        steps = {"analysis": 1, "hyper_analysis": 1, SLICE: len(self._config.slices), "base_synthesis": int(looked_at)}
+        if self._engine.closed_loop:
+            steps |= {"skip_latents": 1, "add_skip": 1}
+        for step, times in steps.items():
+            watcher().expect(step, codings * times * source.height * source.width)
 
     def _tried(self, source: Source, quality: float, numerics: str, effort: int = 0) -> Encoded:
         coded = self._coded(source, quality, numerics, effort)

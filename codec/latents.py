@@ -13,6 +13,7 @@ from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
 from dcae.errors import FileFormatError, SymbolMismatchError
 from dcae.networks.walk import walk_slices
+from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.protocol import Array, Engine, EntropyModel, Floats, SlicePrior
 from dcae.runtime.tiled_entropy import TiledEntropyModel
 from dcae.runtime.tiles import Divider
@@ -204,6 +205,8 @@ class LatentCoder:
                     check.add_latents(y_hat_k, engine.latent_grid)
             place = y_hat[:, ends[k] - config.slices[k] : ends[k]]
             place[...] = y_hat_k
+            if not isinstance(model, TiledEntropyModel):  # which has told of its tiles
+                watcher().advance(SLICE, 256 * place[0, 0].size)
             return place if y_hat_k.dtype == place.dtype else y_hat_k
 
         with self.observe(ENTROPY), model.arithmetic():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from dcae.codec.pictures import heif
 from dcae.errors import OptionError
 
 PICTURE_QUALITY = 95
@@ -26,7 +27,10 @@ def picture_type(name: str, output: str) -> str:
     Raises:
         OptionError: Pillow writes no such type.
     """
-    kind = Image.registered_extensions().get(f".{name.lower().lstrip('.')}")
+    suffix = f".{name.lower().lstrip('.')}"
+    if suffix in heif.SUFFIXES and not heif.register_heif():
+        raise OptionError(f"{output}: {heif.NEEDED}")
+    kind = Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise OptionError(f"{output}: no picture type that Pillow writes; use .png")
     return kind
@@ -54,4 +58,4 @@ def check_quality(kind: str, quality: int | None) -> None:
         OptionError: it has none.
     """
     if quality is not None and kind not in LOSSY:
-        raise OptionError(f"--picture-quality: {kind} has no quality; it is for JPEG, WebP and AVIF")
+        raise OptionError(f"--picture-quality: {kind} has no quality; it is for JPEG, WebP, AVIF and HEIC")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import IO, Any, ClassVar
 
 from PIL import Image, ImageFile
 
 from dcae.codec.container import COLOURS, SIGNATURE, peek_header, read_container
 from dcae.codec.lossless import image_mode, metadata_of
-from dcae.errors import DCAEError, FileFormatError, OptionError
+from dcae.codec.pictures.deep import is_deep
+from dcae.codec.pictures.metadata import exif_of
+from dcae.errors import DCAEError, FileFormatError, OptionError, PictureWarning
 
 FORMAT, MIME_TYPE = "DCAE", "image/x-dcae"
 _HEADER_BYTES = 1024
@@ -19,6 +22,8 @@ _SAVING = (
     "strip", "to_srgb",
 )  # fmt: skip
 """Options of `Image.save` that :func:`dcae.encode` has; others are for other formats."""
+_TOLD = ("exif", "xmp", "icc_profile")
+"""Those that are metadata, as other formats take them."""
 
 
 class PillowError(DCAEError, OSError):
@@ -97,10 +102,12 @@ class DcaeImageFile(ImageFile.ImageFile):
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     from dcae.codec.api import encode
 
+    # Of several frames the one that is shown is saved, as for other formats of single pictures.
+    if getattr(image, "n_frames", 1) > 1 or any(key in image.encoderinfo for key in _TOLD):
+        image = _told(image)
     options = {name: image.encoderinfo[name] for name in _SAVING if name in image.encoderinfo}
     try:
-        # Of several frames the one that is shown is saved, as for other formats of single pictures.
-        data = encode(image.copy() if getattr(image, "n_frames", 1) > 1 else image, **options, **DcaeImageFile.coding)
+        data = encode(image, **options, **DcaeImageFile.coding)
     except OptionError:  # a ValueError, as of other formats
         raise
     except DCAEError as error:
@@ -108,11 +115,28 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     fp.write(data)
 
 
+def _told(image: Image.Image) -> Image.Image:
+    """The picture that is shown, with the metadata that `Image.save` was given in place of its own."""
+    if is_deep(image):
+        warnings.warn("16 bits a channel are saved as 8 when metadata are given", PictureWarning, stacklevel=3)
+    copy = image.copy()  # which has turned a TIFF file upright, whose EXIF is not in `info`
+    if image.format == "TIFF":
+        copy.info["exif"] = exif_of(image)
+    for key in _TOLD:
+        if key in image.encoderinfo:
+            given = image.encoderinfo[key]
+            given = given.tobytes() if isinstance(given, Image.Exif) else given
+            copy.info[key] = given.encode() if isinstance(given, str) else given or b""
+    copy.encoderinfo = image.encoderinfo
+    return copy
+
+
 def register_pillow(**coding: Any) -> None:
     """Registration of the format `.dcae` with Pillow, which `import dcae.pillow` does as well.
 
     `Image.open` then knows size, mode and metadata without decoding; `image.save("x.dcae", quality=4)` takes the
-    arguments of :func:`dcae.encode` that are named in `_SAVING`. Metadata of an opened picture is saved with it.
+    arguments of :func:`dcae.encode` that are named in `_SAVING`. Metadata of an opened picture is saved with it;
+    `exif`, `xmp` and `icc_profile` are in its place, none if they are empty, and the picture is turned as `exif` says.
 
     Args:
         coding: `device`, `engine` and `max_pixels` of :func:`dcae.encode` and :func:`dcae.decode`, for all files.

@@ -94,11 +94,12 @@ def run(
     if runner == "ray":
         results = cluster.outcomes(coder(1), todo, jobs)
     else:
+        from dcae.codec.picture_bar import picture_bar
         from dcae.codec.workers import outcomes
 
         batch.make_folders(todo)
         processes = max(min(jobs or cores(), len(todo)), 1)
-        results = outcomes(coder(processes), todo, processes)
+        results = outcomes(coder(processes), todo, processes, lambda source: picture_bar(source, quiet))
     _follow(work, results, len(todo), len(existing), manifest, quiet)
 
 
@@ -115,8 +116,11 @@ def _one(
     output = output or _derived(source, work.suffix)
     if skip_existing and output != "-" and batch.existing([Job(source, output)]):
         return
+    from dcae.codec.picture_bar import picture_bar
+
     check_output(output, force)
-    done = _written_down(coder, Job(source, output), manifest) if manifest else coder(Job(source, output))
+    with picture_bar(source, quiet):
+        done = _written_down(coder, Job(source, output), manifest) if manifest else coder(Job(source, output))
     if not quiet:
         click.echo(one_line(f"{output}: {done.said}"), err=True)
 

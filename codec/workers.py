@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context, parent_process
 from typing import NamedTuple
 
@@ -35,12 +36,18 @@ class Outcome(NamedTuple):
         return self.job._asdict() | {"bytes": size, "said": said, "error": self.error}
 
 
-def outcomes(coder: FileCoder, jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
+def outcomes(
+    coder: FileCoder,
+    jobs: Sequence[Job],
+    processes: int,
+    around: Callable[[str], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[Outcome]:
     """The outcome of every job, as they come.
 
     Args:
         processes: at least 1, which is this process with its threads; more are started, each with one thread (unless
             OMP_NUM_THREADS says otherwise). They end when this process does, however it ends.
+        around: called with a source's name, gives a context for the time in which this process works on it.
 
     Raises:
         DCAEError: model or engine cannot be used.
@@ -52,7 +59,9 @@ def outcomes(coder: FileCoder, jobs: Sequence[Job], processes: int) -> Iterator[
         return
     coder.open()
     for job in jobs:
-        yield attempt(coder, job)
+        with around(job.source):
+            outcome = attempt(coder, job)
+        yield outcome
 
 
 def attempt(coder: Callable[[Job], Done], job: Job) -> Outcome:

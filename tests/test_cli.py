@@ -310,6 +310,16 @@ def test_info_of_a_file(dcae: Dcae, file: bytes, tiny_model: CodingModel, monkey
     assert f"{short_id} (not installed)" in dcae("info", "photo.dcae").stdout
 
 
+def test_info_of_a_file_without_loss(dcae: Dcae) -> None:
+    """What it does not have is null, instead of what lies in the bytes."""
+    Image.new("RGB", (40, 30), "teal").save("flat.png")
+    assert dcae("encode", "flat.png", "--model", "tiny").exit_code == 0
+    found = json.loads(dcae("info", "flat.dcae", "--json").stdout)
+    assert found["lossless"] is True and (found["width"], found["height"]) == (40, 30)
+    assert [found[name] for name in ("quality", "model", "model_name", "numerics")] == [None] * 4
+    assert "stored:    without loss" in dcae("info", "flat.dcae").stdout
+
+
 def test_info_of_a_model(dcae: Dcae, tiny_path: Path, tiny_model: CodingModel) -> None:
     rows = dict(line.split(":", 1) for line in dcae("info", str(tiny_path)).stdout.splitlines())
     assert rows["id"].strip() == tiny_model.header.id

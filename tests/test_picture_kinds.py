@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import synthetic_picture
+from helpers import icc_profile, synthetic_picture
 from PIL import Image, ImageCms
-from test_pictures import _exif, _file, _icc_profile
+from test_pictures import _exif, _file
 
+from dcae.codec.pictures.heif import register_heif
 from dcae.codec.pictures.picture import Metadata, Picture
 from dcae.codec.pictures.preparing import MAX_OPTIONAL, prepare
 from dcae.codec.pictures.writing import picture_file
@@ -96,11 +97,11 @@ KINDS: dict[str, tuple[list[Callable[[], Any]], Callable[[Picture], None] | str]
     "fractions": ([lambda: _file(Image.new("F", (3, 2), 0.5), "TIFF")], "scale them"),
     "numbers above": ([lambda: _file(Image.fromarray(np.full((2, 3), 70_000, np.int32)), "TIFF")], "scale them"),
     "ICC profile of colours": (
-        [lambda k=k: _file(RGB, k, icc_profile=_icc_profile(b"RGB ", 1.0)) for k in ("PNG", "JPEG", "WEBP", "TIFF")],
+        [lambda k=k: _file(RGB, k, icc_profile=icc_profile(b"RGB ", 1.0)) for k in ("PNG", "JPEG", "WEBP", "TIFF")],
         _is("RGB", icc=True)),
     "ICC profile that is sRGB": ([lambda k=k: _file(RGB, k, icc_profile=_srgb()) for k in ("PNG", "JPEG")], COLOUR),
     "ICC profile that is damaged": ([lambda: _file(RGB, "PNG", icc_profile=b"no"), lambda: _file(
-        RGB, "JPEG", icc_profile=_icc_profile(b"RGB ", 1.0)[:150])], COLOUR),
+        RGB, "JPEG", icc_profile=icc_profile(b"RGB ", 1.0)[:150])], COLOUR),
     "EXIF, XMP |": ([lambda: picture_file(Picture(np.asarray(RGB), metadata=Metadata(
         _exif().tobytes()[6:], b"<x/>")), "PNG")], None),  # type: ignore[dict-item]  # upright, so sides change
     "EXIF orientation": ([lambda n=n: _file(RGB, "JPEG", exif=_turn(n)) for n in (2, 3, 4)], _is("RGB", exif=True)),
@@ -112,7 +113,8 @@ KINDS: dict[str, tuple[list[Callable[[], Any]], Callable[[Picture], None] | str]
     "truncated": (
         [lambda k=k: _file(RGB, k)[:-150] for k in ("PNG", "JPEG", "WEBP", "TIFF", "BMP")], "unreadable|not a"),
     "PostScript": ([lambda: _file(RGB, "EPS")], "have to be run"),
-    "HEIC": ([lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)], "pillow-heif"),
+    "HEIC with pillow": ([lambda: picture_file(Picture(np.asarray(RGB)), "HEIF")], COLOUR),
+    "HEIC without": ([lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)], "pillow-heif"),
     "SVG": ([lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", lambda: b"Dear all,", lambda: b""], "not a picture"),
     "array of uint8": ([lambda: np.asarray(RGB), lambda: np.asarray(RGB)], COLOUR),
     "array of another": ([lambda: np.zeros((2, 3)), lambda: np.zeros((2, 3, 7), np.uint8)], "samples must"),
@@ -144,7 +146,9 @@ def test_kind(start: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = next(second for first, second in _rows().items() if first.startswith(start))
     if start == "CMYK with a profile" and not _cmyk_profile():
         pytest.skip("no CMYK profile on this machine")
-    if start == "HEIC":
+    if start == "HEIC with pillow" and not register_heif():
+        pytest.skip("pillow-heif is not installed")
+    if start == "HEIC without":
         monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     for make in files:
         source = make()

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import synthetic_picture
+from helpers import icc_profile, synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from dcae.codec.codec import Codec
+from dcae.codec.output import type_of
 from dcae.codec.pictures import alpha, preparing, reading
+from dcae.codec.pictures.heif import register_heif
 from dcae.codec.pictures.picture import Metadata, Picture
 from dcae.codec.pictures.preparation import Preparation
 from dcae.codec.pictures.preparing import prepare
@@ -253,34 +255,10 @@ def test_damaged_and_hostile_exif() -> None:
 # -- profiles -------------------------------------------------------------------------------------------------
 
 
-def _icc_profile(space: bytes, gamma: float) -> bytes:
-    """An ICC profile, version 2: sRGB's primaries ("RGB ") or none ("GRAY"), and a power law."""
-
-    def xyz(*values: float) -> bytes:
-        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in values))
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
-    white = xyz(0.9642, 1.0, 0.8249)
-    tags = {b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79), b"wtpt": white}
-    if space == b"RGB ":
-        primaries = {b"r": (0.4361, 0.2225, 0.0139), b"g": (0.3851, 0.7169, 0.0971), b"b": (0.1431, 0.0606, 0.7141)}
-        for letter, values in primaries.items():
-            tags |= {letter + b"XYZ": xyz(*values), letter + b"TRC": curve}
-    else:
-        tags[b"kTRC"] = curve
-    start = 128 + 4 + 12 * len(tags)
-    table, body = struct.pack(">I", len(tags)), b""
-    for name, content in tags.items():
-        table += struct.pack(">4sII", name, start + len(body), len(content))
-        body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
-    return (header + white[8:]).ljust(128, b"\0") + table + body
-
-
 @pytest.mark.parametrize(("space", "mode"), [(b"RGB ", "RGB"), (b"GRAY", "L")])
 def test_profiles_are_kept_with_their_pixels_or_converted(codec: Codec, space: bytes, mode: str) -> None:
     image = Image.fromarray(_pixels()).convert(mode)
-    profile = _icc_profile(space, 1.0)
+    profile = icc_profile(space, 1.0)
     data = _file(image, "PNG", icc_profile=profile)
     kept = prepare(data)
     np.testing.assert_array_equal(kept.image(), image)
@@ -301,13 +279,13 @@ def test_a_profile_that_is_srgb_by_content_is_dropped_whatever_its_name() -> Non
     srgb[at : at + 2 * 13] = "Camera 2 RGB ".encode("utf-16-be")
     image = synthetic_picture(8, 8)
     assert prepare(_file(image, "PNG", icc_profile=bytes(srgb))).metadata.icc == b""
-    linear = _icc_profile(b"RGB ", 1.0).replace(b"test\0", b"sRGB\0")
+    linear = icc_profile(b"RGB ", 1.0).replace(b"test\0", b"sRGB\0")
     assert prepare(_file(image, "PNG", icc_profile=linear)).metadata.icc == linear
 
 
 def test_profiles_that_do_not_fit_or_are_damaged_are_dropped_and_said() -> None:
     image = Image.fromarray(_pixels())
-    rgb = _icc_profile(b"RGB ", 1.0)
+    rgb = icc_profile(b"RGB ", 1.0)
     for profile in (rgb[:200], b"nonsense", rgb[:16] + b"CMYK" + rgb[20:]):
         with pytest.warns(PictureWarning, match="ICC profile is"):
             picture = prepare(_file(image, "PNG", icc_profile=profile))
@@ -332,14 +310,15 @@ def _exif() -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_date_place_profile_and_xmp_survive(codec: Codec, kind: str, mode: str) -> None:
+    register_heif()
     if kind not in Image.SAVE and not Image.init() and kind not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {kind}")
-    if (kind, mode) in (("WEBP", "L"), ("AVIF", "L")):
+    if (kind, mode) in (("WEBP", "L"), ("AVIF", "L"), ("HEIF", "L")):
         pytest.skip("has no gray")
-    image, profile = synthetic_picture(40, 24).convert(mode), _icc_profile(b"RGB " if mode == "RGB" else b"GRAY", 1.8)
+    image, profile = synthetic_picture(40, 24).convert(mode), icc_profile(b"RGB " if mode == "RGB" else b"GRAY", 1.8)
     xmp: dict[str, Any] = {"xmp": _XMP} if kind not in ("PNG", "TIFF") else {}
     exif = _exif()
     if kind == "TIFF":  # Pillow writes directories within EXIF only of what it has read
@@ -459,7 +438,7 @@ def test_a_background_changes_nothing_of_an_opaque_picture() -> None:
 def test_a_gray_picture_that_becomes_coloured_loses_its_gray_profile() -> None:
     image = Image.new("LA", (1, 1), (64, 255))
     image.putalpha(Image.new("L", (1, 1), 254))
-    image.info["icc_profile"] = _icc_profile(b"GRAY", 1.0)
+    image.info["icc_profile"] = icc_profile(b"GRAY", 1.0)
     assert prepare(image, Preparation(background="white")).metadata.icc
     picture = prepare(image, Preparation(background="red"))
     assert (picture.mode, picture.metadata.icc) == ("RGB", b"")
@@ -550,7 +529,7 @@ def test_sixteen_bit_alpha_in_files(codec: Codec, kind: str, channels: int) -> N
 
 def test_metadata_of_sixteen_bit_colour() -> None:
     picture = Picture(
-        _pixels(dtype=np.uint16), metadata=Metadata(_exif().tobytes()[6:], _XMP, _icc_profile(b"RGB ", 1.0))
+        _pixels(dtype=np.uint16), metadata=Metadata(_exif().tobytes()[6:], _XMP, icc_profile(b"RGB ", 1.0))
     )
     again = prepare(picture_file(picture, "PNG"))
     assert again.metadata.icc == picture.metadata.icc
@@ -633,6 +612,24 @@ def test_heic_without_its_library_names_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     with pytest.raises(PictureError, match="pip install pillow-heif"):
         prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+
+
+def test_heic_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under each of its names, with alpha and the quality that is asked for."""
+    pytest.importorskip("pillow_heif")
+    rgba = Picture(_pixels(64, 48), _pixels(64, 48, 1)[..., 0])
+    sizes = {}
+    for name in ("a.heic", "a.HEIF", "a.hif"):
+        kind = type_of(name)
+        for quality in (10, 95):
+            file = picture_file(rgba, kind, quality=quality)
+            sizes[quality] = len(file)
+            with Image.open(io.BytesIO(file)) as image:
+                assert (image.format, image.mode, image.size) == ("HEIF", "RGBA", (64, 48))
+    assert sizes[10] < sizes[95]
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(OptionError, match=r"^a.heic: HEIC pictures need another library: pip install pillow-heif$"):
+        type_of("a.heic")
 
 
 def test_sentences_name_the_file(tmp_path: Any) -> None:

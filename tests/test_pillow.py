@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import synthetic_picture
-from PIL import Image, UnidentifiedImageError
+from helpers import icc_profile, synthetic_picture
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 import dcae
 from dcae.codec.codec import Codec
@@ -211,3 +211,49 @@ def test_alpha_and_metadata_are_there_before_it_is_decoded() -> None:
     assert (opened.mode, opened.size) == ("LA", (40, 30))
     assert opened.getexif()[0x010F] == "a camera"
     assert opened.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+
+
+def _exif(**tags: object) -> Image.Exif:
+    exif = Image.Exif()
+    for name, value in tags.items():
+        exif[ExifTags.Base[name]] = value
+    return exif
+
+
+def test_metadata_that_save_is_given() -> None:
+    """As Pillow's own formats take them: in place of the picture's."""
+    PICTURE.save("own.jpg", exif=_exif(Make="own"), xmp=b"<x:own/>")
+    with Image.open("own.jpg") as source:
+        source.save("b.dcae", model="tiny", exif=_exif(Make="given"), xmp="<x:given/>")
+        source.save("c.dcae", model="tiny", exif=_exif(Make="given").tobytes())
+        source.save("d.dcae", model="tiny", exif=b"", xmp=None)
+        assert source.getexif()[ExifTags.Base.Make] == "own" and source.info["xmp"] == b"<x:own/>"
+    b, c, d = (Image.open(f"{name}.dcae") for name in "bcd")
+    assert b.getexif()[ExifTags.Base.Make] == "given" and b.info["xmp"] == b"<x:given/>"
+    assert c.getexif()[ExifTags.Base.Make] == "given" and c.info["xmp"] == b"<x:own/>"
+    assert "exif" not in d.info and "xmp" not in d.info
+
+
+def test_a_profile_that_save_is_given() -> None:
+    profile = icc_profile(b"RGB ", 1.8)
+    PICTURE.save("b.dcae", model="tiny", icc_profile=profile)
+    assert Image.open("b.dcae").info["icc_profile"] == profile
+    with Image.open("b.dcae") as image:
+        image.save("c.dcae", model="tiny", icc_profile=None)
+    assert "icc_profile" not in Image.open("c.dcae").info
+
+
+def test_a_picture_is_turned_as_the_exif_says_that_save_is_given() -> None:
+    PICTURE.save("b.dcae", model="tiny", exif=_exif(Orientation=6, Make="given"))
+    image = Image.open("b.dcae")
+    assert image.size == (50, 70)
+    assert dict(image.getexif()) == {ExifTags.Base.Orientation: 1, ExifTags.Base.Make: "given"}
+
+
+def test_metadata_of_a_tiff_file_stay_where_others_are_given() -> None:
+    PICTURE.save("own.tif", exif=_exif(Make="own", Orientation=6))
+    with Image.open("own.tif") as source:
+        source.save("b.dcae", model="tiny", xmp=b"<x:given/>")
+    image = Image.open("b.dcae")
+    assert image.getexif()[ExifTags.Base.Make] == "own" and image.info["xmp"] == b"<x:given/>"
+    assert image.size == (50, 70)

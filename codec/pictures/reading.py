@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dcae.codec.limits import check_size
 from dcae.codec.pictures.deep import is_deep, read_deep
+from dcae.codec.pictures.heif import NEEDED, register_heif
 from dcae.codec.pictures.metadata import orientation_of
 from dcae.errors import PictureError, PictureWarning
 from dcae.networks.config import DCAEConfig
@@ -69,11 +70,8 @@ def _opened(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS:
             raise
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        raise PictureError("HEIC pictures need another library: pip install pillow-heif") from None
-    register_heif_opener()
+    if not register_heif():
+        raise PictureError(NEEDED) from None
     return Image.open(io.BytesIO(data))
 
 

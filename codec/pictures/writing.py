@@ -21,9 +21,10 @@ METADATA = {
     "JPEG": {"EXIF", "XMP", "ICC profile"},
     "WEBP": {"EXIF", "XMP", "ICC profile"},
     "AVIF": {"EXIF", "XMP", "ICC profile"},
+    "HEIF": {"EXIF", "XMP", "ICC profile"},
 }
 """What kinds of files can hold beside pixels."""
-ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "TGA", "JPEG2000", "ICO", "ICNS", "SGI", "DDS"}
+ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "HEIF", "TGA", "JPEG2000", "ICO", "ICNS", "SGI", "DDS"}
 DEEP = {"PNG", "TIFF"}
 _JPEG_SEGMENT = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")
 """Bytes of EXIF or XMP that fit into a JPEG file."""
@@ -86,6 +87,8 @@ def _saved(image: Image.Image, kind: str, options: dict[str, Any], quality: int 
         options["quality"] = PICTURE_QUALITY if quality is None else quality
         if kind in ("JPEG", "AVIF") and options["quality"] >= FULL_COLOUR_FROM:
             options["subsampling"] = "4:4:4"
+        elif kind == "HEIF" and options["quality"] >= FULL_COLOUR_FROM:
+            options["chroma"] = 444
     for key in ("exif", "xmp", "icc_profile"):
         image.info.pop(key, None)  # Pillow would write what it finds there
     buffer = io.BytesIO()

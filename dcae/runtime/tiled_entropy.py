@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.protocol import Array, EntropyModel, Floats, SlicePrior
 from dcae.runtime.tiles import Divider, Tile
 
@@ -65,6 +66,7 @@ class TiledEntropyModel:
                 whole[:, :, tile.rows, tile.columns] = part[(..., *_inner(tile))]
             for whole, part in zip(found.support, (state, hidden), strict=True):
                 whole[:, tile.rows, tile.columns] = part[(slice(None), *_inner(tile))]
+            watcher().advance(SLICE, 256 * state[(0, *_inner(tile), 0)].size)
         assert found is not None
         return found
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from dcae.networks.base import DCAE, SlicePrior
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
+from dcae.runtime.progress import GRADIENT, watcher
 from dcae.runtime.protocol import Step
 
 _LEAST = 1e-9
@@ -145,6 +146,7 @@ def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
         h = curvature + 4 * math.log2(math.e) / (sigma.square() + 1 / 12)
         change = step.rate * (gradient / h).clamp(-1, 1)
         y = (y - torch.where(settled, 0, change.clamp(-_MOST, _MOST))).detach()
+        watcher().advance(GRADIENT, 256 * y.shape[2] * y.shape[3])
     return y
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcae.networks.bands import Band
+from dcae.runtime.progress import watcher
 from dcae.runtime.protocol import Array, Engine
 from dcae.runtime.tiles import Divider, Strip, outputs
 
@@ -119,6 +120,7 @@ class Transforms:
             inner = slice(outputs(transform, strip.begin - strip.low), outputs(transform, strip.end - strip.low))
             for begin, end, band in self._divider.bands(transform, height, strip.high - strip.low):
                 values = step(slice(begin, end), strip, band)[..., inner]
+                watcher().advance(transform, 256 * (end - begin) * (strip.end - strip.begin))
                 yield Part(row, outputs(transform, strip.begin), values)
                 row += values.shape[2]
 
