@@ -1,7 +1,8 @@
 """The blocks that `paper` is wired from, with the names of the published state dict.
 
-Modules take and give (B, C, H, W); the Swin layers and the inside of the dictionary cross-attention work channels
-last, (B, H, W, C), where a permuted channels_last tensor is contiguous and nothing is copied.
+Modules take and give (B, C, H, W); the Swin layers and the inside of the other blocks work channels last,
+(B, H, W, C), where a permuted channels_last tensor is contiguous and nothing is copied. What is written in place is
+what a block has just made itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.networks.attention import relative_index, window_attention
+from dcae.networks.attention import Windows, relative_index
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -38,6 +39,16 @@ def to_nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+def pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution of (B, H, W, C) as a matrix product: torch's own copies its input back and forth."""
+    return F.linear(x, layer.weight.flatten(1), layer.bias)
+
+
+def filtered(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of (B, H, W, C)."""
+    return to_nhwc(layer(to_nchw(x)))
+
+
 class ResidualBottleneck(nn.Module):
     """x + conv1x1(relu(conv3x3(relu(conv1x1(x))))), half the channels inside."""
 
@@ -48,7 +59,8 @@ class ResidualBottleneck(nn.Module):
         self.conv3 = conv(channels // 2, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        features = pointwise(self.conv1, to_nhwc(x)).relu_()
+        return to_nchw(pointwise(self.conv3, filtered(self.conv2, features).relu_())).add_(x)
 
 
 class Down(nn.Module):
@@ -80,14 +92,15 @@ class Up(nn.Module):
 
 
 class ChannelScale(nn.Module):
-    """Multiplies (B, H, W, C) by one learned number per channel."""
+    """One learned number per channel, by which a residual's input is multiplied."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """x · scale + branch, both (B, H, W, C), in the memory of `branch`."""
+        return branch.addcmul_(x, self.scale)
 
 
 class DepthwiseNHWC(nn.Module):
@@ -98,7 +111,7 @@ class DepthwiseNHWC(nn.Module):
         self.dwconv = depthwise(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return to_nhwc(self.dwconv(to_nchw(x)))
+        return filtered(self.dwconv, x)
 
 
 class ConvGLU(nn.Module):
@@ -111,8 +124,10 @@ class ConvGLU(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.fc1(x).chunk(2, -1)
-        return self.fc2(F.gelu(self.dwconv(gate)) * value)
+        # Two products instead of one: each result is contiguous, as the convolution wants it.
+        halves = zip(self.fc1.weight.chunk(2), self.fc1.bias.chunk(2), strict=True)
+        gate, value = (F.linear(x, weight, bias) for weight, bias in halves)
+        return self.fc2(F.gelu(self.dwconv(gate)).mul_(value))
 
 
 class WindowAttention(nn.Module):
@@ -129,8 +144,11 @@ class WindowAttention(nn.Module):
         self.linear = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        # The linear maps work on windows, so that C channels are brought into their order, and not 3 C.
+        windows = Windows(x, self.window, self.shift)
         bias = self.relative_position_params.flatten(1)[:, relative_index(self.window, x.device)]
-        return self.linear(window_attention(self.embedding_layer(x), bias[None], self.window, self.shift))
+        qkv = self.embedding_layer(windows.split(x))
+        return windows.join(self.linear(windows.attend(qkv, bias[None])))
 
 
 class SwinLayer(nn.Module):
@@ -146,8 +164,8 @@ class SwinLayer(nn.Module):
         self.res_scale_2 = ChannelScale(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.res_scale_1(x) + self.msa(self.ln1(x))
-        return self.res_scale_2(x) + self.mlp(self.ln2(x))
+        x = self.res_scale_1(x, self.msa(self.ln1(x)))
+        return self.res_scale_2(x, self.mlp(self.ln2(x)))
 
 
 class SwinStage(nn.Module):
@@ -163,11 +181,11 @@ class SwinStage(nn.Module):
         features = to_nhwc(x)
         for layer in self.layers:
             features = layer(features)
-        return x + self.conv(to_nchw(features))
+        return self.conv(to_nchw(features)).add_(x)
 
 
 class DenseLayer(nn.Module):
-    """conv1x1(gelu(depthwise3x3(gelu(conv1x1(x)))))."""
+    """conv1x1(gelu(depthwise3x3(gelu(conv1x1(x))))) of (B, H, W, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -176,11 +194,12 @@ class DenseLayer(nn.Module):
         self.out_trans = conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out_trans(F.gelu(self.dw_conv(F.gelu(self.in_trans(x)))))
+        features = F.gelu(pointwise(self.in_trans, x))
+        return pointwise(self.out_trans, F.gelu(filtered(self.dw_conv, features)))
 
 
 class DenseBlock(nn.Module):
-    """A chain of layers; the input and the outputs of all layers are concatenated and projected."""
+    """A chain of layers on (B, H, W, C); the input and the outputs of all layers are concatenated and projected."""
 
     def __init__(self, channels: int, count: int = 3) -> None:
         super().__init__()
@@ -191,7 +210,7 @@ class DenseBlock(nn.Module):
         maps = [x]
         for layer in self.conv_layers:
             maps.append(layer(maps[-1]))
-        return self.proj(torch.cat(maps, 1))
+        return pointwise(self.proj, torch.cat(maps, -1))
 
 
 class SpatialGate(nn.Module):
@@ -202,12 +221,13 @@ class SpatialGate(nn.Module):
         self.conv1 = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        return x * torch.sigmoid(self.conv1(pooled))
+        """(B, H, W, C)."""
+        pooled = torch.cat([x.mean(-1, keepdim=True), x.amax(-1, keepdim=True)], -1)
+        return x * torch.sigmoid(filtered(self.conv1, pooled))
 
 
 class MultiScaleAggregation(nn.Module):
-    """Local context of the queries at growing receptive fields, (B, C, H, W) -> (B, C, H, W)."""
+    """Local context of the queries at growing receptive fields, (B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -216,7 +236,7 @@ class MultiScaleAggregation(nn.Module):
         self.spatial_atte = SpatialGate()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.spatial_atte(self.dense(self.s(x)))
+        return self.spatial_atte(self.dense(pointwise(self.s, x)))
 
 
 class DictionaryCrossAttention(nn.Module):
@@ -244,9 +264,9 @@ class DictionaryCrossAttention(nn.Module):
     def forward(self, x: Tensor, dictionary: Tensor) -> Tensor:
         """x (B, inputs, H, W), dictionary (entries, width) -> (B, outputs, H, W)."""
         x = self.x_trans(to_nhwc(x))
-        x = to_nhwc(self.msa(to_nchw(self.ln_scale(x)))) + self.res_scale_1(x)
-        x = self.linear(self._attend(self.q_trans(self.lnx(x)), dictionary)) + self.res_scale_2(x)
-        x = self.mlp(self.ln_mlp(x)) + self.res_scale_3(x)
+        x = self.res_scale_1(x, self.msa(self.ln_scale(x)))
+        x = self.res_scale_2(x, self.linear(self._attend(self.q_trans(self.lnx(x)), dictionary)))
+        x = self.res_scale_3(x, self.mlp(self.ln_mlp(x)))
         return to_nchw(self.output_trans(x))
 
     def _attend(self, query: Tensor, dictionary: Tensor) -> Tensor:
