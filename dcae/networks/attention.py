@@ -119,14 +119,20 @@ class Windows:
             x = x.roll((self._rolled, self._shift), (1, 2))
         return x[:, self._top : self._top + self._height, : self._width]
 
-    def attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """(B, windows, tokens, 3C) -> (B, windows, tokens, C)."""
+    def attend(self, qkv: Tensor, bias: Tensor, begin: int = 0) -> Tensor:
+        """(B, windows, tokens, 3C) -> (B, windows, tokens, C), for all windows or those from `begin` on."""
         bias = bias.to(qkv.dtype)
         if self._border is None:
             return _attention(qkv, bias)
         out = _attention(qkv, bias.reshape(1, *bias.shape[-3:]))
-        few = _attention(qkv[:, self._border.windows], (bias + self._border.mask).repeat(len(qkv), 1, 1, 1))
-        return out.index_copy(1, self._border.windows, few.to(out.dtype))
+        windows, mask = self._border
+        if qkv.shape[1] < self._rows * self._cols:
+            among = (windows >= begin) & (windows < begin + qkv.shape[1])
+            windows, mask = windows[among] - begin, mask[among]
+        if not len(windows):
+            return out
+        few = _attention(qkv[:, windows], (bias + mask).repeat(len(qkv), 1, 1, 1))
+        return out.index_copy(1, windows, few.to(out.dtype))
 
 
 def _attention(qkv: Tensor, bias: Tensor) -> Tensor:

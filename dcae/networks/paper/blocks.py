@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from dcae.networks.attention import Windows, relative_index
 
 
+PORTION = 3 << 21
+"""Numbers that a layer makes of its input at a time, where it can be divided."""
+
+
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Convolution that keeps (stride 1) or halves (stride 2) the sides."""
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
@@ -57,6 +61,13 @@ def pointwise(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
 def filtered(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution of (B, H, W, C)."""
     return to_nhwc(layer(to_nchw(x)))
+
+
+def portions(count: int, size: int) -> list[slice]:
+    """`count` rows or windows, cut so that what is computed for a part, `size` numbers for each, stays in the caches,
+    and in memory that the process has already. All together where gradients keep everything anyway."""
+    step = count if torch.is_grad_enabled() else max(PORTION // size, 4)
+    return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 
 class ResidualBottleneck(nn.Module):
@@ -142,10 +153,18 @@ class ConvGLU(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        parts = portions(height, width * self.fc2.in_features)
+        return torch.cat([self._rows(x, part) for part in parts], 1) if len(parts) > 1 else self._rows(x, parts[0])
+
+    def _rows(self, x: Tensor, rows: slice) -> Tensor:
+        """Some rows of the output."""
+        first = max(rows.start - 1, 0)  # the convolution sees a row above and one below
+        inner = slice(rows.start - first, rows.stop - first)
         # Two products instead of one: each result is contiguous, as the convolution wants it.
-        halves = zip(self.fc1.weight.chunk(2), self.fc1.bias.chunk(2), strict=True)
-        gate, value = (product(x, weight, bias) for weight, bias in halves)
-        return pointwise(self.fc2, F.gelu(self.dwconv(gate)).mul_(value))
+        weights, biases = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
+        gate = self.dwconv(product(x[:, first : rows.stop + 1], weights[0], biases[0]))
+        return pointwise(self.fc2, F.gelu(gate[:, inner]).mul_(product(x[:, rows], weights[1], biases[1])))
 
 
 class WindowAttention(nn.Module):
@@ -165,8 +184,13 @@ class WindowAttention(nn.Module):
         # The linear maps work on windows, so that C channels are brought into their order, and not 3 C.
         windows = Windows(x, self.window, self.shift)
         bias = self.relative_position_params.flatten(1)[:, relative_index(self.window, x.device)]
-        qkv = pointwise(self.embedding_layer, windows.split(x))
-        return windows.join(pointwise(self.linear, windows.attend(qkv, bias[None])))
+        x = windows.split(x)
+        parts = portions(x.shape[1], 3 * x.shape[2] * x.shape[3])
+        found = []
+        for part in parts:
+            qkv = pointwise(self.embedding_layer, x[:, part])
+            found.append(pointwise(self.linear, windows.attend(qkv, bias[None], part.start)))
+        return windows.join(torch.cat(found, 1) if len(found) > 1 else found[0])
 
 
 class SwinLayer(nn.Module):
