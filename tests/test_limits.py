@@ -102,7 +102,7 @@ def test_the_commands_keep_memory_for_the_next_arrays(
 ) -> None:
     synthetic_picture(8, 8).save(tmp_path / "a.png")
     kept: list[str] = []
-    for command in (["encode", str(tmp_path / "a.png")], ["decode", str(tmp_path / "a.dcae")]):
+    for command in (["encode", str(tmp_path / "a.png"), "--no-fallback"], ["decode", str(tmp_path / "a.dcae")]):
         monkeypatch.setattr(process, "keep_memory", lambda command=command: kept.append(command[0]))
         filecoders._loaded.cache_clear()
         assert CliRunner().invoke(main, [*command, "--model", str(tiny_path), "--force"]).exit_code == 0
