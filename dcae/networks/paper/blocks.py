@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dcae.networks.attention import Windows, relative_index
 
-
 PORTION = 3 << 21
 """Numbers that a layer makes of its input at a time, where it can be divided."""
 

@@ -76,7 +76,7 @@ def slice_prior(source: Source, k: int) -> BuiltGraph:
     """`state`, `exponentials` of the logits (heads, positions, entries), `mean_gain` and `scale_offset` (C_k,) float64
     -> means, table rows, the new state, and what the latent residual's hidden layer takes from it.
 
-    Exponentials are looked up between the two graphs: ONNX Runtime takes ten times as long for that as NumPy.
+    Exponentials are looked up between the two graphs: ONNX Runtime takes some five times as long for that as NumPy.
     """
     g = Graph()
     p = _Parts(g, source)
