@@ -96,7 +96,9 @@ class FileCoder(ABC):
 @lru_cache(maxsize=2)
 def _loaded(model: Path, device: str, engine: str, max_pixels: int) -> Codec:
     from dcae.codec.codec import Codec
+    from dcae.runtime.process import keep_memory
 
+    keep_memory()
     return Codec(model, device, max_pixels, engine)
 
 

@@ -29,6 +29,7 @@ from dcae.codec.pictures.reading import open_picture
 from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.models.modelfile import CodingModel
+from dcae.runtime import process
 
 # -- pictures -------------------------------------------------------------------------------------------------
 
@@ -94,6 +95,18 @@ def test_the_command_takes_what_fits_into_half_of_the_free_memory(
             arguments = [arguments[0], str(tmp_path / arguments[1]), *arguments[2:], *options, *more]
             assert CliRunner().invoke(main, arguments).exit_code == 0
     assert found == [expected, expected, 4096, 4096]
+
+
+def test_the_commands_keep_memory_for_the_next_arrays(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic_picture(8, 8).save(tmp_path / "a.png")
+    kept: list[str] = []
+    for command in (["encode", str(tmp_path / "a.png"), "--no-fallback"], ["decode", str(tmp_path / "a.dcae")]):
+        monkeypatch.setattr(process, "keep_memory", lambda command=command: kept.append(command[0]))
+        filecoders._loaded.cache_clear()
+        assert CliRunner().invoke(main, [*command, "--model", str(tiny_path), "--force"]).exit_code == 0
+    assert kept == ["encode", "decode"]
 
 
 def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,38 +77,69 @@ def window_attention(qkv: Tensor, bias: Tensor, window: int, shift: int, band: B
         shift: windows start at this row and column of the map, and wrap around.
         band: what part of a picture the map is; windows end where it does unless it is the last band.
     """
-    b, height, width, channels = qkv.shape
-    w, heads = window, bias.shape[-3]
-    d = channels // 3 // heads
-    # Bands have no other border for rows to wrap around to; the place of a row in its window is the same.
-    above = None if band.whole else (w - shift) * band.first if shift else 0
-    top = above or 0
-    bottom, right = -(top + height) % w, -width % w
-    rows, cols = (top + height + bottom) // w, (width + right) // w
-    rolled = shift if above is None else 0
-    if top or bottom or right:
-        qkv = F.pad(qkv, (0, 0, 0, right, top, bottom))
-    if shift:
-        qkv = qkv.roll((-rolled, -shift), (1, 2))
-    qkv = qkv.reshape(b, rows, w, cols, w, 3, heads, d).permute(5, 0, 1, 3, 6, 2, 4, 7)
-    border = border_mask(height, width, w, shift, above, qkv.device, qkv.dtype)
-    out = _within_windows(qkv.reshape(3, b, rows * cols, heads, w * w, d), bias.to(qkv.dtype), border)
-    out = out.reshape(b, rows, cols, heads, w, w, d).permute(0, 1, 4, 2, 5, 3, 6).reshape(b, rows * w, cols * w, -1)
-    if shift:
-        out = out.roll((rolled, shift), (1, 2))
-    return out[:, top : top + height, :width]
+    windows = Windows(qkv, window, shift, band)
+    return windows.join(windows.attend(windows.split(qkv), bias))
 
 
-def _within_windows(qkv: Tensor, bias: Tensor, border: BorderMask | None) -> Tensor:
-    """(3, B, windows, heads, tokens, d) -> (B, windows, heads, tokens, d)."""
-    if border is None:
-        return _attention(qkv, bias)
-    out = _attention(qkv, bias.reshape(1, *bias.shape[-3:]))
-    few = _attention(qkv[:, :, border.windows], (bias + border.mask).repeat(qkv.shape[1], 1, 1, 1))
-    return out.index_copy(1, border.windows, few.to(out.dtype))
+class Windows:
+    """The windows of a map, for networks whose other maps work on windows as well; see :func:`window_attention`.
+
+    Args:
+        x: a map (B, H, W, any), of which nothing but shape, type and device is looked at.
+    """
+
+    def __init__(self, x: Tensor, window: int, shift: int, band: Band = WHOLE) -> None:
+        self._batch, self._height, self._width, _ = x.shape
+        self._side, self._shift = window, shift
+        # Bands have no other border for rows to wrap around to; the place of a row in its window is the same.
+        above = None if band.whole else (window - shift) * band.first if shift else 0
+        self._top = above or 0
+        self._bottom, self._right = -(self._top + self._height) % window, -self._width % window
+        self._rows = (self._top + self._height + self._bottom) // window
+        self._cols = (self._width + self._right) // window
+        self._rolled = shift if above is None else 0
+        self._border = border_mask(self._height, self._width, window, shift, above, x.device, x.dtype)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, windows, tokens, C), with zeros where the map has been padded."""
+        w = self._side
+        if self._top or self._bottom or self._right:
+            x = F.pad(x, (0, 0, 0, self._right, self._top, self._bottom))
+        if self._shift:
+            x = x.roll((-self._rolled, -self._shift), (1, 2))
+        x = x.reshape(self._batch, self._rows, w, self._cols, w, -1).transpose(2, 3)
+        return x.reshape(self._batch, self._rows * self._cols, w * w, -1)
+
+    def join(self, x: Tensor) -> Tensor:
+        """(B, windows, tokens, C) -> (B, H, W, C), without the padding."""
+        w = self._side
+        x = x.reshape(self._batch, self._rows, self._cols, w, w, -1).transpose(2, 3)
+        x = x.reshape(self._batch, self._rows * w, self._cols * w, -1)
+        if self._shift:
+            x = x.roll((self._rolled, self._shift), (1, 2))
+        return x[:, self._top : self._top + self._height, : self._width]
+
+    def attend(self, qkv: Tensor, bias: Tensor, begin: int = 0) -> Tensor:
+        """(B, windows, tokens, 3C) -> (B, windows, tokens, C), for all windows or those from `begin` on."""
+        bias = bias.to(qkv.dtype)
+        if self._border is None:
+            return _attention(qkv, bias)
+        out = _attention(qkv, bias.reshape(1, *bias.shape[-3:]))
+        windows, mask = self._border
+        if qkv.shape[1] < self._rows * self._cols:
+            among = (windows >= begin) & (windows < begin + qkv.shape[1])
+            windows, mask = windows[among] - begin, mask[among]
+        if not len(windows):
+            return out
+        few = _attention(qkv[:, windows], (bias + mask).repeat(len(qkv), 1, 1, 1))
+        return out.index_copy(1, windows, few.to(out.dtype))
 
 
 def _attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """Attention of all heads, shapes as in `_within_windows`; bias (1 or B·windows, heads, tokens, tokens)."""
-    query, key, value = qkv.flatten(1, 2)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).reshape(qkv.shape[1:])
+    """Attention of all heads, shapes as in `Windows.attend`; bias (1 or B·windows, heads, tokens, tokens)."""
+    b, windows, tokens, channels = qkv.shape
+    heads = bias.shape[-3]
+    # Views: the kernel takes queries, keys and values from where they are, and lays its output out in their order.
+    query, key, value = qkv.reshape(b * windows, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return out.transpose(1, 2).reshape(b, windows, tokens, channels // 3)

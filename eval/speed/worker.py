@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ def _decode(codec: PictureCodec, job: Job) -> dict[str, float]:
         with clock.stage(CODEC):
             image = codec.decode(data)
     with clock.stage(WRITE):
-        image.save(_decoded(job), "PNG", compress_level=1)
+        image.save(_decoded(job), "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return clock.stop()
 
 
@@ -167,6 +168,9 @@ def _prepare_process(threads: int) -> None:
     """Settings that belong to a whole process."""
     from PIL import AvifImagePlugin
 
+    from dcae.runtime.process import keep_memory
+
+    keep_memory()  # as the commands do
     AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # Pillow's only way for the decoder, and it serves the encoder too
     Image.MAX_IMAGE_PIXELS = None  # the pictures are our own
     # Where memory runs out, the system shall end this process and not another that does someone's work.

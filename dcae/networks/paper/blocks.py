@@ -1,7 +1,8 @@
 """The blocks that `paper` is wired from, with the names of the published state dict.
 
-Modules take and give (B, C, H, W); the Swin layers and the inside of the dictionary cross-attention work channels
-last, (B, H, W, C), where a permuted channels_last tensor is contiguous and nothing is copied.
+Modules take and give (B, C, H, W); the Swin layers and the inside of the other blocks work channels last,
+(B, H, W, C), where a permuted channels_last tensor is contiguous and nothing is copied. What is written in place is
+what a block has just made itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.networks.attention import relative_index, window_attention
+from dcae.networks.attention import Windows, relative_index
+
+PORTION = 3 << 21
+"""Numbers that a layer makes of its input at a time, where it can be divided."""
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -38,6 +42,33 @@ def to_nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (B, H, W, C) times a weight (D, C), plus a bias (D,) -> (B, H, W, D)."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
+    # As a convolution oneDNN computes it, a tenth faster, and adds the bias on its way. For one picture and one thread
+    # torch hands over only what is more than a 1x1 convolution; how far apart its taps lie means nothing to a single
+    # one.
+    return to_nhwc(F.conv2d(to_nchw(x), weight[..., None, None], bias, dilation=2))
+
+
+def pointwise(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
+    """A 1x1 convolution or a linear map of (B, H, W, C)."""
+    return product(x, layer.weight.flatten(1), layer.bias)
+
+
+def filtered(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of (B, H, W, C)."""
+    return to_nhwc(layer(to_nchw(x)))
+
+
+def portions(count: int, size: int) -> list[slice]:
+    """`count` rows or windows, cut so that what is computed for a part, `size` numbers for each, stays in the caches,
+    and in memory that the process has already. All together where gradients keep everything anyway."""
+    step = count if torch.is_grad_enabled() else max(PORTION // size, 4)
+    return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
+
+
 class ResidualBottleneck(nn.Module):
     """x + conv1x1(relu(conv3x3(relu(conv1x1(x))))), half the channels inside."""
 
@@ -48,7 +79,8 @@ class ResidualBottleneck(nn.Module):
         self.conv3 = conv(channels // 2, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        features = pointwise(self.conv1, to_nhwc(x)).relu_()
+        return to_nchw(pointwise(self.conv3, filtered(self.conv2, features).relu_())).add_(x)
 
 
 class Down(nn.Module):
@@ -76,18 +108,27 @@ class Up(nn.Module):
         self.conv = deconv(inputs, outputs, 5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.res3(self.res2(self.res1(x))))
+        x = self.res3(self.res2(self.res1(x)))
+        if self.conv.out_channels != 3 or x.device.type != "cpu":
+            return self.conv(x)
+        # Each pixel of a 2x2 block sees other taps of the 5x5 kernel, at most 3x3 of them: as one convolution with the
+        # pixels as channels, since a transposed one with so few outputs takes oneDNN twice as long.
+        weight = F.pad(self.conv.weight.flip(2, 3), (1, 0, 1, 0)).unflatten(2, (3, 2)).unflatten(4, (3, 2))
+        weight = weight.flip(3, 5).permute(1, 3, 5, 0, 2, 4).reshape(12, -1, 3, 3)
+        bias = self.conv.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), 2)
 
 
 class ChannelScale(nn.Module):
-    """Multiplies (B, H, W, C) by one learned number per channel."""
+    """One learned number per channel, by which a residual's input is multiplied."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """x · scale + branch, both (B, H, W, C), in the memory of `branch`."""
+        return branch.addcmul_(x, self.scale)
 
 
 class DepthwiseNHWC(nn.Module):
@@ -98,7 +139,7 @@ class DepthwiseNHWC(nn.Module):
         self.dwconv = depthwise(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return to_nhwc(self.dwconv(to_nchw(x)))
+        return filtered(self.dwconv, x)
 
 
 class ConvGLU(nn.Module):
@@ -111,8 +152,18 @@ class ConvGLU(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.fc1(x).chunk(2, -1)
-        return self.fc2(F.gelu(self.dwconv(gate)) * value)
+        height, width = x.shape[1:3]
+        parts = portions(height, width * self.fc2.in_features)
+        return torch.cat([self._rows(x, part) for part in parts], 1) if len(parts) > 1 else self._rows(x, parts[0])
+
+    def _rows(self, x: Tensor, rows: slice) -> Tensor:
+        """Some rows of the output."""
+        first = max(rows.start - 1, 0)  # the convolution sees a row above and one below
+        inner = slice(rows.start - first, rows.stop - first)
+        # Two products instead of one: each result is contiguous, as the convolution wants it.
+        weights, biases = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
+        gate = self.dwconv(product(x[:, first : rows.stop + 1], weights[0], biases[0]))
+        return pointwise(self.fc2, F.gelu(gate[:, inner]).mul_(product(x[:, rows], weights[1], biases[1])))
 
 
 class WindowAttention(nn.Module):
@@ -129,8 +180,16 @@ class WindowAttention(nn.Module):
         self.linear = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        # The linear maps work on windows, so that C channels are brought into their order, and not 3 C.
+        windows = Windows(x, self.window, self.shift)
         bias = self.relative_position_params.flatten(1)[:, relative_index(self.window, x.device)]
-        return self.linear(window_attention(self.embedding_layer(x), bias[None], self.window, self.shift))
+        x = windows.split(x)
+        parts = portions(x.shape[1], 3 * x.shape[2] * x.shape[3])
+        found = []
+        for part in parts:
+            qkv = pointwise(self.embedding_layer, x[:, part])
+            found.append(pointwise(self.linear, windows.attend(qkv, bias[None], part.start)))
+        return windows.join(torch.cat(found, 1) if len(found) > 1 else found[0])
 
 
 class SwinLayer(nn.Module):
@@ -146,8 +205,8 @@ class SwinLayer(nn.Module):
         self.res_scale_2 = ChannelScale(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.res_scale_1(x) + self.msa(self.ln1(x))
-        return self.res_scale_2(x) + self.mlp(self.ln2(x))
+        x = self.res_scale_1(x, self.msa(self.ln1(x)))
+        return self.res_scale_2(x, self.mlp(self.ln2(x)))
 
 
 class SwinStage(nn.Module):
@@ -163,11 +222,11 @@ class SwinStage(nn.Module):
         features = to_nhwc(x)
         for layer in self.layers:
             features = layer(features)
-        return x + self.conv(to_nchw(features))
+        return self.conv(to_nchw(features)).add_(x)
 
 
 class DenseLayer(nn.Module):
-    """conv1x1(gelu(depthwise3x3(gelu(conv1x1(x)))))."""
+    """conv1x1(gelu(depthwise3x3(gelu(conv1x1(x))))) of (B, H, W, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -176,11 +235,12 @@ class DenseLayer(nn.Module):
         self.out_trans = conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out_trans(F.gelu(self.dw_conv(F.gelu(self.in_trans(x)))))
+        features = F.gelu(pointwise(self.in_trans, x))
+        return pointwise(self.out_trans, F.gelu(filtered(self.dw_conv, features)))
 
 
 class DenseBlock(nn.Module):
-    """A chain of layers; the input and the outputs of all layers are concatenated and projected."""
+    """A chain of layers on (B, H, W, C); the input and the outputs of all layers are concatenated and projected."""
 
     def __init__(self, channels: int, count: int = 3) -> None:
         super().__init__()
@@ -191,7 +251,7 @@ class DenseBlock(nn.Module):
         maps = [x]
         for layer in self.conv_layers:
             maps.append(layer(maps[-1]))
-        return self.proj(torch.cat(maps, 1))
+        return pointwise(self.proj, torch.cat(maps, -1))
 
 
 class SpatialGate(nn.Module):
@@ -202,12 +262,13 @@ class SpatialGate(nn.Module):
         self.conv1 = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        return x * torch.sigmoid(self.conv1(pooled))
+        """(B, H, W, C)."""
+        pooled = torch.cat([x.mean(-1, keepdim=True), x.amax(-1, keepdim=True)], -1)
+        return x * torch.sigmoid(filtered(self.conv1, pooled))
 
 
 class MultiScaleAggregation(nn.Module):
-    """Local context of the queries at growing receptive fields, (B, C, H, W) -> (B, C, H, W)."""
+    """Local context of the queries at growing receptive fields, (B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -216,7 +277,7 @@ class MultiScaleAggregation(nn.Module):
         self.spatial_atte = SpatialGate()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.spatial_atte(self.dense(self.s(x)))
+        return self.spatial_atte(self.dense(pointwise(self.s, x)))
 
 
 class DictionaryCrossAttention(nn.Module):
@@ -243,11 +304,11 @@ class DictionaryCrossAttention(nn.Module):
 
     def forward(self, x: Tensor, dictionary: Tensor) -> Tensor:
         """x (B, inputs, H, W), dictionary (entries, width) -> (B, outputs, H, W)."""
-        x = self.x_trans(to_nhwc(x))
-        x = to_nhwc(self.msa(to_nchw(self.ln_scale(x)))) + self.res_scale_1(x)
-        x = self.linear(self._attend(self.q_trans(self.lnx(x)), dictionary)) + self.res_scale_2(x)
-        x = self.mlp(self.ln_mlp(x)) + self.res_scale_3(x)
-        return to_nchw(self.output_trans(x))
+        x = pointwise(self.x_trans, to_nhwc(x))
+        x = self.res_scale_1(x, self.msa(self.ln_scale(x)))
+        x = self.res_scale_2(x, pointwise(self.linear, self._attend(pointwise(self.q_trans, self.lnx(x)), dictionary)))
+        x = self.res_scale_3(x, self.mlp(self.ln_mlp(x)))
+        return to_nchw(pointwise(self.output_trans[0], x))
 
     def _attend(self, query: Tensor, dictionary: Tensor) -> Tensor:
         """query (B, H, W, width) -> (B, H, W, width)."""

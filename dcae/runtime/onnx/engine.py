@@ -161,6 +161,7 @@ class OnnxEntropyModel:
 
     def __init__(self, source: exact.Source) -> None:
         self._source = source
+        self._exponentials = source.exact.exponentials.astype(np.float32)
         self._runners: dict[tuple[str, int], Runner] = {}
         ends = np.cumsum(source.config.slices)
         self._columns = [slice(int(end) - n, int(end)) for n, end in zip(source.config.slices, ends, strict=True)]
@@ -179,7 +180,11 @@ class OnnxEntropyModel:
 
     def slice_prior(self, k: int, context: Array, q: Gains, /) -> SlicePrior:
         gains = {"mean_gain": q.mean_gain[self._columns[k]], "scale_offset": q.scale_offset[self._columns[k]]}
-        mean, rows, state, hidden = self._runner(exact.slice_prior, k)(state=context, **gains)
+        (below,) = self._runner(exact.attention_logits, k)(state=context)
+        exponentials = self._exponentials.take(below, mode="clip")  # faster than to refuse what cannot be
+        mean, rows, state, hidden = self._runner(exact.slice_prior, k)(
+            state=context, exponentials=exponentials, **gains
+        )
         return SlicePrior(mean, rows, (state, hidden))
 
     def means_rows(self, q: Gains, /) -> NDArray[np.uint8]:

@@ -65,14 +65,24 @@ def hyper_synthesis(source: Source) -> BuiltGraph:
     return g.built(state=g.cast(p.limited(x, STATE_LIMIT, kind="float64"), "float32"))
 
 
+def attention_logits(source: Source, k: int) -> BuiltGraph:
+    """`state` -> how far every logit of the dictionary cross-attention is below the largest, as an entry of the table
+    of exponentials (heads, positions, entries) int64."""
+    g = Graph()
+    return g.built(below=_Parts(g, source).logits(g.input("state", 4), k))
+
+
 def slice_prior(source: Source, k: int) -> BuiltGraph:
-    """`state`, `mean_gain` and `scale_offset` (C_k,) float64 -> means, table rows, the new state, and what the latent
-    residual's hidden layer takes from it."""
+    """`state`, `exponentials` of the logits (heads, positions, entries), `mean_gain` and `scale_offset` (C_k,) float64
+    -> means, table rows, the new state, and what the latent residual's hidden layer takes from it.
+
+    Exponentials are looked up between the two graphs: ONNX Runtime takes some five times as long for that as NumPy.
+    """
     g = Graph()
     p = _Parts(g, source)
     name, channels = f"slice_networks.{k}", source.config.slices[k]
     hidden = source.config.residual_width
-    state = p.conv_layer(p.attention(g.input("state", 4), k), f"{name}.layer")
+    state = p.conv_layer(p.attention(g.input("state", 4), g.input("exponentials", 3), k), f"{name}.layer")
     out = np.repeat([0, source.fractions[f"{name}.residual_out"]], [2 * channels, hidden])
     head = p.product(p.enter(state, f"{name}.head"), f"{name}.head", out)
     sizes = g.constant([channels, channels, hidden], "int64")
@@ -172,8 +182,8 @@ class _Parts:
         x = self.times_power(g.op("Mul", gate, value), self.fractions[f"{name}.fc2"] - GATE - value_bits)
         return self.added(state, self.linear(self.limited(x, LIMIT), f"{name}.fc2", STATE))
 
-    def attention(self, state: str, k: int) -> str:
-        """Dictionary cross-attention; the softmax divides integers from a table by their sum."""
+    def logits(self, state: str, k: int) -> str:
+        """First half of the dictionary cross-attention, see `attention_logits`."""
         g, name = self.graph, f"slice_networks.{k}.attention"
         entries, width = self.source.weights["dictionary"].shape
         depth = self.config.head_channels
@@ -185,8 +195,14 @@ class _Parts:
         keys = keys * _power(LOGIT - QUERY - self.exact.key_shifts[k].astype(int))[:, None]
         logits = g.op("Round", g.op("MatMul", query, g.weight(keys)))
         below = g.op("Sub", g.op("ReduceMax", logits, axes=[-1]), logits)
-        below = g.cast(g.op("Min", below, g.constant(LOGITS - 1)), "int64")
-        x = g.op("Gather", g.weight(self.exact.exponentials.astype(np.float32)), below)
+        return g.cast(g.op("Min", below, g.constant(LOGITS - 1)), "int64")
+
+    def attention(self, state: str, x: str, k: int) -> str:
+        """Second half; the softmax divides integers x from a table by their sum."""
+        g, name = self.graph, f"slice_networks.{k}.attention"
+        entries, width = self.source.weights["dictionary"].shape
+        depth = self.config.head_channels
+        heads = width // depth
         total = g.op("ReduceSum", x, g.constant([-1], "int64"))
         x = g.op("Round", g.op("Mul", x, g.op("Div", g.constant(WEIGHT_ONE), total)))
         values = self.source.weights["dictionary"].reshape(entries, heads, depth).transpose(1, 0, 2)
