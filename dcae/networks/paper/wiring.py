@@ -26,8 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.networks.base import DCAE
-from dcae.networks.paper.blocks import DictionaryCrossAttention, Down, SwinStage, Up, conv, deconv
+from dcae.networks.paper.blocks import Down, SwinStage, Up, conv, deconv
 from dcae.networks.paper.config import PaperConfig
+from dcae.networks.paper.dictionary import DictionaryCrossAttention
 from dcae.networks.scales import scale_table
 from dcae.networks.steps import SlicePrior
 
