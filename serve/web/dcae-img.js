@@ -14,7 +14,8 @@ const STYLE = new CSSStyleSheet(); // which a content security policy without in
 STYLE.replaceSync(`
   :host { display: inline-block; max-width: 100%; }
   :host([hidden]) { display: none; }
-  canvas { display: block; max-width: 100%; height: auto; background: color-mix(in srgb, currentcolor 8%, transparent); }
+  canvas { display: block; max-width: 100%; height: auto; }
+  canvas { background: color-mix(in srgb, currentcolor 8%, transparent); }
   canvas.shown { background: none; }
   p { margin: 0; padding: 0.75em; border: 1px solid; overflow-wrap: anywhere; }
   [hidden] { display: none; }

@@ -27,7 +27,8 @@ export class Decoder {
    * @param {string|URL|function(string): Promise<Uint8Array>} [options.models] folder of the models for browsers (with
    *   a slash at its end), by default that of this module, or what gives the bytes of one, given its id: 16
    *   hexadecimal digits
-   * @param {string|URL} [options.runtime] ONNX Runtime, by default `ort.wasm.bundle.min.mjs` beside this module
+   * @param {string|URL|Object} [options.runtime] ONNX Runtime, by default `ort.wasm.bundle.min.mjs` beside this module;
+   *   under Node.js, which loads no WebAssembly from URLs, the module itself: `await import("onnxruntime-web")`
    * @param {number} [options.maxPixels] largest number of padded pixels; more are refused before anything is allocated
    * @param {number} [options.threads] of WebAssembly; more than one needs a page that is cross-origin isolated
    * @param {function(Uint8Array): Promise<ImageData>} [options.readPicture] decoder of PNG and WebP, by default the
@@ -37,7 +38,7 @@ export class Decoder {
     const here = (file) => new URL(file, import.meta.url).href;
     const given = (url) => new URL(url, globalThis.location?.href ?? import.meta.url).href;
     this.modelsAt = typeof models === "function" ? models : models ? given(models) : here("./");
-    this.runtimeAt = runtime ? given(runtime) : here("ort.wasm.bundle.min.mjs");
+    this.runtimeAt = runtime?.InferenceSession ? runtime : runtime ? given(runtime) : here("ort.wasm.bundle.min.mjs");
     if (!(Number.isInteger(maxPixels) && maxPixels >= 1)) {
       throw new OptionError(`maxPixels must be an integer of at least 1, got ${maxPixels}`);
     }

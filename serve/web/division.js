@@ -1,5 +1,6 @@
-// Division of large pictures, as `dcae/runtime/tiles.py` does it: bands of rows and strips of columns for the synthesis,
-// tiles for the entropy model. Lengths are in samples of H/16. A model's `division` says how far its layers reach.
+// Division of large pictures, as `dcae/runtime/tiles.py` does it: bands of rows and strips of columns for the
+// synthesis, tiles for the entropy model. Lengths are in samples of H/16. A model's `division` says how far its layers
+// reach.
 
 const up = (length, multiple) => Math.ceil(length / multiple) * multiple;
 

@@ -46,7 +46,7 @@ class EntropyModel {
   gain(name, k) {
     const { slices } = this.model.config;
     const begin = slices.slice(0, k).reduce((sum, n) => sum + n, 0);
-    return [this.gains[name].slice(begin, begin + slices[k]), [slices[k]]];
+    return vector(this.gains[name].slice(begin, begin + slices[k]));
   }
 
   /** Each of the tiles, after a pause in which the page lives and the work can be stopped. */
@@ -60,7 +60,8 @@ class EntropyModel {
   async hyperSynthesis(zHat) {
     const { hyper_channels: channels, context_width: inner } = this.model.config;
     const state = new Float32Array(this.height * this.width * inner);
-    const gains = Object.fromEntries(["inverse_z", "scale", "shift"].map((name) => [name, [this.gains[name], [this.gains[name].length]]]));
+    const { inverse_z, scale, shift } = this.gains;
+    const gains = { inverse_z: vector(inverse_z), scale: vector(scale), shift: vector(shift) };
     for await (const [tile, rows, columns] of this.tiled(this.model.division.z_margin, 4)) {
       const z_hat = cut(zHat, this.height / 4, this.width / 4, 1, tile.fromRows, tile.fromColumns);
       const found = await this.model.run("hyper_synthesis", { z_hat: [z_hat, [1, channels, rows, columns]], ...gains });
@@ -170,7 +171,8 @@ async function walk(model, entropy, { header, y: stream }, z, { rows, columns })
     return symbols;
   };
 
-  let state = await entropy.hyperSynthesis(Float32Array.from(z, (symbol, i) => symbol + model.tables.z_median[Math.floor(i / count)]));
+  const median = model.tables.z_median;
+  let state = await entropy.hyperSynthesis(Float32Array.from(z, (symbol, i) => symbol + median[Math.floor(i / count)]));
   for (let k = 0, at = 0; k < slices.length; k++) {
     await entropy.pause((k + 0.5) / (slices.length + 0.5));
     const prior = await entropy.slicePrior(k, state);
@@ -183,13 +185,16 @@ async function walk(model, entropy, { header, y: stream }, z, { rows, columns })
     if (k + 1 < slices.length) await entropy.extendContext(k, state, yHat);
   }
   if (model.closedLoop) {
-    const rowsOf = entropy.meansRows;
-    found.means = Float32Array.from(decoded(Uint8Array.from({ length: 3 * count }, (_, i) => rowsOf[Math.floor(i / count)])));
+    const rowOf = entropy.meansRows;
+    const meansRows = Uint8Array.from({ length: 3 * count }, (_, i) => rowOf[Math.floor(i / count)]);
+    found.means = Float32Array.from(decoded(meansRows));
   }
   yDecoder.finish();
   if (check !== header.check) throw new FileFormatError("the decoded symbols differ from those that were encoded");
   return found;
 }
+
+const vector = (values) => [values, [values.length]];
 
 /** Int32Array as bytes, little endian as all machines are that run browsers. */
 function bytesOf(numbers) {

@@ -1,4 +1,5 @@
-// A model for browsers, as `dcae export-web` writes it (see serve/web_model.py), and ONNX Runtime, which runs its graphs.
+// A model for browsers, as `dcae export-web` writes it (see serve/web_model.py), and ONNX Runtime, which runs its
+// graphs.
 
 import { DCAEError, ModelFileError, sayingMemory } from "./errors.js";
 import { SymbolTables } from "./range-coder.js";
@@ -18,21 +19,23 @@ export async function fetched(url, signal) {
     throw new DCAEError(`${url}: cannot be loaded (${error.message})`, { cause: error });
   }
   if (!response.ok) {
-    throw Object.assign(new DCAEError(`${url}: cannot be loaded (HTTP ${response.status})`), { status: response.status });
+    const error = new DCAEError(`${url}: cannot be loaded (HTTP ${response.status})`);
+    throw Object.assign(error, { status: response.status });
   }
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** ONNX Runtime's module. @param {string} url of `ort.wasm.bundle.min.mjs`; its .wasm lies beside it */
-export async function loadRuntime(url, threads) {
-  let ort;
-  try {
-    ort = await import(url);
-  } catch (error) {
-    throw new DCAEError(`${url}: ONNX Runtime cannot be loaded (${error.message})`, { cause: error });
+/** ONNX Runtime's module, given or from the URL of `ort.wasm.bundle.min.mjs`, whose .wasm lies beside it. */
+export async function loadRuntime(runtime, threads) {
+  let ort = runtime;
+  if (typeof runtime === "string") {
+    try {
+      ort = await import(runtime);
+    } catch (error) {
+      throw new DCAEError(`${runtime}: ONNX Runtime cannot be loaded (${error.message})`, { cause: error });
+    }
+    ort.env.wasm.wasmPaths ??= { wasm: new URL("ort-wasm-simd-threaded.wasm", runtime).href };
   }
-  ort = ort.InferenceSession ? ort : ort.default;
-  ort.env.wasm.wasmPaths ??= new URL(".", url).href;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
   return ort;
@@ -81,7 +84,7 @@ export class Model {
     return this.config.skip_channels > 0;
   }
 
-  /** A table over the anchors (anchors, n) at a quality between them (1 is the first), interpolated: Float32Array (n). */
+  /** A table over the anchors (anchors, n) at a quality between them (1 is the first): Float32Array (n). */
   interpolated(name, quality) {
     const table = this.tables[name];
     const width = this.width[name];
@@ -175,7 +178,8 @@ function unplaned(planes, stored) {
   for (let plane = 0; plane < size; plane++) {
     for (let i = 0; i < count; i++) bytes[i * size + plane] = planes[plane * count + i];
   }
-  return stored === "float16" ? Float32Array.from(new Uint16Array(bytes.buffer), fromHalf) : new ARRAYS[stored](bytes.buffer);
+  if (stored === "float16") return Float32Array.from(new Uint16Array(bytes.buffer), fromHalf);
+  return new ARRAYS[stored](bytes.buffer);
 }
 
 /** The number that 16 bits are in IEEE 754 binary16. */

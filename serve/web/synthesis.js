@@ -19,7 +19,8 @@ export async function synthesis(model, header, { yHat, means }, pause) {
   const quality = steps / 256;
   const [rows, columns] = [height, width].map((side) => Math.ceil(side / BLOCK) * (BLOCK / PIXELS));
   const pixels = new Uint8ClampedArray(4 * width * height);
-  const added = means && { means, step: model.interpolated("mean_step", quality)[0], rows: rows / 4, columns: columns / 4 };
+  const step = means && model.interpolated("mean_step", quality)[0];
+  const added = means && { means, step, rows: rows / 4, columns: columns / 4 };
   const inputs = await qualityInputs(model, quality);
   for (const strip of strips(model.division, columns)) {
     let row = 0;
@@ -27,7 +28,8 @@ export async function synthesis(model, header, { yHat, means }, pause) {
     const inner = { skip: (strip.begin - strip.low) * PIXELS, count: (strip.end - strip.begin) * PIXELS };
     for (const band of bands(model.division, rows, strip.high - strip.low)) {
       await pause((strip.begin + ((strip.end - strip.begin) * band.begin) / rows) / columns);
-      const [x, [, , partRows, partColumns]] = await synthesised(model, yHat, { rows, columns }, strip, band, kept, inputs);
+      const found = await synthesised(model, yHat, { rows, columns }, strip, band, kept, inputs);
+      const [x, [, , partRows, partColumns]] = found;
       if (added) addMeans(x, partRows, partColumns, row, strip.low * PIXELS, added);
       const part = { x, partRows, partColumns, row, column: strip.begin * PIXELS, ...inner };
       paint(pixels, width, height, part, colour === 1);
@@ -103,7 +105,7 @@ function addMeans(x, partRows, partColumns, row, column, { means, step, rows, co
   }
 }
 
-/** Round the wanted columns of a part of x̂ into the picture; a Uint8ClampedArray clamps, and rounds halves to even. */
+/** Round the wanted columns of a part of x̂ into the picture; a Uint8ClampedArray rounds halves to even. */
 function paint(pixels, width, height, { x, partRows, partColumns, row, column, skip, count }, gray) {
   const plane = partRows * partColumns;
   const levels = new Uint8ClampedArray(3);
