@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,13 @@ _ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-extensions", "--disable-component-update", "--remote-debugging-pipe",
 )  # fmt: skip
+
+_START = """
+import fcntl, os, sys
+read, write = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
+os.dup2(read, 3), os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -86,12 +94,11 @@ def browsing(profile: Path) -> Iterator[Page]:
     """A page of a browser that keeps its files in a folder of its own, and ends with the block."""
     assert BROWSER
     to_browser, from_browser = os.pipe(), os.pipe()
-    script = f'exec "$0" "$@" 3<&{to_browser[0]} 4>&{from_browser[1]}'
-    command = ["sh", "-c", script, BROWSER, *_ARGUMENTS, f"--user-data-dir={profile}"]
+    ends = (to_browser[0], from_browser[1])
+    command = [sys.executable, "-c", _START, *map(str, ends), BROWSER, *_ARGUMENTS, f"--user-data-dir={profile}"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with (
-        subprocess.Popen(
-            command, pass_fds=(to_browser[0], from_browser[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process,
+        subprocess.Popen(command, pass_fds=ends, **quiet) as process,
         open(from_browser[0], "rb") as read,
         open(to_browser[1], "wb") as write,
     ):

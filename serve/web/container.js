@@ -79,10 +79,11 @@ class Reader {
  * @throws {FileFormatError} anything but a whole, undamaged file of a version that is known
  */
 export async function readContainer(bytes) {
-  const [version, sections] = readSections(bytes);
   const known = new Map();
-  for (const [letter, payload] of sections) {
-    if ("HZY".includes(letter) || (version >= 2 && "APeix".includes(letter))) {
+  let version;
+  for (const [letter, payload] of sectionsOf(bytes)) {
+    if (!letter) [version] = payload;
+    else if ("HZY".includes(letter) || (version >= 2 && "APeix".includes(letter))) {
       if (known.has(letter) || (letter !== "H" && !known.has("H"))) {
         throw new FileFormatError(`section ${letter} is repeated or before the header; it is damaged`);
       }
@@ -102,34 +103,34 @@ export async function readContainer(bytes) {
   return { header, z: known.get("Z"), y: known.get("Y"), alpha: known.get("A"), lossless: known.get("P") };
 }
 
-/** Version, and [letter, payload] of every section; their CRCs are right, and nothing follows. */
-function readSections(bytes) {
+/** [letter, payload] of every section, the version first with an empty letter; CRCs are right, and nothing follows. */
+function* sectionsOf(bytes) {
   const reader = new Reader(bytes, "the file");
   const begin = reader.take(Math.min(SIGNATURE.length, bytes.length));
   if (begin.length < SIGNATURE.length || SIGNATURE.some((byte, i) => byte !== begin[i])) {
     throw new FileFormatError(whyNoSignature(bytes));
   }
-  const [version] = reader.take(1);
+  const found = reader.take(1);
+  const [version] = found;
   if (version < 1 || version > VERSION) {
     throw new FileFormatError(
       `format version ${version}, this dcae reads 1 to ${VERSION}; update dcae (or it is damaged)`,
     );
   }
-  const sections = [];
+  yield ["", found];
   for (let letter = ""; !(letter === "Y" || (letter === "P" && version > 1)); ) {
     const start = reader.at;
     letter = String.fromCharCode(reader.take(1)[0]);
     const payload = reader.take(reader.varint());
-    const found = crc32(bytes.subarray(start, reader.at));
-    if (reader.u32() !== found) {
+    const crc = crc32(bytes.subarray(start, reader.at));
+    if (reader.u32() !== crc) {
       throw new FileFormatError(`section '${letter}' fails its CRC-32; the file is damaged`);
     }
-    sections.push([letter, payload]);
+    yield [letter, payload];
   }
   if (!reader.done) {
     throw new FileFormatError(`${bytes.length - reader.at} bytes after the last section; the file is damaged`);
   }
-  return [version, sections];
 }
 
 function whyNoSignature(bytes) {
@@ -175,19 +176,27 @@ async function checkExpanded(payload, letter) {
     throw new FileFormatError(`${what} declares ${length} bytes, the limit is ${MAX_OPTIONAL}; the file is damaged`);
   }
   let found = 0;
+  const sum = { low: 1, high: 0 };
   try {
     const stream = new Blob([payload.subarray(reader.at)]).stream().pipeThrough(new DecompressionStream("deflate"));
     const chunks = stream.getReader();
     for (let next = await chunks.read(); !next.done && found <= length; next = await chunks.read()) {
       found += next.value.length;
+      addAdler32(sum, next.value);
     }
     if (found > length) await chunks.cancel();
-  } catch (error) {
-    throw new FileFormatError(`${what} cannot be expanded (${error.message}); the file is damaged`, { cause: error });
+  } catch {
+    found = -1;
   }
-  if (found !== length) {
-    throw new FileFormatError(
-      `${what} does not expand to the ${length} bytes that it declares; the file is damaged`,
-    );
+  // A zlib stream ends with its Adler-32: not every DecompressionStream minds what follows.
+  if (found !== length || new DataView(payload.slice(-4).buffer).getUint32(0) !== sum.high * 65536 + sum.low) {
+    throw new FileFormatError(`${what} does not expand to the ${length} bytes that it declares; the file is damaged`);
+  }
+}
+
+function addAdler32(sum, bytes) {
+  for (let i = 0; i < bytes.length; i++) {
+    sum.low = (sum.low + bytes[i]) % 65521;
+    sum.high = (sum.high + sum.low) % 65521;
   }
 }

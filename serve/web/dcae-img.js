@@ -77,29 +77,28 @@ export class DCAEImage extends HTMLElement {
     const work = (this.#work = new AbortController());
     this.setAttribute("aria-busy", "true");
     this.#say("");
+    let event = new Event("load");
     try {
-      const picture = await this.#picture(new URL(src, document.baseURI), work.signal);
-      work.signal.throwIfAborted();
-      paint(this.#canvas, picture);
+      paint(this.#canvas, await this.#picture(src, work.signal));
       this.#canvas.className = "shown";
-      this.#layOut();
-      this.dispatchEvent(new Event("load"));
     } catch (error) {
-      if (work.signal.aborted) return; // another picture, or none any more
+      if (work.signal.aborted) return; // there is another picture now, or the element has gone
       this.#say(error instanceof DCAEError ? error.message : `${src}: ${error.message}`);
-      this.dispatchEvent(new CustomEvent("error", { detail: error }));
-    } finally {
-      if (this.#work === work) this.removeAttribute("aria-busy");
+      event = new CustomEvent("error", { detail: error });
     }
+    this.removeAttribute("aria-busy");
+    this.dispatchEvent(event);
   }
 
-  async #picture(url, signal) {
+  async #picture(src, signal) {
     const settings = {};
     for (const name of ["models", "runtime"]) if (this.hasAttribute(name)) settings[name] = this.getAttribute(name);
     if (this.hasAttribute("max-pixels")) settings.maxPixels = Number(this.getAttribute("max-pixels"));
-    const file = await fetched(url.href, signal);
+    const file = await fetched(new URL(src, document.baseURI).href, signal);
     const onProgress = (detail) => this.dispatchEvent(new CustomEvent("progress", { detail }));
-    return decoderFor(settings).decode(file, { signal, onProgress });
+    const picture = await decoderFor(settings).decode(file, { signal, onProgress });
+    signal.throwIfAborted();
+    return picture;
   }
 
   /** Show an error in place of the picture; none for "". */

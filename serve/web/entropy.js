@@ -144,9 +144,10 @@ export async function decodeLatents(model, container, pause) {
   const z = decoder.decode(Uint16Array.from({ length: model.config.hyper_channels * count }, (_, i) => i / count));
   decoder.finish(); // before the networks run: no arithmetic has had a say so far
   decoder.checkLength();
+  const yDecoder = new SymbolDecoder(model.tablesY, container.y, "y");
   const entropy = new EntropyModel(model, header.quality, { rows, columns }, pause);
   try {
-    return await walk(model, entropy, container, z, { rows, columns });
+    return await walk(model, entropy, yDecoder, header.check, z, count);
   } catch (error) {
     if (!(error instanceof FileFormatError)) throw error;
     throw new SymbolMismatchError(
@@ -157,10 +158,8 @@ export async function decodeLatents(model, container, pause) {
   }
 }
 
-async function walk(model, entropy, { header, y: stream }, z, { rows, columns }) {
+async function walk(model, entropy, yDecoder, expected, z, count) {
   const { slices, latent_channels: channels } = model.config;
-  const count = rows * columns;
-  const yDecoder = new SymbolDecoder(model.tablesY, stream, "y");
   const found = { z, y: [], yHat: new Float32Array(16 * count * channels), means: null };
   let check = crc32(bytesOf(z));
   const decoded = (tableRows) => {
@@ -190,7 +189,7 @@ async function walk(model, entropy, { header, y: stream }, z, { rows, columns })
     found.means = Float32Array.from(decoded(meansRows));
   }
   yDecoder.finish();
-  if (check !== header.check) throw new FileFormatError("the decoded symbols differ from those that were encoded");
+  if (check !== expected) throw new FileFormatError("the decoded symbols differ from those that were encoded");
   return found;
 }
 
