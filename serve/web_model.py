@@ -6,17 +6,17 @@ It is a safetensors file, compressed by gzip. Its metadata has one key, `dcae-we
 |---|---|
 | `format` | 1 |
 | `id` | of the model file, in full; `.dcae` files have its first 8 bytes |
-| `config` | what the decoder asks of the configuration, by the names that it has there, and `anchors`, the number of λ |
+| `config` | what the decoder asks of the configuration, under the names there, and `anchors`, the number of λ |
 | `division` | how large pictures are divided, see `_division` |
 | `graphs` | name -> `graph`, the tensor with the ONNX file, and `weights`, the arrays that it takes in their order |
 | `tables` | name -> array |
 
-An *array* says how numbers are stored: `data`, the tensor; `shape`; `type`, what they are once they are loaded; `stored`,
-the type in the file; and where the stored ones are integers over powers of two, `exponents` (a tensor of int8) and
-`grid` [a, b, c]: entry (i, j, k) of the numbers as (a, b, c) is an integer times 2^exponents[i·c + k].
+An *array* says how numbers are stored: `data`, the tensor; `shape`; `type`, what they are once they are loaded;
+`stored`, the type in the file; and where the stored ones are integers over powers of two, `exponents` (a tensor of
+int8) and `grid` [a, b, c]: entry (i, j, k) of the numbers as (a, b, c) is an integer times 2^exponents[i·c + k].
 
-Nothing is lost: every number comes out as the engines of the package use it. Numbers of several bytes lie as planes, all
-lowest bytes first, since the highest ones are alike and compress well. What several graphs share is there once.
+Nothing is lost: every number comes out as the engines of the package use it. Numbers of several bytes lie as planes,
+all lowest bytes first, since the highest ones are alike and compress well. What several graphs share is there once.
 """
 
 from __future__ import annotations
@@ -114,8 +114,9 @@ def _division(divider: Divider) -> dict[str, int]:
     margins = {}
     for step, scale in (("hyper_synthesis", 4), ("slice_prior", 1)):
         tiles = divider.tiles(step, wide // 32, wide // 32)
-        inner = [tile for tile in tiles if 0 < tile.rows.start and 0 < tile.columns.start][0]
-        margins[step] = max(inner.rows.start // scale - inner.from_rows.start, inner.from_rows.stop - inner.rows.stop // scale)
+        inner = next(tile for tile in tiles if tile.rows.start and tile.columns.start)
+        wanted, needed = inner.rows, inner.from_rows
+        margins[step] = max(wanted.start // scale - needed.start, needed.stop - wanted.stop // scale)
     return {
         "unit": divider.unit, "rows": rows, "columns": divider.columns, "positions": divider.positions,
         "tile": divider.tile, "margin": max(strip.begin - strip.low, strip.high - strip.end),

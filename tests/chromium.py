@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 300
@@ -78,6 +78,13 @@ class Page:
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
+    def cpu_seconds(self) -> float:
+        """Time that the processes of pages have taken so far, all threads together."""
+        session, self._session = self._session, ""
+        processes = self.call("SystemInfo.getProcessInfo")["processInfo"]
+        self._session = session
+        return float(sum(process["cpuTime"] for process in processes if process["type"] == "renderer"))
+
     def _next(self) -> dict[str, Any]:
         data = bytearray()
         while (byte := self._read.read(1)) != b"\0":
@@ -117,9 +124,11 @@ def browsing(profile: Path) -> Iterator[Page]:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".mjs": "text/javascript",
-                      ".wasm": "application/wasm"}  # fmt: skip
-    headers_sent: Mapping[str, str] = {}
+    extensions_map: ClassVar = {
+        **SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }  # fmt: skip
+    headers_sent: ClassVar[Mapping[str, str]] = {}
 
     def end_headers(self) -> None:
         for name, value in self.headers_sent.items():

@@ -212,16 +212,16 @@ def test_a_photograph_on_the_page_of_the_documents(tmp_path: Path, shared: Path,
         page.open(f"{url}/index.html", width)
         alive = page.run(
             "new Promise((done) => { let ticks = 0; setInterval(() => ticks++);"
-            "const element = document.querySelector('dcae-img'); const look = () => element.naturalWidth ? done(ticks) :"
-            "setTimeout(look, 20); look(); })"
+            "const element = document.querySelector('dcae-img');"
+            "const look = () => (element.naturalWidth ? done(ticks) : setTimeout(look, 20)); look(); })"
         )
         assert alive > 10  # the page has lived on meanwhile
-        found = _shown(page, src="photo.dcae", alt="The photograph")
-        page.screenshot(tmp_path / "page.png")
-        expected = codec.decode(data)
-        assert _levels(found["pixels"], expected) <= 1
         assert page.run("document.documentElement.scrollWidth <= innerWidth")
-    x, y, across, down = found["box"]
+        page.screenshot(tmp_path / "page.png")
+        rectangle = page.run("document.querySelector('dcae-img').getBoundingClientRect().toJSON()")
+        expected = codec.decode(data)
+        assert _levels(_shown(page, src="photo.dcae", alt="The photograph")["pixels"], expected) <= 1
+    x, y, across, down = (rectangle[name] for name in ("x", "y", "width", "height"))
     assert across <= width and round(down) == round(across * 512 / 768)
     with Image.open(tmp_path / "page.png") as screen:
         seen = screen.convert("RGB").crop((round(x), round(y), round(x + across), round(y + down)))
@@ -229,4 +229,3 @@ def test_a_photograph_on_the_page_of_the_documents(tmp_path: Path, shared: Path,
     close = np.asarray(expected.resize((192, 128), Image.Resampling.BOX), float)
     assert np.abs(shown - close).mean() < 4
     assert web_model_name() in {path.name for path in (folder / "dcae").iterdir()}
-

@@ -1,7 +1,7 @@
 """Cases for the decoder in JavaScript: files, and what this package makes of them, for `tests/web/*.test.mjs`.
 
-A folder with `cases.json` and what it names. Every file of `files` comes with either its picture or the error that it is
-refused with, both by the Python decoder: the decoders shall agree, whatever the file.
+A folder with `cases.json` and what it names. Every file of `files` comes with either its picture or the error that it
+is refused with, both by the Python decoder: the decoders shall agree, whatever the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from dcae.serve.web_model import web_model
 MAX_PIXELS = 32 << 20
 """Limit of the decoder in JavaScript."""
 NODE = shutil.which("node")
-DIST = Path(os.environ.get("ONNXRUNTIME_WEB") or Path(__file__).parents[1] / "serve/web/node_modules/onnxruntime-web/dist")
+DIST = Path(
+    os.environ.get("ONNXRUNTIME_WEB") or Path(__file__).parents[1] / "serve/web/node_modules/onnxruntime-web/dist"
+)
 """Folder of ONNX Runtime for browsers, which `npm install` in `serve/web` brings."""
 LACKING = "" if all((DIST / name).is_file() for name in RUNTIME) else f"no onnxruntime-web in {DIST}: npm install it"
 """Why nothing can be decoded in JavaScript here; "" if it can."""
@@ -56,7 +58,9 @@ class Cases:
             latents: with digests of its symbols and latents.
         """
         case: dict[str, Any] = {"name": name, "data": base64.b64encode(data).decode()}
-        codec = next((codec for codec in self.codecs.values() if codec.header.short_id in data), next(iter(self.codecs.values())))
+        codec = next(
+            (codec for codec in self.codecs.values() if codec.header.short_id in data), next(iter(self.codecs.values()))
+        )
         try:
             picture = codec.decode_picture(data)
         except DCAEError as error:
@@ -125,7 +129,15 @@ def altered(data: bytes, step: int) -> Iterator[tuple[str, bytes]]:
             other = payload[:at] + bytes([payload[at] ^ 1 << (at * 5 + 3) % 8]) + payload[at + 1 :]
             yield f"byte {at} of {letter}", file_of([*sections[:k], (letter, other), *sections[k + 1 :]])
         if letter != "H":
-            for other in (b"", payload[:-4], payload[:-1], payload + bytes(4), payload[4:], bytes(len(payload)), b"\xff" * len(payload)):
+            for other in (
+                b"",
+                payload[:-4],
+                payload[:-1],
+                payload + bytes(4),
+                payload[4:],
+                bytes(len(payload)),
+                b"\xff" * len(payload),
+            ):
                 yield f"another {letter}", file_of([*sections[:k], (letter, other), *sections[k + 1 :]])
 
 
@@ -146,7 +158,22 @@ def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
         "a long header": good,
     }.items():
         yield name, file_of([("H", other), z, y])
-    for letters in ("ZHY", "YHZ", "HHZY", "HZZY", "HY", "HYZ", "HZYY", "HZ", "", "HZYx", "HAZY", "HZ\0Y", "HZ{Y", "HPY"):
+    for letters in (
+        "ZHY",
+        "YHZ",
+        "HHZY",
+        "HZZY",
+        "HY",
+        "HYZ",
+        "HZYY",
+        "HZ",
+        "",
+        "HZYx",
+        "HAZY",
+        "HZ\0Y",
+        "HZ{Y",
+        "HPY",
+    ):
         parts = {"H": header, "Z": z[1], "Y": y[1]}
         yield f"sections {letters}", file_of([(letter, parts.get(letter, b"what")) for letter in letters])
     for letter in "ayz":
@@ -166,7 +193,12 @@ def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "nonsense without loss", file_of([("H", good), ("P", b"nonsense" * 8)], 2)
     for version in (0, 3, 255):
         yield f"version {version}", data[:9] + bytes([version]) + data[10:]
-    for name, text in {"nothing": b"", "text": b"a text\n", "its signature": data[:9], "more": b"\x89DCAE\n\x1a\n"}.items():
+    for name, text in {
+        "nothing": b"",
+        "text": b"a text\n",
+        "its signature": data[:9],
+        "more": b"\x89DCAE\n\x1a\n",
+    }.items():
         yield f"a file of {name}", text
     yield "a file taken for text", data.decode("latin-1").encode("utf-8")
 

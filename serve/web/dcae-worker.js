@@ -7,6 +7,7 @@
 import { Decoder } from "./dcae.js";
 import { packedError } from "./errors.js";
 
+let options;
 let decoder;
 let before = Promise.resolve(); // the picture that is being decoded
 const aborts = new Map();
@@ -15,6 +16,7 @@ async function decode(number, file) {
   const { signal } = aborts.get(number);
   try {
     signal.throwIfAborted();
+    decoder ??= new Decoder(options); // here, where what is wrong with the options is somebody's answer
     const onProgress = (progress) => postMessage({ number, progress });
     const picture = await decoder.decode(file, { signal, onProgress });
     postMessage({ number, picture }, [picture.data.buffer]);
@@ -27,7 +29,7 @@ async function decode(number, file) {
 
 addEventListener("message", ({ data }) => {
   if (data.open) {
-    decoder = new Decoder(data.open);
+    options = data.open;
   } else if (data.decode !== undefined) {
     aborts.set(data.decode, new AbortController());
     before = before.then(() => decode(data.decode, data.file));

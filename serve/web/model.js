@@ -136,12 +136,10 @@ export class Model {
       all.set(new Uint8Array(array.buffer), at);
       at += array.byteLength;
     }
-    const transform = name === "base_synthesis" || name === "add_skip";
     return this.ort.InferenceSession.create(this.tensor(graph), {
       executionProviders: ["wasm"],
       externalData: [{ path: "model", data: all }],
-      // The entropy model gains nothing by more, and loads faster without, as docs/runtime.md says.
-      graphOptimizationLevel: transform ? "all" : "basic",
+      graphOptimizationLevel: "basic", // in WebAssembly nothing is faster by more
       enableMemPattern: false, // bands have several sizes
     });
   }
@@ -159,8 +157,9 @@ export class Model {
     const powers = Float64Array.from(new Int8Array(this.tensor(exponents).slice().buffer), (power) => 2 ** power);
     const [, middle, last] = grid;
     const found = new ARRAYS[type](numbers.length);
-    for (let i = 0; i < found.length; i++) {
-      found[i] = numbers[i] * powers[Math.floor(i / (middle * last)) * last + (i % last)];
+    for (let row = 0, i = 0; i < found.length; row++) {
+      const begin = Math.floor(row / middle) * last;
+      for (let k = 0; k < last; k++, i++) found[i] = numbers[i] * powers[begin + k];
     }
     return found;
   }
@@ -178,9 +177,18 @@ function unplaned(planes, stored) {
   for (let plane = 0; plane < size; plane++) {
     for (let i = 0; i < count; i++) bytes[i * size + plane] = planes[plane * count + i];
   }
-  if (stored === "float16") return Float32Array.from(new Uint16Array(bytes.buffer), fromHalf);
-  return new ARRAYS[stored](bytes.buffer);
+  return stored === "float16" ? fromHalves(new Uint16Array(bytes.buffer)) : new ARRAYS[stored](bytes.buffer);
 }
+
+/** Numbers of IEEE 754 binary16, by a table of all there are. */
+function fromHalves(halves) {
+  HALVES ??= Float32Array.from({ length: 2 ** 16 }, (_, bits) => fromHalf(bits));
+  const found = new Float32Array(halves.length);
+  for (let i = 0; i < found.length; i++) found[i] = HALVES[halves[i]];
+  return found;
+}
+
+let HALVES;
 
 /** The number that 16 bits are in IEEE 754 binary16. */
 function fromHalf(bits) {
