@@ -219,6 +219,7 @@ def coder_cases() -> list[dict[str, Any]]:
             cases.append(_coder_case(tables, rng.bytes(4 * words), rows))
         cases.append(_coder_case(tables, stream + bytes(4), [rows for _, rows in arrays]))
         cases.append(_coder_case(tables, b"\xff" * 40, [rows for _, rows in arrays]))
+        cases.append(_coder_case(tables, b"\xff" * 8, [np.empty(0, np.uint8)]))
     return cases
 
 

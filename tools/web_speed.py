@@ -111,7 +111,8 @@ def _command(files: dict[Path, float], options: Any) -> dict[str, list[float]]:
         command = ["dcae", "decode", path, "-o", path.with_suffix(".png"), "--force", "--model", options.model]
         for _ in range(options.runs):
             before = _children()
-            subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, cwd="/")  # beside no folder dcae
+            # Not in the folder of the files, which has one of the package's name.
+            subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, cwd="/")
             found.setdefault(path.name, []).append(_children() - before)
     return found
 
