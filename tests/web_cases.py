@@ -28,7 +28,7 @@ from dcae.errors import DCAEError
 from dcae.serve.web_folder import RUNTIME
 from dcae.serve.web_model import web_model
 
-MAX_PIXELS = 32 << 20
+MAX_PIXELS = 16 << 20
 """Limit of the decoder in JavaScript."""
 NODE = shutil.which("node")
 DIST = Path(

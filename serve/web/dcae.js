@@ -17,7 +17,7 @@ import { synthesis } from "./synthesis.js";
 export * from "./errors.js";
 
 /** Largest number of pixels, padded to multiples of 64 in both directions, that is decoded unless asked otherwise. */
-export const MAX_PIXELS = 32 * 2 ** 20;
+export const MAX_PIXELS = 16 * 2 ** 20;
 const STRIDE = 64;
 const ENTROPY_SHARE = 0.4; // of the time, for progress
 
@@ -87,15 +87,15 @@ export class Decoder {
   async latents(file, { signal, onProgress } = {}) {
     const container = await readContainer(bytesOf(file));
     if (container.lossless) throw new FileFormatError("the file holds its picture without loss and has no latents");
-    return (await this.latentsOf(container, pausing(signal, onProgress)))[1];
+    return (await this.latentsOf(container, pausing(signal, onProgress), true))[1];
   }
 
-  async latentsOf(container, pause) {
+  async latentsOf(container, pause, keepSymbols) {
     this.checkSize(container.header, STRIDE);
     await pause(0);
     const model = await this.model(container.header.model, pause.signal);
     checkHeader(container, model);
-    return [model, await decodeLatents(model, container, pause)];
+    return [model, await decodeLatents(model, container, pause, keepSymbols)];
   }
 
   checkSize({ width, height }, stride) {

@@ -131,12 +131,13 @@ class EntropyModel {
  * @param {Model} model
  * @param container as `readContainer` returns it, whose header fits the model
  * @param {function(number): Promise} pause called often with the share that is done; throws to stop
+ * @param {boolean} keepSymbols return the symbols of y too
  * @returns {Promise<{z, y, yHat, means}>} symbols of z, of every slice of y and of a closed loop's block means
  *   (Int32Array); ŷ (channels, H/16, W/16) and block means (3, H/64, W/64) or null, Float32Array
  * @throws {FileFormatError} a section that no encoder wrote
  * @throws {SymbolMismatchError} sections that are intact, but do not belong together
  */
-export async function decodeLatents(model, container, pause) {
+export async function decodeLatents(model, container, pause, keepSymbols = false) {
   const { header } = container;
   const [rows, columns] = [header.height, header.width].map((side) => Math.ceil(side / model.config.stride));
   const count = rows * columns;
@@ -147,7 +148,7 @@ export async function decodeLatents(model, container, pause) {
   const yDecoder = new SymbolDecoder(model.tablesY, container.y, "y");
   const entropy = new EntropyModel(model, header.quality, { rows, columns }, pause);
   try {
-    return await walk(model, entropy, yDecoder, header.check, z, count);
+    return await walk(model, entropy, yDecoder, header.check, { z, count, keepSymbols });
   } catch (error) {
     if (!(error instanceof FileFormatError)) throw error;
     throw new SymbolMismatchError(
@@ -158,7 +159,7 @@ export async function decodeLatents(model, container, pause) {
   }
 }
 
-async function walk(model, entropy, yDecoder, expected, z, count) {
+async function walk(model, entropy, yDecoder, expected, { z, count, keepSymbols }) {
   const { slices, latent_channels: channels } = model.config;
   const found = { z, y: [], yHat: new Float32Array(16 * count * channels), means: null };
   let check = crc32(bytesOf(z));
@@ -166,7 +167,7 @@ async function walk(model, entropy, yDecoder, expected, z, count) {
     const symbols = yDecoder.decode(tableRows);
     yDecoder.checkLength(); // before the networks run for the next slice
     check = crc32(bytesOf(symbols), check);
-    found.y.push(symbols);
+    if (keepSymbols) found.y.push(symbols);
     return symbols;
   };
 

@@ -9,6 +9,10 @@ const { SymbolDecoder, SymbolTables } = await moduleOf("range-coder.js");
 const { bands, strips, tiles } = await moduleOf("division.js");
 const { unpackedError, packedError } = await moduleOf("errors.js");
 
+test("the limit by default is the one that is said", async () => {
+  assert.equal((await moduleOf("dcae.js")).MAX_PIXELS, cases.maxPixels);
+});
+
 const large = cases.files.find((file) => file.name === cases.large);
 
 test("range decoder reads what the second decoder reads", () => {
