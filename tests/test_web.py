@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from safetensors.numpy import load
-from web_cases import DIST, LACKING, NODE, Cases, altered, coder_cases, flipped, hostile, truncated
+from web_cases import LACKING, NODE, Cases, altered, coder_cases, environment, flipped, hostile, truncated
 
 from dcae.cli import main
 from dcae.errors import OptionError
@@ -37,11 +36,8 @@ def _run(script: str, cases: Path) -> None:
     version = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.strip("v\n").split(".")[0]) < 20:
         pytest.skip(f"node {version.strip()} is older than 20")
-    environment = os.environ | {
-        "DCAE_WEB_CASES": str(cases), "DCAE_WEB_MODULES": str(MODULES), "DCAE_WEB_RUNTIME": str(DIST)
-    }  # fmt: skip
     path = Path(__file__).with_name("web") / script
-    done = subprocess.run([NODE, "--test", str(path)], capture_output=True, text=True, env=environment)
+    done = subprocess.run([NODE, "--test", str(path)], capture_output=True, text=True, env=environment(cases))
     failed = [part for part in done.stdout.split("\n# Subtest: ") if "\nnot ok" in part]
     assert done.returncode == 0, "\n".join(failed[:5])[:10000] + done.stderr[-2000:]
     assert "\n# fail 0\n" in done.stdout and "\n# pass 0\n" not in done.stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import shutil
+import subprocess
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +18,7 @@ from chromium import BROWSER, Page, browsing, serving
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image
-from web_cases import DIST, LACKING, file_of
+from web_cases import DIST, LACKING, NODE, Cases, environment, file_of
 
 from dcae.codec.codec import Codec
 from dcae.serve.web_folder import web_model_name, write_web_folder
@@ -101,6 +103,30 @@ def test_golden_files(page: Page) -> None:
         assert (found["role"], found["busy"]) == ("img", None)
         assert found["told"][-1] == 1
     assert not page.said
+
+
+_NODE = """
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+const [support, ...files] = process.argv.slice(1);
+const decoder = (await import(support)).decoder();
+for (const file of files) {
+  const { data } = await decoder.decode(new Uint8Array(readFileSync(file)));
+  console.log(createHash("sha256").update(data).digest("hex"));
+}
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="no node")
+def test_pixels_are_those_under_node(page: Page, tmp_path: Path) -> None:
+    Cases(tmp_path, [TINY]).write()
+    files = sorted(GOLDEN.glob("*.dcae"))
+    support = (ROOT / "tests" / "web" / "support.mjs").as_uri()
+    command = [str(NODE), "--input-type=module", "-e", _NODE, support, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    shown = [_shown(page, src=path.name, alt="")["pixels"].tobytes() for path in files]
+    assert done.stdout.split() == [hashlib.sha256(pixels).hexdigest() for pixels in shown]
 
 
 def test_what_lies_in_a_file_without_loss(page: Page, site: Path) -> None:

@@ -25,7 +25,7 @@ from test_range_coder import _arrays, _coded, _split, _tables
 from dcae.codec.codec import Codec
 from dcae.codec.coder import SymbolTables
 from dcae.errors import DCAEError
-from dcae.serve.web_folder import RUNTIME
+from dcae.serve.web_folder import MODULES, RUNTIME
 from dcae.serve.web_model import web_model
 
 MAX_PIXELS = 16 << 20
@@ -38,6 +38,12 @@ DIST = Path(
 LACKING = "" if all((DIST / name).is_file() for name in RUNTIME) else f"no onnxruntime-web in {DIST}: npm install it"
 """Why nothing can be decoded in JavaScript here; "" if it can."""
 _SIGNATURE = reference.SIGNATURE
+
+
+def environment(cases: Path) -> dict[str, str]:
+    """Of a process of Node.js that imports `tests/web/support.mjs`."""
+    found = {"DCAE_WEB_CASES": cases, "DCAE_WEB_MODULES": MODULES, "DCAE_WEB_RUNTIME": DIST}
+    return {**os.environ, **{name: str(path) for name, path in found.items()}}
 
 
 class Cases:
