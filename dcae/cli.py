@@ -17,6 +17,7 @@ COMMANDS = {
     "encode": "dcae.codec.cli:encode",
     "eval": "dcae.eval.cli:evaluate",
     "export": "dcae.train.cli:export",
+    "export-web": "dcae.serve.cli:export_web",
     "import-checkpoint": "dcae.models.cli:import_checkpoint",
     "info": "dcae.codec.cli:info",
     "models": "dcae.models.cli:models",

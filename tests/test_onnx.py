@@ -126,12 +126,12 @@ def test_graphs_are_what_the_package_onnx_writes(path: str, request: pytest.Fixt
 
     codec = Codec(request.getfixturevalue(path), engine="onnx")
     engine: Any = codec.engine
-    names = set(engine._graphs.__all__) - {"weight_shapes"}
+    names = set(engine.graphs.__all__) - {"weight_shapes"}
     if not engine.closed_loop:
         names -= {"skip_latents", "add_skip"}
-    graphs = [getattr(engine._graphs, name)(engine.config, engine._weights) for name in sorted(names)]
-    graphs += [exact.hyper_synthesis(engine._source), exact.slice_prior(engine._source, 1)]
-    graphs += [exact.latent_residual(engine._source, 0), exact.extend_context(engine._source, 0)]
+    graphs = [getattr(engine.graphs, name)(engine.config, engine.weights) for name in sorted(names)]
+    graphs += [exact.hyper_synthesis(engine.source), exact.slice_prior(engine.source, 1)]
+    graphs += [exact.latent_residual(engine.source, 0), exact.extend_context(engine.source, 0)]
     operators = set()
     context = onnx.checker.C.CheckerContext()
     context.ir_version, context.opset_imports = onnx_file.IR_VERSION, {"": onnx_file.OPSET}

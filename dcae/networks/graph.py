@@ -21,7 +21,10 @@ class BuiltGraph(NamedTuple):
     serialised: bytes
     """The graph, the same for all models of a configuration."""
     weights: dict[str, NDArray[Any]]
-    """External initialisers of the graph, by name."""
+    """External initialisers of the graph, by name. Handed over in one piece they lie one after the other, in this
+    order, little endian and in C order."""
+    inputs: tuple[str, ...]
+    """Names of the graph's inputs."""
 
 
 class Graph:
@@ -32,6 +35,7 @@ class Graph:
         self._inputs: dict[str, bytes] = {}
         self._constants: list[bytes] = []
         self._declared: list[bytes] = []
+        self._bytes = 0
         self.weights: dict[str, NDArray[Any]] = {}
         """External initialisers by name, not part of the graph."""
 
@@ -45,7 +49,8 @@ class Graph:
         """A number or array of the model's: an external initialiser."""
         array = np.ascontiguousarray(array).reshape(array.shape)
         name = f"w{len(self.weights)}"
-        self._declared.append(onnx_file.external_tensor(name, array))
+        self._declared.append(onnx_file.external_tensor(name, array, self._bytes))
+        self._bytes += array.nbytes
         self.weights[name] = array
         return name
 
@@ -102,4 +107,4 @@ class Graph:
         ends = [onnx_file.node("Identity", [value], [names[name]], {}) for name, value in outputs.items()]
         initialisers = [*self._constants, *self._declared]
         serialised = onnx_file.model([*self._nodes, *ends], initialisers, self._inputs.values(), [*names.values()])
-        return BuiltGraph(serialised, self.weights)
+        return BuiltGraph(serialised, self.weights, tuple(self._inputs))

@@ -43,10 +43,17 @@ def tensor(name: str, array: NDArray[Any]) -> bytes:
     return _message(*_each(1, array.shape), (2, KINDS[array.dtype.name]), (8, name), (9, values))
 
 
-def external_tensor(name: str, array: NDArray[Any]) -> bytes:
-    """An initialiser of the array's shape and type without its values."""
-    location = _message((1, "location"), (2, "model"))
-    return _message(*_each(1, array.shape), (2, KINDS[array.dtype.name]), (8, name), (13, location), (14, _EXTERNAL))
+def external_tensor(name: str, array: NDArray[Any], offset: int) -> bytes:
+    """An initialiser of the array's shape and type without its values.
+
+    Args:
+        offset: place of its first byte among those of all initialisers that are handed over, for who hands them over in
+            one piece.
+    """
+    place = {"location": "model", "offset": str(offset), "length": str(array.nbytes)}
+    entries = [_message((1, key), (2, text)) for key, text in place.items()]
+    kind = KINDS[array.dtype.name]
+    return _message(*_each(1, array.shape), (2, kind), (8, name), *_each(13, entries), (14, _EXTERNAL))
 
 
 def value(name: str, rank: int, kind: str) -> bytes:

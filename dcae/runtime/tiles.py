@@ -69,12 +69,18 @@ class Divider:
         """Whether pictures of this network are taken whole."""
         return self._reach is None
 
+    @property
+    def unit(self) -> int:
+        """Samples that bands and strips are multiples of, where pictures are divided."""
+        found: int = self._reach.unit(self._config)
+        return found
+
     def strips(self, transform: str, width: int) -> Iterator[Strip]:
         """Strips of a picture for a transform, named as in `dcae.runtime.protocol`."""
         if self.whole:
             yield Strip(0, width, 0, width)
             return
-        layers, unit = self._reach.layers_of(self._config, transform), self._reach.unit(self._config)
+        layers, unit = self._reach.layers_of(self._config, transform), self.unit
         inputs, outputs, per = _SCALES[transform]
         step = _up(-(-width // -(-width // self.columns)), unit)
         for begin in range(0, width, step):
@@ -88,7 +94,7 @@ class Divider:
         others, so that no library has reason to take another path for it."""
         size = height
         if not self.whole:
-            unit, inputs = self._reach.unit(self._config), _SCALES[transform][0]
+            unit, inputs = self.unit, _SCALES[transform][0]
             layers = self._reach.layers_of(self._config, transform)
             size = max(self.positions // width // unit, 1) * unit
             while not self._reach.ready(layers, size * inputs):  # a band that some layer made nothing of

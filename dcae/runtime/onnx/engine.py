@@ -52,17 +52,17 @@ class OnnxEngine:
         preset = preset_of(self.config)
         if not preset.graphs:
             raise OptionError(f"models of {preset.name} are not run by ONNX Runtime; use the engine torch")
-        self._graphs: Any = resolve_name(preset.graphs)
+        self.graphs: Any = resolve_name(preset.graphs)
         self.tables_y, self.tables_z, self.z_median = stored.tables_y, stored.tables_z, stored.z_median
         try:
-            self._weights = _weights(stored, self._graphs.weight_shapes(self.config))
-            self._source = _source(stored, self._weights)
+            self.weights = _weights(stored, self.graphs.weight_shapes(self.config))
+            self.source = _source(stored, self.weights)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
-        self.closed_loop = "left_over.mean_step" in self._weights
+        self.closed_loop = "left_over.mean_step" in self.weights
         self.corrects_means = not self.closed_loop
         self._runners: dict[str, Runner] = {}
-        self._entropy_model = OnnxEntropyModel(self._source)
+        self._entropy_model = OnnxEntropyModel(self.source)
 
     def entropy_model(self, numerics: str) -> OnnxEntropyModel:
         assert numerics in self.numerics, numerics
@@ -103,7 +103,7 @@ class OnnxEngine:
     def skip_worth(self, quality: float) -> Array:
         # As `skip_worth` of the network has it.
         weight = self.config.lambda_of(quality) / METRICS[self.config.metric] * 255**2 / 3
-        energies = np.square(self._weights["left_over.up.patch.weight"]).sum(0).reshape(-1, 1, 1)
+        energies = np.square(self.weights["left_over.up.patch.weight"]).sum(0).reshape(-1, 1, 1)
         return np.asarray(weight * self._skip_gain("inverse_y", quality) ** 2 * energies, np.float32)[None]
 
     def add_skip(self, base: Array, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
@@ -118,8 +118,8 @@ class OnnxEngine:
 
     def _run(self, name: str, quality: float, band: Band, **inputs: Array) -> Array:
         if name not in self._runners:
-            make: Callable[..., BuiltGraph] = getattr(self._graphs, name)
-            self._runners[name] = Runner(make(self.config, self._weights), optimise=True)
+            make: Callable[..., BuiltGraph] = getattr(self.graphs, name)
+            self._runners[name] = Runner(make(self.config, self.weights), optimise=True)
         runner = self._runners[name]
         given: dict[str, NDArray[Any]] = {
             **inputs, "first": np.array([band.first], np.int64), "last": np.array([band.last], np.int64)
@@ -128,7 +128,7 @@ class OnnxEngine:
             if other.startswith("kept."):
                 given[other] = _NOTHING if band.first else band.kept.pop(other)
             else:  # modulations
-                given[other] = self._interpolated(self._weights[other], quality)
+                given[other] = self._interpolated(self.weights[other], quality)
         found = dict(zip(runner.outputs, runner(**{name: given[name] for name in runner.inputs}), strict=True))
         if not band.last:
             band.kept.update((name, values) for name, values in found.items() if name.startswith("kept."))
@@ -144,14 +144,14 @@ class OnnxEngine:
     def _gain(self, name: str, quality: float, transforms: bool = False) -> Array:
         """Gains per channel; those of y alone that the `transforms` have."""
         with np.errstate(over="ignore"):  # damaged weights, whose pictures nobody promises
-            gain = self._interpolated(np.exp(self._weights[f"{name}.log_gain"]), quality)
+            gain = self._interpolated(np.exp(self.weights[f"{name}.log_gain"]), quality)
         return gain[: self.config.transform_channels] if transforms else gain
 
     def _skip_gain(self, name: str, quality: float) -> Array:
         return self._gain(name, quality)[self.config.transform_channels :].reshape(-1, 1, 1)
 
     def _means_step(self, quality: float) -> Array:
-        return self._interpolated(self._weights["left_over.mean_step"], quality)
+        return self._interpolated(self.weights["left_over.mean_step"], quality)
 
 
 class OnnxEntropyModel:

@@ -1,0 +1,78 @@
+// Sections that hold PNG or WebP files without loss: alpha, and whole pictures. The browser decodes them, after their
+// size was compared with the header.
+
+import { crc32 } from "./container.js";
+import { DCAEError, FileFormatError } from "./errors.js";
+
+/** Decode a PNG or WebP file by the browser, without converting its colours. */
+export async function browserPictures(bytes) {
+  if (typeof createImageBitmap !== "function") {
+    throw new DCAEError("alpha and lossless pictures need the picture decoder of a browser; pass readPicture");
+  }
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(new Blob([bytes]), options);
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, context.canvas.width, context.canvas.height);
+}
+
+/** Pixels of a file that holds its picture without loss: red, green, blue and an alpha of 255. */
+export async function losslessPixels({ header, lossless }, readPicture) {
+  const { data } = await unpacked(lossless, header, "section P (picture)", readPicture);
+  const gray = header.colour === 1;
+  const channels = gray ? 1 : 3;
+  const samples = new Uint8Array((data.length / 4) * channels);
+  for (let from = 0, to = 0; from < data.length; from += 4, to += channels) {
+    if (gray) data[from] = data[from + 2] = data[from + 1]; // of WebP, which has no gray, the green channel counts
+    for (let c = 0; c < channels; c++) samples[to + c] = data[from + c];
+    data[from + 3] = 255;
+  }
+  // A browser gives 8 bits of 16, of which the check value cannot be computed; the section's CRC was right.
+  if (header.depth === 0 && crc32(samples) !== header.check) {
+    throw new FileFormatError("the lossless picture fails its check value; the file is damaged");
+  }
+  return data;
+}
+
+/** Put the alpha of a file into its pixels. */
+export async function withAlpha(pixels, { header, alpha }, readPicture) {
+  const { data } = await unpacked(alpha, header, "section A (alpha)", readPicture);
+  for (let i = 0; i < pixels.length; i += 4) pixels[i + 3] = data[i + 1];
+}
+
+async function unpacked(bytes, { width, height }, what, readPicture) {
+  const size = pictureSize(bytes);
+  if (!size) throw new FileFormatError(`${what} cannot be read (neither PNG nor WebP); the file is damaged`);
+  if (size[0] !== width || size[1] !== height) {
+    throw new FileFormatError(`${what} is a picture of another size (${size[0]}x${size[1]}); it is damaged`);
+  }
+  let found;
+  try {
+    found = await readPicture(bytes);
+  } catch (error) {
+    if (error instanceof DCAEError) throw error;
+    throw new FileFormatError(`${what} cannot be read (${error.message}); the file is damaged`, { cause: error });
+  }
+  if (found.width !== width || found.height !== height) {
+    throw new FileFormatError(`${what} is a picture of another size (${found.width}x${found.height}); it is damaged`);
+  }
+  return found;
+}
+
+/** [width, height] that a PNG or lossless WebP file of one frame declares; null for anything else. */
+function pictureSize(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const text = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (bytes.length >= 24 && text(0) === "\x89PNG" && text(12) === "IHDR") {
+    return [view.getUint32(16), view.getUint32(20)];
+  }
+  if (bytes.length < 30 || text(0) !== "RIFF" || text(8) !== "WEBP") return null;
+  if (text(12) === "VP8L") {
+    const sizes = view.getUint32(21, true);
+    return [(sizes & 0x3fff) + 1, ((sizes >>> 14) & 0x3fff) + 1];
+  }
+  const animated = bytes[20] & 2;
+  if (text(12) !== "VP8X" || animated) return null;
+  return [(view.getUint32(24, true) & 0xffffff) + 1, (view.getUint32(26, true) >>> 8) + 1];
+}
