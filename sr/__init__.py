@@ -1,0 +1,1 @@
+"""Super-resolution: networks and tables that enlarge pictures."""
