@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dcae.errors import DCAEError, ModelFileError
 from dcae.networks.config import DCAEConfig
@@ -99,21 +99,52 @@ def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, dic
     """
     if "dcae" not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not a DCAE model (no `dcae` header)")
-    text = metadata["dcae"]
+    fields = header_fields(path, metadata["dcae"], FORMAT)
+    try:
+        config = config_from_dict(fields.config)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
+        raise damaged_header(path, error) from error
+    return ModelHeader(path, fields.id, config, fields.record), fields.config
+
+
+class HeaderFields(NamedTuple):
+    """What the JSON header of any kind of model holds."""
+
+    id: str
+    """64 hexadecimal digits."""
+    config: Any
+    """As it is stored, unchecked."""
+    record: dict[str, Any]
+
+
+def header_fields(path: Path, text: str, newest: int) -> HeaderFields:
+    """The fields of a model's JSON header.
+
+    Args:
+        text: of the header.
+        newest: the format that is read.
+
+    Raises:
+        ModelFileError: damaged, or of a newer format.
+    """
     try:
         header = json.loads(text)
-        if header["format"] != FORMAT:
+        if header["format"] != newest:
             found = f"{header['format']!s:.20}"
-            raise ModelFileError(f"{path}: model format {found}, this version reads {FORMAT}; update dcae")
+            raise ModelFileError(f"{path}: model format {found}, this version reads {newest}; update dcae")
         identity, record = header["id"], header["record"]
-        config = config_from_dict(header["config"])
         if not re.fullmatch("[0-9a-f]{64}", identity) or not isinstance(record, dict) or _too_deep(record):
             raise ValueError("bad id or record")
+        return HeaderFields(identity, header["config"], record)
     except ModelFileError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
-        raise ModelFileError(f"{path}: damaged model header ({error})") from error
-    return ModelHeader(path, identity, config, record), header["config"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged_header(path, error) from error
+
+
+def damaged_header(path: Path, error: Exception) -> ModelFileError:
+    """The error for a header that cannot be understood."""
+    return ModelFileError(f"{path}: damaged model header ({error})")
 
 
 def _too_deep(record: dict[str, Any]) -> bool:

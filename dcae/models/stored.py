@@ -46,7 +46,7 @@ class StoredModel:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """A safetensors file.
 
     Raises:
@@ -68,7 +68,7 @@ def read_model(path: Path) -> StoredModel:
         ModelFileError: damaged (its hash differs), foreign, or incomplete.
     """
     tensors: dict[str, NDArray[Any]] = {}
-    with _opened(path) as file:
+    with opened(path) as file:
         header, config = parse_header(path, file.metadata() or {})
         for name in file.keys():  # noqa: SIM118 (not a dict)
             if not name.startswith(TRAINING_ONLY):
