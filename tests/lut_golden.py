@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.sr.tables.config import Slot, TableConfig, published_config
-from dcae.sr.tables.export import sampler_weights, share_weights
 from dcae.sr.tables.layout import coarse_nodes, grid, has_residual, inputs_of, is_split, near_diagonal
+from dcae.sr.tables.weights import sampler_weights, share_weights
 
 SMALL = Path(__file__).with_name("golden") / "lut.npz"
 ROWS = slice(None, None, 5)

@@ -20,6 +20,7 @@ from dcae.sr.tables.layout import (
 )  # fmt: skip
 from dcae.sr.tables.network import TableNetwork, key
 from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit
+from dcae.sr.tables.weights import sampler_weights, share_weights
 
 _AT_ONCE = 1 << 14
 """Entries that go through a network at once."""
@@ -60,22 +61,6 @@ def _asked(unit: nn.Module, config: TableConfig, slot: Slot) -> NDArray[np.int8]
     device = unit.first.weight.device
     entries = torch.from_numpy(grid(config.interval, inputs_of(config, slot))).float()
     return np.concatenate([unit(part.T.to(device)).T.cpu().numpy() for part in entries.split(_AT_ONCE)]).astype(np.int8)
-
-
-def sampler_weights(raw: NDArray[np.float32]) -> NDArray[np.int32]:
-    """(inputs, k, k) whole weights that sum to 2 to the power of WEIGHT_BITS, from (inputs, 1, k, k) before softmax."""
-    flat = raw.astype(np.float64).reshape(len(raw), -1)
-    shares = np.exp(flat - flat.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
-    whole = np.rint(shares * 2**WEIGHT_BITS).astype(np.int64)
-    for row in whole:
-        row[row.argmax()] += 2**WEIGHT_BITS - row.sum()
-    return whole.astype(np.int32).reshape(len(raw), *raw.shape[2:])
-
-
-def share_weights(shares: NDArray[np.float32]) -> NDArray[np.int32]:
-    """(4,) whole shares of the earlier map, from shares in 0...1."""
-    return np.rint(shares.astype(np.float64).clip(0, 1).reshape(-1) * 2**WEIGHT_BITS).astype(np.int32)
 
 
 def empty_tables(config: TableConfig) -> dict[str, NDArray[np.int8]]:

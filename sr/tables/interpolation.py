@@ -42,7 +42,8 @@ class _Interpolated(torch.autograd.Function):
             weights.append(weight.to(table.dtype) / simplex.divisor)
             found += table.index_select(0, entries[-1]) * weights[-1][:, None]
         ctx.save_for_backward(table, torch.stack(entries), torch.stack(weights), torch.stack(keys), *ordered)
-        ctx.step = simplex.divisor / 2**bits
+        ctx.steps = simplex.steps(base, torch)
+        ctx.bits = bits
         return found
 
     @staticmethod
@@ -55,10 +56,11 @@ class _Interpolated(torch.autograd.Function):
                 own.index_add_(0, entry, gradient * weight[:, None])
         if ctx.needs_input_grad[0]:
             by_value = torch.zeros_like(keys, dtype=table.dtype)
+            slope = 2**ctx.bits / ctx.steps
             at = [(table.index_select(0, entry) * gradient).sum(1) for entry in entries]
             for k, key in enumerate(ordered):
                 # Keys of a pixel differ, so that each is that of one input.
-                by_value += (keys == key) * ((at[k + 1] - at[k]) / ctx.step)
+                by_value += (keys == key) * ((at[k + 1] - at[k]) * slope)
         return by_value, own, None, None
 
 

@@ -82,6 +82,12 @@ class Simplex:
             yield base, last if following is None else last - following
             last = following
 
+    def steps(self, base: Integers, xp: Any) -> Integers:
+        """Distance between the nodes that are read, in units of the values: one for all, or of each pixel's part."""
+        if not self._coarse_bits:
+            return 1 << self._bits
+        return xp.where(base < self.entries, 1 << self._bits, 1 << self._coarse_bits)
+
     def _values(self, values: Sequence[Integers]) -> tuple[Integers, list[Integers]]:
         base = values[0] >> self._bits
         for value in values[1:]:

@@ -11,20 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from dcae.checks import check_names
-from dcae.errors import OptionError
+from dcae.errors import ModelFileError, OptionError
 from dcae.sr.protocol.resize import reduced, resized, taps, to_float, to_samples
 from dcae.sr.protocol.scores import luma, psnr
 from dcae.sr.tables.config import PUBLISHED, TableConfig, published_config
-from dcae.sr.tables.export import empty_tables, tables_as_network
+from dcae.sr.tables.export import empty_tables, exported, tables_as_network
 from dcae.sr.tables.network import TableNetwork, untrained_network
-from dcae.sr.tables.tablefile import read_tables
+from dcae.sr.tables.tablefile import TableHeader, read_table_header, read_tables, write_tables
 from dcae.sr.tables.units import UnitConfig
+from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, load_folder, split
 from dcae.train.held_out import centre, validation_pictures
 from dcae.train.processes import Group
 from dcae.train.task import Losses, Validation
 
+FAMILY = "tables"
+"""What checkpoints of this task say they are of."""
 SIDE = 256
 """Greatest side in pixels of what validations look at."""
 
@@ -49,7 +52,9 @@ class TableTask:
             raise OptionError("no training pictures; give their folder with --data")
         self.config, self.group = config, group
         self.unshared: frozenset[str] = frozenset()
-        self._tuned = bool(config.init)
+        self._tuned_from: str = (
+            saved["config"]["tuned_from"] if saved else config.init and read_table_header(Path(config.init)).id
+        )
         self.network = _network(config, saved).to(group.device).train()
         self.tables = self.network.config
         pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
@@ -104,7 +109,7 @@ class TableTask:
         return Validation(-gain, measure, row, {"validation/gain": gain}, pictures[:4], line)
 
     def content(self) -> dict[str, Any]:
-        return {"config": {"family": "tables", "tables": self.tables.to_dict(), "tuned": self._tuned}}
+        return {"config": {"family": FAMILY, "tables": self.tables.to_dict(), "tuned_from": self._tuned_from}}
 
     def close(self) -> None:
         self._loader.close()
@@ -158,10 +163,38 @@ def table_settings(network: dict[str, Any]) -> tuple[TableConfig, UnitConfig]:
         raise OptionError(f"settings of tables that do not fit ({error})") from error
 
 
+def export_tables(run: Path, output: Path, force: bool = True) -> TableHeader:
+    """Write the tables of a run of :class:`TableTask`, its best averaged weights.
+
+    Args:
+        run: folder of the run, or a checkpoint.
+        force: overwrite a file of that name.
+
+    Raises:
+        ModelFileError: no checkpoint of a table network, or a file that cannot be written.
+        OptionError: the file exists, and `force` is not set.
+    """
+    saved = load_checkpoint(path := best_checkpoint(run))
+    if saved["config"].get("family") != FAMILY:
+        raise ModelFileError(f"{path}: a checkpoint, but not of a table network")
+    config = TrainConfig.from_dict(saved["train"], str(path))
+    network = _network(config, saved)
+    network.load_state_dict(saved["average"])
+    state = saved["state"]
+    record = {
+        "steps": state["step"], "patches": state["patches"], "minutes": round(state["seconds"] / 60, 1),
+        "hardware": state["hardware"], "date": saved["date"], "log": state["log"],
+        "settings": {k: v for k, v in saved["train"].items() if k not in ("data", "init")},
+    }  # fmt: skip
+    if saved["config"]["tuned_from"]:
+        record["tuned_from"] = saved["config"]["tuned_from"]
+    return write_tables(output, network.config, exported(network), record, force)
+
+
 def _network(config: TrainConfig, saved: dict[str, Any] | None) -> TableNetwork:
     if saved:
         tables = TableConfig.from_dict(saved["config"]["tables"])
-        if saved["config"]["tuned"]:
+        if saved["config"]["tuned_from"]:
             return tables_as_network(tables, empty_tables(tables))
         return untrained_network(tables, table_settings(config.network)[1])
     if config.init:
