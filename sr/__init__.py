@@ -1,1 +1,1 @@
-"""Super-resolution: networks and tables that enlarge pictures."""
+"""Super-resolution: what enlarges pictures, its training, and the field's way of measuring it."""
