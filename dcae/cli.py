@@ -19,9 +19,11 @@ COMMANDS = {
     "eval": "dcae.eval.cli:evaluate",
     "export": "dcae.train.cli:export",
     "import-checkpoint": "dcae.models.cli:import_checkpoint",
+    "import-upscaler": "dcae.sr.cli:import_upscaler",
     "info": "dcae.codec.cli:info",
     "models": "dcae.models.cli:models",
     "train": "dcae.train.cli:train",
+    "upscale": "dcae.sr.cli:upscale",
 }
 """Place of each command, `module:name`."""
 

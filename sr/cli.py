@@ -1,4 +1,4 @@
-"""The commands `dcae downscale` and `dcae eval sr`. Heavy imports happen inside."""
+"""The commands `dcae upscale`, `downscale`, `import-upscaler` and `eval sr`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dcae.codec import batch, options
 from dcae.codec.batch import PICTURES
 from dcae.codec.run import Work, run
 from dcae.errors import OptionError
+from dcae.extras import require
 from dcae.files import check_output
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 KERNEL_NAMES = ("bicubic", "lanczos", "bilinear", "box")
 """Names of `dcae.sr.protocol.resize.KERNELS`, whose module imports NumPy."""
-_ON_THE_CPU = {"device": "cpu", "engine": "auto"}
+_ON_THE_CPU: dict[str, Any] = {"device": "cpu", "engine": "auto"}
 
 kernel_option = click.option(
     "--kernel", type=click.Choice(KERNEL_NAMES), default=KERNEL_NAMES[0], show_default=True,
@@ -72,6 +73,41 @@ def downscale(pictures: tuple[str, ...], scale: int, kernel: str, **settings: An
     _run_scaler("reduced", scaler, pictures, **_ON_THE_CPU, **settings)
 
 
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--scale", type=click.IntRange(2, 4), default=2, show_default=True, help="Factor on both sides.")
+@click.option(
+    "--model", default="bicubic", show_default=True, metavar="NAME|PATH",
+    help=f"An installed model's name, a model file, or a kernel: {', '.join(KERNEL_NAMES)}.",
+)  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="torch device of a network.")
+@click.option(
+    "--tile", type=click.IntRange(0),
+    help="Side in pixels of the parts that a network of finite reach enlarges by themselves; 0: whole pictures.  "
+    "[default: 256]",
+)  # fmt: skip
+@_writing
+@options.preparation
+@options.batch
+def upscale(pictures: tuple[str, ...], scale: int, model: str, device: str, tile: int | None, **settings: Any) -> None:
+    """Enlarge PICTURES.
+
+    Alpha, gray, 16 bits and metadata are kept. Files, folders, quoted patterns and @FILE as for encode; those of a
+    folder keep their names.
+    """
+    if model not in KERNEL_NAMES:
+        from dcae.sr.models import find_sr_model
+
+        model = str(find_sr_model(model, scale).path)  # before any work
+
+    def scaler(**shared: Any) -> FileScaler:
+        from dcae.sr.files import FileUpscaler
+
+        return FileUpscaler(scale=scale, model=model, tile=tile, **shared)
+
+    _run_scaler("enlarged", scaler, pictures, device=device, engine="auto", **settings)
+
+
 def _run_scaler(
     done: str, scaler: Callable[..., FileScaler], pictures: tuple[str, ...], *, output: str, kind: str | None,
     picture_quality: int | None, depth: str | None, frame: int | None, background: str | None, strip: bool,
@@ -113,10 +149,11 @@ def _run_scaler(
 @click.option("--scale", type=click.IntRange(2, 4), default=2, show_default=True, help="Factor on both sides.")
 @click.option(
     "--models", default="bicubic", show_default=True, metavar="NAME[,NAME...]",
-    help=f"Upscalers: {', '.join(KERNEL_NAMES)}.",
+    help=f"Upscalers: {', '.join(KERNEL_NAMES)}, names of installed models, paths of model files.",
 )  # fmt: skip
 @kernel_option
 @click.option("--limit", type=click.IntRange(1), help="Only the first pictures.")
+@click.option("--device", default="cpu", show_default=True, help="torch device of the networks.")
 @click.option(
     "-o",
     "--output",
@@ -125,7 +162,7 @@ def _run_scaler(
 )
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def evaluate(
-    folder: str, scale: int, models: str, kernel: str, limit: int | None, output: Path | None, force: bool
+    folder: str, scale: int, models: str, kernel: str, limit: int | None, device: str, output: Path | None, force: bool
 ) -> None:
     """The field's protocol on the pictures of a FOLDER.
 
@@ -137,13 +174,37 @@ def evaluate(
             raise OptionError(f"{output}: rows are written as .csv or .json")
         check_output(str(output), force)
     from dcae.sr.evaluation import measured, table, write_rows
-    from dcae.sr.upscalers import find_upscaler
+    from dcae.sr.find import find_upscaler
 
     names = [name for name in dict.fromkeys(part.strip() for part in models.split(",")) if name]
     if not names:
         raise OptionError("no upscaler named; give --models")
-    upscalers = [find_upscaler(name, scale) for name in names]
+    upscalers = [find_upscaler(name, scale, device) for name in names]
     rows = list(measured(folder, upscalers, kernel, limit, lambda line: click.echo(line, err=True)))
     click.echo(table(rows))
     if output is not None:
         write_rows(output, rows, force)
+
+
+@click.command("import-upscaler")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file (.safetensors).")
+@click.option(
+    "--img-range", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+    help="Of DRCT; what no tensor tells, and 1 in all that are published.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+def import_upscaler(checkpoint: Path, output: Path, img_range: float, force: bool) -> None:
+    """Turn a published CHECKPOINT (.pth) of DRCT or SRGAN's generator into a model file.
+
+    Its architecture is read from the file.
+    """
+    check_output(str(output), force)
+    require("checkpoints need", "torch", "torch")
+    from dcae.sr.models import write_network
+    from dcae.sr.networks.importer import import_upscaler as read
+
+    network = read(checkpoint, img_range)
+    header = write_network(network, output, {"imported_from": checkpoint.name}, force)
+    what = f"{header.config.preset} x{network.config.scale}, {network.cost().parameters} parameters"
+    click.echo(f"{output}: {what}, model {header.short_id.hex()}", err=True)

@@ -1,9 +1,13 @@
-"""File to file: what `downscale` does with one picture, in whichever process."""
+"""File to file: what `downscale` and `upscale` do with one picture, in whichever process.
+
+Heavy imports happen inside.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dcae.codec.filecoders import Coded, FileCoder, without_limit_of_pillow
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dcae.codec.pictures.picture import Picture
+    from dcae.sr.upscalers import Upscaler
 
 
 @dataclass(frozen=True)
@@ -68,3 +73,39 @@ class FileDownscaler(FileScaler):
 
         alpha = None if picture.alpha is None else small(picture.alpha[..., None])[..., 0]
         return replace(picture, pixels=small(picture.pixels), alpha=alpha)
+
+
+@dataclass(frozen=True)
+class FileUpscaler(FileScaler):
+    """Pictures to their enlargements. Alpha is enlarged by bicubic interpolation, whatever enlarges the pixels."""
+
+    model: str = field(kw_only=True)
+    """Name or path, as of :func:`dcae.sr.find.find_upscaler`."""
+    tile: int | None = field(default=None, kw_only=True)
+    """Side of a tile in pixels of the small picture; 0: the picture as a whole; None: the default."""
+
+    def open(self) -> None:
+        self._upscaler()
+
+    def _upscaler(self) -> Upscaler:
+        return _loaded(self.model, self.scale, self.device, self.tile)
+
+    def largest(self) -> int:
+        return self.max_pixels or self._limit() // self.scale**2
+
+    def scaled(self, picture: Picture) -> Picture:
+        from dcae.sr.protocol.resize import resized, to_float, to_samples
+
+        kind = picture.pixels.dtype
+        pixels = to_samples(self._upscaler()(to_float(picture.pixels)), kind)
+        alpha = None
+        if picture.alpha is not None:
+            alpha = to_samples(resized(to_float(picture.alpha[..., None]), self.scale), kind)[..., 0]
+        return replace(picture, pixels=pixels, alpha=alpha)
+
+
+@lru_cache(maxsize=2)
+def _loaded(model: str, scale: int, device: str, tile: int | None) -> Upscaler:
+    from dcae.sr.find import find_upscaler
+
+    return find_upscaler(model, scale, device, tile)

@@ -1,4 +1,4 @@
-"""Upscalers by name: what enlarges an array of samples, whether it interpolates or is a network or table."""
+"""Upscalers: what enlarges an array of samples, whether it interpolates or is a network or a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import OptionError
-from dcae.sr.protocol.resize import KERNELS, resized, taps
+from dcae.sr.protocol.resize import resized, taps
 
 SCALES = (2, 3, 4)
 """Scales that pictures are enlarged by."""
@@ -70,18 +70,3 @@ def check_scale(scale: int, scales: Collection[int] = SCALES) -> None:
     """
     if scale not in scales:
         raise OptionError(f"scale must be {' or '.join(map(str, sorted(scales)))}, got {scale}")
-
-
-def find_upscaler(name: str, scale: int) -> Upscaler:
-    """The upscaler of a name.
-
-    Args:
-        name: a kernel of `KERNELS`.
-
-    Raises:
-        OptionError: no such name, or a scale it does not have.
-    """
-    check_scale(scale)
-    if name in KERNELS:
-        return Interpolation(name, scale)
-    raise OptionError(f"no upscaler named {name!r:.60}; known: {', '.join(KERNELS)}")

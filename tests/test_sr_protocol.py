@@ -15,12 +15,12 @@ from helpers import synthetic_picture
 from PIL import Image
 
 from dcae.cli import main
-from dcae.errors import OptionError
+from dcae.errors import ModelNotFoundError, OptionError
 from dcae.sr.cli import KERNEL_NAMES
 from dcae.sr.evaluation import Row, table
+from dcae.sr.find import find_upscaler
 from dcae.sr.protocol.resize import KERNELS, modcrop, reduced, resized, taps, to_float, to_samples
 from dcae.sr.protocol.scores import luma, psnr, scores, ssim
-from dcae.sr.upscalers import find_upscaler
 
 GOLDEN = np.load(Path(__file__).with_name("golden") / "sr-protocol.npz")
 """192x240 pixels of a Kodak picture; its reductions, corners of their enlargements, and scores by BasicSR's code."""
@@ -108,7 +108,7 @@ def test_names_on_the_command_line_are_those_of_the_kernels() -> None:
     assert tuple(KERNELS) == KERNEL_NAMES
     with pytest.raises(OptionError, match="unknown kernel 'sinc'"):
         taps(8, 2, "sinc")
-    with pytest.raises(OptionError, match="no upscaler named 'sinc'; known: bicubic"):
+    with pytest.raises(ModelNotFoundError, match="no model named 'sinc'; installed: "):
         find_upscaler("sinc", 2)
     with pytest.raises(OptionError, match="scale must be 2 or 3 or 4, got 5"):
         find_upscaler("bicubic", 5)
@@ -199,7 +199,7 @@ def test_the_table_has_means_of_the_pictures_dB() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--models", "nobody"], "no upscaler named 'nobody'"),
+        (["--models", "nobody"], "no model named 'nobody'"),
         (["--models", ","], "no upscaler named; give --models"),
         (["-o", "rows.txt"], "written as .csv or .json"),
     ],

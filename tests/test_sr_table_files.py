@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,19 @@ import pytest
 from fuzz.structure import ModelParts
 from lut_golden import SMALL, golden_case, table_tensors
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from dcae.errors import ModelFileError, OptionError
+from dcae.models.header import read_any_header
+from dcae.models.modelfile import write_tensors
+from dcae.sr.find import find_upscaler
+from dcae.sr.models import find_sr_model
+from dcae.sr.networks.config import SmallConfig
+from dcae.sr.protocol.resize import to_float, to_samples
 from dcae.sr.tables.config import PUBLISHED, TableConfig, published_config
+from dcae.sr.tables.engine import TableEngine
 from dcae.sr.tables.importer import import_tables
 from dcae.sr.tables.layout import coarse_nodes, near_diagonal, tensor_layouts
-from dcae.sr.tables.tablefile import KEY, read_table_header, read_tables, write_tables
-from dcae.sr.tables.upscaler import TableUpscaler
+from dcae.sr.tables.tablefile import read_tables, write_tables
 
 TINY = TableConfig(scale=2, stages=("pass", "up"), units=("s",), interval=7, sampler=2, residual=True)
 
@@ -42,7 +47,8 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
     tensors = tensors_of(config)
     written = write_tables(path, config, tensors, {"trained": "never"})
     header, found = read_tables(path)
-    assert header == written == read_table_header(path)
+    assert header == written and read_any_header(path).config == config
+    assert find_sr_model(str(path), 2).config == config
     assert header.config == config and header.record == {"trained": "never"}
     assert found.keys() == tensors.keys()
     for key, value in tensors.items():
@@ -56,7 +62,7 @@ def test_the_id_is_that_of_configuration_and_tensors(tmp_path: Path) -> None:
     ids = [write_tables(tmp_path / "a", TINY, tensors, {"n": k}).id for k in range(2)]
     tensors["tables.stage1.channel0.unit0"][0, 0] += 1
     ids.append(write_tables(tmp_path / "a", TINY, tensors, {}).id)
-    other = TableConfig.from_dict(TINY.to_dict() | {"padding": "reflect"})
+    other = replace(TINY, padding="reflect")
     ids.append(write_tables(tmp_path / "a", other, tensors, {}).id)
     assert ids[0] == ids[1] and len(set(ids)) == 3
 
@@ -77,7 +83,7 @@ def test_tensors_that_do_not_fit_are_not_written(tmp_path: Path) -> None:
 def _file(change: Callable[[ModelParts], None], tmp_path: Path, fresh_id: bool = True) -> Path:
     path = tmp_path / "odd.safetensors"
     write_tables(path, TINY, tensors_of(TINY), {})
-    parts = ModelParts(path.read_bytes(), KEY)
+    parts = ModelParts(path.read_bytes())
     change(parts)
     if fresh_id:
         parts.set_id()
@@ -103,9 +109,9 @@ def _set(name: str, value: Any) -> Callable[[ModelParts], None]:
         (_set("stages", [["up"]]), "must be like"),
         (_set("sampler", 5), "samplers.* is int32"),
         (_set("scale", 3), r"is int8 \(81, 4\), its configuration says"),
-        (_set("depth", 3), "unknown settings"),
+        (_set("depth", 3), "unknown fields of preset tables"),
         (lambda parts: parts.header.__setitem__("config", []), "damaged model header"),
-        (lambda parts: parts.header.__setitem__("config", {"stages": ["up"] * 10**5}), "number of stages"),
+        (_set("stages", ["up"] * 10**5), "number of stages"),
         (lambda parts: parts.header.__setitem__("format", 2), "model format 2"),
         (lambda parts: parts.tensors.pop(UP), "1 tensors too many or too few"),
         (lambda parts: parts.tensors.__setitem__("more", ["F32", [0], b""]), "1 tensors too many or too few"),
@@ -154,12 +160,24 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
 
 def test_other_models_are_no_tables(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    save_file({"a": np.zeros(1, np.float32)}, path, {"dcae": "{}"})
-    with pytest.raises(ModelFileError, match="not one of DCAE's tables"):
+    write_tensors(path, SmallConfig(), {"network.a": np.zeros(1, np.float32)}, {})
+    with pytest.raises(ModelFileError, match=r"a model \(sr-small\), but not one of tables"):
         read_tables(path)
-    save_file({"a": np.zeros(1, np.float32)}, path, {KEY: json.dumps({"format": 1})})
-    with pytest.raises(ModelFileError, match="damaged model header"):
-        read_table_header(path)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_tables_are_upscalers(colours: int, tmp_path: Path) -> None:
+    config = published_config("mulut-dfc", 3)
+    path, tensors = tmp_path / "t.safetensors", tensors_of(config)
+    write_tables(path, config, tensors, {})
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 31, colours), np.uint8)
+    wanted = TableEngine(config, tensors)(pixels)
+    for tile in (None, 0, 7):
+        upscaler = find_upscaler(str(path), 3, tile=tile)
+        np.testing.assert_array_equal(to_samples(upscaler(to_float(pixels))), wanted)
+    # 24 look-ups with five vertices each, 12 of them of one number and 12 of nine.
+    assert upscaler.cost().macs == pytest.approx(3 * 12 * 5 * (1 + 9) / 9)
+    assert upscaler.cost().parameters == 3 * 8368 * (1 + 9)
 
 
 # -- published tables -------------------------------------------------------------------------------------------
@@ -208,7 +226,7 @@ def test_published_tables_import(case: str, start: int, tmp_path: Path) -> None:
     golden = np.load(SMALL)
     picture = golden["picture_small" if "spf" in case else "picture"]
     np.testing.assert_array_equal(
-        TableUpscaler(header.config, stored)(picture)[::5], golden[f"synthetic/{case}"]
+        TableEngine(header.config, stored)(picture)[::5], golden[f"synthetic/{case}"]
     )  # fmt: skip
 
 

@@ -12,19 +12,23 @@ import torch
 from torch import Tensor
 
 from dcae.errors import OptionError
-from dcae.sr.protocol.resize import reduced
+from dcae.sr.protocol.resize import to_samples
+from dcae.sr.protocol.scores import scores
 from dcae.sr.tables.config import PUBLISHED, Slot, TableConfig, published_config
+from dcae.sr.tables.engine import TableEngine
 from dcae.sr.tables.export import empty_tables, exported, tables_as_network
 from dcae.sr.tables.interpolation import interpolated
 from dcae.sr.tables.layout import grid, table_set
 from dcae.sr.tables.network import TableNetwork, key, untrained_network
+from dcae.sr.tables.settings import TableSettings
 from dcae.sr.tables.simplex import Simplex
 from dcae.sr.tables.tablefile import read_tables, write_tables
-from dcae.sr.tables.task import Reduction, TableTask, export_tables, table_settings
+from dcae.sr.tables.task import TableTask
 from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit, UnitConfig
 from dcae.sr.tables.upscaler import TableUpscaler
-from dcae.train.config import TrainConfig
+from dcae.train.export import export_checkpoint
 from dcae.train.loop import train
+from dcae.train.processes import Group
 
 UNIT = UnitConfig(features=5, layers=2, bound="clamp", copies=True)
 
@@ -69,7 +73,7 @@ def test_tables_as_a_network_enlarge_as_look_up_does(name: str, settings: dict[s
     pictures = _pictures().float()
     with torch.no_grad():
         found = tables_as_network(config, tensors)(pictures)
-    wanted = TableUpscaler(config, tensors)(pictures.permute(1, 2, 0).numpy().astype(np.uint8)).transpose(2, 0, 1)
+    wanted = TableEngine(config, tensors)(pictures.permute(1, 2, 0).numpy().astype(np.uint8)).transpose(2, 0, 1)
     if config.sampler:  # means are formed in float32 here
         assert np.abs(found.numpy() - wanted).max() <= 1
         assert (found.numpy() != wanted).mean() < 2e-3
@@ -105,7 +109,7 @@ def test_network_and_tables_agree_where_pixels_are_nodes() -> None:
     network = _network("srlut-s", order="sorted")
     nodes = np.append(np.arange(0, 241, 16), 255)
     pictures = torch.from_numpy(np.random.default_rng(0).choice(nodes[:-1], (2, 9, 8))).float()
-    found = TableUpscaler(network.config, exported(network))(pictures.permute(1, 2, 0).numpy().astype(np.uint8))
+    found = TableEngine(network.config, exported(network))(pictures.permute(1, 2, 0).numpy().astype(np.uint8))
     with torch.no_grad():
         np.testing.assert_array_equal(found.transpose(2, 0, 1), network(pictures).numpy())
 
@@ -180,61 +184,68 @@ def test_tuning_moves_every_kind_of_parameter() -> None:
     assert not [name for name in still if "coarse" not in name or "stage1" in name]
 
 
-def test_reduction_is_the_protocols() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 48), np.uint8)
-    for scale in (2, 3, 4):
-        found = Reduction(96, scale)(torch.from_numpy(pictures).float()).numpy().transpose(1, 2, 0)
-        wanted = reduced(pictures.transpose(1, 2, 0), scale)
-        assert np.abs(found - wanted).max() <= 1
-        assert (found != wanted).mean() < 1e-2  # halves, rounded from sums in another order
-    with pytest.raises(OptionError, match="take a multiple"):
-        Reduction(64, 3)
-
-
-def _config(folder: Path, **settings: Any) -> TrainConfig:
+def _settings(folder: Path, **settings: Any) -> TableSettings:
     values: dict[str, Any] = {
-        "data": str(folder), "steps": 60, "patch": (64,), "batch": (4,), "learning_rate": 3e-3, "smooth": 0.0,
-        "drawn": 0.0, "colour": 0.0, "downscale": 0.0, "precision": "float32", "reference": "", "ema": 0.0,
-        "validation_pictures": 2, "validate_every": 100.0, "warmup": 5,
+        "data": str(folder), "steps": 60, "patch": (64,), "batch": (4,), "learning_rate": 3e-3, "downscale": 0.0,
+        "precision": "float32", "ema": 0.0, "validation_pictures": 2, "validate_every": 100.0, "warmup": 5,
         "network": {
-            "method": "mulut", "units": ["s"], "interval": 5,
-            "unit": {"features": 8, "layers": 1, "bound": "clamp", "copies": True},
+            "units": ["s"], "interval": 5, "unit": {"features": 8, "layers": 1, "bound": "clamp", "copies": True},
         },
     }  # fmt: skip
-    return TrainConfig.from_dict(values | settings)
+    return TableSettings.from_dict(values | settings)
 
 
 def test_training_export_and_tuning_are_one_chain(training_pictures: Path, tmp_path: Path) -> None:
-    run = train(_config(training_pictures), tmp_path / "run", family=TableTask)
-    first = export_tables(run, tmp_path / "first.safetensors")
-    assert first.record["steps"] == 60 and first.config.units == ("s",)
-    gain = first.record["log"][-1]["psnr_y"] - first.record["log"][-1]["bicubic"]
-    assert gain > -1  # repetition alone is at -3
+    run = train(_settings(training_pictures), tmp_path / "run")
+    first = export_checkpoint(run, tmp_path / "first.safetensors", {})
+    assert isinstance(first.config, TableConfig) and first.config.units == ("s",)
+    assert first.record["steps"] == 60 and "tuned_from" not in first.record
+    assert first.record["log"][-1]["gain"] > -1  # repetition alone is at -3
 
     tuned = train(
-        _config(training_pictures, init=str(first.path), steps=40, learning_rate=1e-3), tmp_path / "tuned",
-        family=TableTask,
+        _settings(training_pictures, init=str(first.path), steps=40, learning_rate=1e-3), tmp_path / "tuned"
     )  # fmt: skip
-    second = export_tables(tuned, tmp_path / "second.safetensors")
-    log = second.record["log"]
+    second = export_checkpoint(tuned, tmp_path / "second.safetensors", {})
     assert second.id != first.id and second.config == first.config
     assert second.record["tuned_from"] == first.id
-    assert log[-1]["psnr_y"] > first.record["log"][-1]["psnr_y"] - 0.3
-
-    # What validation said of the tables as parameters holds of the file.
+    assert second.record["log"][-1]["gain"] > first.record["log"][-1]["gain"] - 0.3
     header, tensors = read_tables(second.path)
-    assert isinstance(next(iter(tables_as_network(header.config, tensors).units.values())), TableUnit)
-    longer = _config(training_pictures, init=str(first.path), steps=41, learning_rate=1e-3)
-    assert train(longer, tmp_path / "tuned", resume=True, family=TableTask) == tuned  # a checkpoint goes on
+    assert all(isinstance(unit, TableUnit) for unit in tables_as_network(header.config, tensors).units.values())
+    # A checkpoint goes on without the file that it began with.
+    first.path.unlink()
+    longer = _settings(training_pictures, init=str(first.path), steps=41, learning_rate=1e-3)
+    assert train(longer, tmp_path / "tuned", resume=True) == tuned
 
 
-def test_settings_that_do_not_fit_are_refused(training_pictures: Path, tmp_path: Path) -> None:
-    for network in ({"method": "lut"}, {"depth": 2}, {"unit": {"features": 0}}, {"unit": 3}, {"scale": "two"},
-                    {"unit": {"width": 2}}, {"unit": {"features": "many"}}):  # fmt: skip
+def test_validation_says_of_tables_what_look_up_gives(training_pictures: Path, tmp_path: Path) -> None:
+    network = _network("mulut", units=("s",), interval=5)
+    path = tmp_path / "t.safetensors"
+    write_tables(path, network.config, exported(network), {})
+    task = TableTask(_settings(training_pictures, init=str(path)), Group(0, 1, "cpu"), None)
+    try:
+        said = task.validate(lambda: False)
+    finally:
+        task.close()
+    upscaler = TableUpscaler(*read_tables(path), "tables", None)
+    assert said is not None
+    psnrs = [
+        scores(large, to_samples(upscaler(small)), 2).psnr_y
+        for large, small in zip(task._validator.large, task._validator.small, strict=True)
+    ]
+    assert said.row["psnr_y"] == pytest.approx(np.mean(psnrs), abs=1e-4)
+
+
+def test_settings_that_do_not_fit_are_refused(training_pictures: Path) -> None:
+    odd: list[dict[str, Any]] = [
+        {"method": "lut"}, {"network": {"depth": 2}}, {"network": {"unit": {"features": 0}}}, {"network": {"unit": 3}},
+        {"scale": 9}, {"network": {"unit": {"width": 2}}}, {"network": {"unit": {"features": "many"}}},
+        {"network": {"scale": 3}}, {"scale": 3}, {"patch": (8,)}, {"network": {"unit": {"bound": "none"}}},
+    ]  # fmt: skip
+    for values in odd:
         with pytest.raises(OptionError):
-            table_settings(network)
+            _settings(training_pictures, **values)
     with pytest.raises(OptionError, match="no training pictures"):
-        TableTask(_config(Path("")).__class__(), None, None)  # type: ignore[arg-type]
+        TableTask(TableSettings(), Group(0, 1, "cpu"), None)
 
 
 def test_empty_tables_are_a_network(tmp_path: Path) -> None:

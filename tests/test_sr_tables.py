@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from lut_golden import ROWS, SMALL, golden_case
 from numpy.typing import NDArray
 
 from dcae.errors import OptionError
+from dcae.networks.registry import any_config
 from dcae.sr.tables.config import PUBLISHED, TableConfig, published_config
+from dcae.sr.tables.engine import TableEngine, rounded_quotient
 from dcae.sr.tables.layout import grid, near_diagonal, table_bytes, tensor_layouts
 from dcae.sr.tables.lookup import BIAS, lane_bits
-from dcae.sr.tables.upscaler import TableUpscaler, rounded_quotient
 
 CASES = [
     "srlut_S_x4_interval4", "srlut_S_x2_interval4", "srlut_S_x3_interval6", "srlut_F_x4_interval4",
@@ -43,14 +45,14 @@ def _check(case: str, found: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> No
 @pytest.mark.parametrize("case", CASES)
 def test_synthetic_tables_enlarge_as_the_published_programs_do(case: str) -> None:
     golden = np.load(SMALL)
-    found = TableUpscaler(*golden_case(f"synthetic/{case}"))(_picture(case, golden))
+    found = TableEngine(*golden_case(f"synthetic/{case}"))(_picture(case, golden))
     _check(case, found[ROWS], golden[f"synthetic/{case}"])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_so_does_every_row(case: str, shared: Path) -> None:
     golden = np.load(shared / "reference" / "sr" / "lut-golden.npz")
-    found = TableUpscaler(*golden_case(f"synthetic/{case}"))(_picture(case, golden))
+    found = TableEngine(*golden_case(f"synthetic/{case}"))(_picture(case, golden))
     _check(case, found, golden[f"synthetic/{case}"])
 
 
@@ -76,7 +78,7 @@ def _random(config: TableConfig, seed: int = 0) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize("tile", [1, 37, 400])
 def test_tiles_leave_no_trace(name: str, settings: dict[str, Any], tile: int) -> None:
     config = published_config(name, 2, **settings)
-    upscaler = TableUpscaler(config, _random(config))
+    upscaler = TableEngine(config, _random(config))
     picture = np.random.default_rng(1).integers(0, 256, (9, 14, 1) if tile == 1 else (23, 41, 2), np.uint8)
     np.testing.assert_array_equal(upscaler(picture, tile), upscaler(picture, 10**6))
 
@@ -105,7 +107,7 @@ def test_a_lookup_is_the_mean_of_the_vertices_of_a_simplex(unit: str, interval: 
     tensors = _random(config, 3)
     rng = np.random.default_rng(2)
     picture = rng.choice([0, 1, 15, 16, 17, 31, 127, 128, 254, 255, *rng.integers(0, 256, 30)], (7, 8)).astype(np.uint8)
-    found = TableUpscaler(config, tensors)(picture)
+    found = TableEngine(config, tensors)(picture)
     (table,) = tensors.values()
     offsets = {"s": [(0, 0), (0, 1), (1, 0), (1, 1)], "f": [(0, 0), (0, 1), (0, 2)], "v": [(0, 0), (0, 1)]}[unit]
     wanted = np.zeros((14, 16))
@@ -125,7 +127,7 @@ def test_tables_near_the_diagonal_are_read_there_alone() -> None:
     tensors = {name: np.zeros(layout.shape, np.int8) for name, layout in tensor_layouts(config).items()}
     tensors["tables.stage1.channel0.unit0.diagonal"][:] = 20
     tensors["tables.stage1.channel0.unit0.coarse"][:] = 10
-    upscale = TableUpscaler(config, tensors)
+    upscale = TableEngine(config, tensors)
     assert (upscale(np.array([[100, 132]], np.uint8)) == 80).all()  # 32 grey levels are near
     far = upscale(np.array([[100, 133]], np.uint8))
     assert (far == [[60, 60]]).all()  # half of the rotations look at the pixel and copies of it alone
@@ -139,7 +141,7 @@ def test_reading_is_exact_at_the_limits_of_lanes() -> None:
         tensors = {name: np.full(layout.shape, value, np.int8) for name, layout in tensor_layouts(config).items()}
         for table in tensors.values():
             table[:, ::2] = 1
-        found = TableUpscaler(config, tensors)(np.random.default_rng(0).integers(0, 256, (6, 6), np.uint8))
+        found = TableEngine(config, tensors)(np.random.default_rng(0).integers(0, 256, (6, 6), np.uint8))
         # Rotations put 127 and 1 into each place of a cell alike, but for the middle one.
         assert set(np.unique(found[1::3, 0::3])) == {pixel}
         assert set(np.unique(found[1::3, 1::3])) == {4}
@@ -158,7 +160,7 @@ def test_halves_are_rounded_to_even() -> None:
 @pytest.mark.parametrize("name", ["srlut-s", "mulut", "spf-light"])
 def test_pictures_of_every_shape(name: str, shape: tuple[int, ...]) -> None:
     config = published_config(name, 3)
-    found = TableUpscaler(config, _random(config))(np.full(shape, 77, np.uint8))
+    found = TableEngine(config, _random(config))(np.full(shape, 77, np.uint8))
     assert found.shape == (3 * shape[0], 3 * shape[1], *shape[2:])
     # A flat picture stays flat, but for the pattern of a cell.
     assert (found == np.tile(found[:3, :3], (shape[0], shape[1], *(1 for _ in shape[2:])))).all()
@@ -168,7 +170,7 @@ def test_pictures_of_every_shape(name: str, shape: tuple[int, ...]) -> None:
 def test_arrays_that_are_no_pictures_are_refused(picture: NDArray[Any]) -> None:
     config = published_config("srlut-v", 2)
     with pytest.raises(OptionError, match="must be HxW or HxWxC bytes"):
-        TableUpscaler(config, _random(config))(picture)
+        TableEngine(config, _random(config))(picture)
 
 
 def test_sizes_are_those_of_the_papers() -> None:
@@ -211,8 +213,8 @@ def test_configurations_that_fit_nothing_are_refused(settings: dict[str, Any]) -
 def test_configurations_survive_json() -> None:
     for name in PUBLISHED:
         config = published_config(name, 3)
-        assert TableConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(OptionError, match="unknown settings of a table network: depth"):
-        TableConfig.from_dict({"depth": 1})
+        assert any_config(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(OptionError, match="unknown fields of preset tables: depth"):
+        any_config({"preset": "tables", "depth": 1})
     with pytest.raises(OptionError, match="unknown method 'lut'"):
         published_config("lut", 2)

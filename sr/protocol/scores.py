@@ -29,7 +29,7 @@ class Scores(NamedTuple):
 
 def luma(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Y of BT.601 in the studio range, 16 to 235 and not rounded: (H, W, 3) red, green, blue -> (H, W)."""
-    return 16 + pixels.astype(np.float64) @ _LUMA
+    return 16 + np.dot(pixels, _LUMA)
 
 
 def psnr(a: NDArray, b: NDArray) -> float:

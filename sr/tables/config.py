@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from dcae.checks import check_between, check_choice, check_names
+from dcae.checks import check_between, check_choice
 from dcae.errors import OptionError
+from dcae.networks.registry import any_config
+from dcae.sr.networks.config import MAX_SCALE, SRConfig
 
 PATTERNS = {
     "s": ((0, 0), (0, 1), (1, 0), (1, 1)),
@@ -24,7 +26,7 @@ PATTERNS = {
 STAGES = ("pass", "split", "keep", "mix", "up")
 INPUTS = 4
 """Largest number of inputs of a unit."""
-MAX_STAGES, MAX_UNITS, MAX_SCALE, MAX_SAMPLER = 8, 4, 8, 7
+MAX_STAGES, MAX_UNITS, MAX_SAMPLER = 8, 4, 7
 MAX_ENTRIES = 1 << 17
 """Largest number of entries of a table, before any is left out."""
 
@@ -46,7 +48,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TableConfig:
+class TableConfig(SRConfig):
     """Table network: `scale` times enlarging, each colour channel by itself.
 
     A stage adds up what its units find for each of the four rotations of their pattern. Its kind says what it makes of
@@ -64,8 +66,8 @@ class TableConfig:
         OptionError: a value out of range, or stages that do not fit each other.
     """
 
-    scale: int = 2
-    """Pixels per side that take the place of one."""
+    preset: ClassVar[str] = "tables"
+
     stages: tuple[str, ...] = ("pass", "up")
     units: tuple[str, ...] = ("s", "d", "y")
     """Letters of :data:`PATTERNS`, one for each unit of a stage; with `sampler` only their number counts."""
@@ -87,6 +89,7 @@ class TableConfig:
     """Interval of the rest where `diagonal` is set."""
 
     def __post_init__(self) -> None:
+        # Not the base's checks: an interval may be 0.
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
         check_between("scale", self.scale, 1, MAX_SCALE)
@@ -164,22 +167,6 @@ class TableConfig:
                 for unit in range(1 if kind == "mix" else len(self.units)):
                     yield Slot(stage, channel, unit)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON; :meth:`from_dict` leads back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TableConfig:
-        """The configuration of a table file or recipe.
-
-        Raises:
-            OptionError: an unknown name, or a value of the wrong type or out of range.
-        """
-        if not isinstance(values, Mapping):
-            raise OptionError("a configuration of tables must be a table of names and values")
-        check_names(values, cls, "settings of a table network:")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
 
 def _check_type(name: str, value: Any, default: Any) -> None:
     """Refuse what is not of the default's type; of a tuple, what is not of strings.
@@ -218,4 +205,6 @@ def published_config(name: str, scale: int, **settings: Any) -> TableConfig:
         OptionError: no such name, or settings that do not fit.
     """
     check_choice("method", name, PUBLISHED)
-    return TableConfig.from_dict({"scale": scale} | PUBLISHED[name] | settings)
+    found = any_config({"preset": TableConfig.preset, "scale": scale} | PUBLISHED[name] | settings)
+    assert isinstance(found, TableConfig)
+    return found

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from dcae.networks.registry import any_config
 from dcae.sr.tables.config import INPUTS, Slot, TableConfig
 from dcae.sr.tables.layout import (
     WEIGHT_BITS,
@@ -18,8 +23,9 @@ from dcae.sr.tables.layout import (
     table_set,
     tensor_layouts,
 )  # fmt: skip
-from dcae.sr.tables.network import TableNetwork, key
-from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit
+from dcae.sr.tables.network import TableNetwork, key, untrained_network
+from dcae.sr.tables.tablefile import TableHeader, write_tables
+from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit, UnitConfig
 from dcae.sr.tables.weights import sampler_weights, share_weights
 
 _AT_ONCE = 1 << 14
@@ -27,12 +33,13 @@ _AT_ONCE = 1 << 14
 
 
 @torch.no_grad()
-def exported(network: TableNetwork) -> dict[str, NDArray[np.int8]]:
+def exported(network: TableNetwork) -> dict[str, NDArray[Any]]:
     """Tensors of a network as a table file holds them (:func:`dcae.sr.tables.layout.tensor_layouts`).
 
     A unit that is a network is asked at every node, the last of which stands for 255; one that is a table is rounded.
     """
-    config, found = network.config, {}
+    config = network.config
+    found: dict[str, NDArray[Any]] = {}
     near = near_diagonal(config) if config.diagonal else None
     for slot in config.slots():
         unit, name = network.units[key(slot)], f"tables.{slot.name}"
@@ -63,7 +70,53 @@ def _asked(unit: nn.Module, config: TableConfig, slot: Slot) -> NDArray[np.int8]
     return np.concatenate([unit(part.T.to(device)).T.cpu().numpy() for part in entries.split(_AT_ONCE)]).astype(np.int8)
 
 
-def empty_tables(config: TableConfig) -> dict[str, NDArray[np.int8]]:
+def export_tables(
+    config: dict[str, Any], weights: dict[str, Tensor], path: Path, record: dict[str, Any], force: bool
+) -> TableHeader:
+    """Write the tables of a checkpoint; arguments as :class:`dcae.train.families.Family` says.
+
+    Raises:
+        RuntimeError: weights that do not fit.
+        ModelFileError: a file that cannot be written.
+        OptionError: it exists, and `force` is not set.
+    """
+    network = network_from(config)
+    network.load_state_dict(weights)
+    if config["tuned_from"]:
+        record = record | {"tuned_from": config["tuned_from"]}
+    return write_tables(path, network.config, exported(network), record, force)
+
+
+def network_from(content: dict[str, Any]) -> TableNetwork:
+    """A network for the weights of a checkpoint.
+
+    Args:
+        content: what :func:`content_of` made.
+
+    Raises:
+        OptionError: a configuration that does not fit.
+    """
+    config = any_config(content["tables"])
+    assert isinstance(config, TableConfig)
+    return blank_network(config) if content["tuned_from"] else untrained_network(config, UnitConfig(**content["unit"]))
+
+
+def content_of(config: TableConfig, unit: UnitConfig, tuned_from: str) -> dict[str, Any]:
+    """What a checkpoint keeps of a network beside its weights.
+
+    Args:
+        unit: of networks.
+        tuned_from: id of the file whose tables are tuned; empty for networks.
+    """
+    return {"tables": config.to_dict(), "unit": asdict(unit), "tuned_from": tuned_from}
+
+
+def blank_network(config: TableConfig) -> TableNetwork:
+    """A network of tables that are empty."""
+    return tables_as_network(config, empty_tables(config))
+
+
+def empty_tables(config: TableConfig) -> dict[str, NDArray[Any]]:
     """Tensors of a network in which all numbers are zero, but samplers see their windows evenly."""
     found = {name: np.zeros(layout.shape, layout.dtype) for name, layout in tensor_layouts(config).items()}
     for name in found:
@@ -72,7 +125,7 @@ def empty_tables(config: TableConfig) -> dict[str, NDArray[np.int8]]:
     return found
 
 
-def tables_as_network(config: TableConfig, tensors: dict[str, NDArray[np.int8]]) -> TableNetwork:
+def tables_as_network(config: TableConfig, tensors: dict[str, NDArray[Any]]) -> TableNetwork:
     """A network whose units are tables, to be tuned; it enlarges as the tables do.
 
     Samplers and shares are parameters as well.

@@ -101,11 +101,9 @@ def _files(source: Path) -> list[_File]:
     found = []
     for path in sorted(folder.glob("*.npy")):
         if match := _NAME.fullmatch(path.name):
-            number = {k: match[k] and int(match[k]) for k in ("stage", "channel")}
+            stage, channel = (int(match[k]) if match[k] else None for k in ("stage", "channel"))
             name, scale, interval = match["network"], int(match["scale"]), int(match["interval"])
-            found.append(
-                _File(path, name, scale, interval, **number, unit=match["unit"] or "", part=match["part"] or "")
-            )
+            found.append(_File(path, name, scale, interval, stage, channel, match["unit"] or "", match["part"] or ""))
     if source.is_file():
         if not (match := _NAME.fullmatch(source.name)):
             raise ModelFileError(f"{source}: not named as published tables are: ..._x4_4bit_int8....npy")

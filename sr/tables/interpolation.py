@@ -18,7 +18,7 @@ class _Rounded(torch.autograd.Function):
         return values.round()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient
 
 
@@ -47,7 +47,7 @@ class _Interpolated(torch.autograd.Function):
         return found
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         table, entries, weights, keys, *ordered = ctx.saved_tensors
         own = by_value = None
         if ctx.needs_input_grad[1]:

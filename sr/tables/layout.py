@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ def table_bytes(config: TableConfig) -> int:
     return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for dtype, shape in tensor_layouts(config).values())
 
 
-def table_set(tensors: dict[str, NDArray[np.int8]], slot: Slot) -> TableSet:
+def table_set(tensors: dict[str, NDArray[Any]], slot: Slot) -> TableSet:
     """The tables of a unit among the tensors of a network."""
     name = f"tables.{slot.name}"
     return TableSet(tensors.get(name), tensors.get(f"{name}.diagonal"), tensors.get(f"{name}.coarse"))

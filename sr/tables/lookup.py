@@ -7,6 +7,7 @@ Lanes hold a value + 128; they are wide enough for every sum that is formed in t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from dcae.sr.tables.layout import TableSet
 from dcae.sr.tables.simplex import Simplex
 
-Integers = NDArray[np.int32] | NDArray[np.int64]
+Integers = NDArray[np.signedinteger[Any]]
 Words = NDArray[np.uint64]
 
 BIAS = 128
@@ -67,7 +68,7 @@ class Lookup:
         lane = np.full(64 // self.bits, self._start, f"u{self.bits // 8}").view(np.uint64)[0]
         return [np.full(shape, lane) for _ in self._words]
 
-    def unpacked(self, words: list[Words], additions: int) -> NDArray[np.int64]:
+    def unpacked(self, words: list[Words], additions: int) -> Integers:
         """(outputs, ...) sums of weighted entries, out of words to which so many look-ups were added."""
         lanes, weights = 64 // self.bits, self.simplex.divisor * additions
         split = [word.view(f"u{self.bits // 8}").reshape(*word.shape, lanes) for word in words]

@@ -1,19 +1,17 @@
-"""Table files: safetensors with one JSON header, whose tensors `layout.tensor_layouts` lists.
+"""Files of tables: model files of the codec's format (`dcae/models/modelfile.py`) with other tensors.
 
-======================  =======================================================================================
-metadata `dcae-tables`  JSON: `format` (1), `id`, `config` (:class:`dcae.sr.tables.config.TableConfig`), `record`
-`tables.SLOT`           int8 (entries, outputs); with DFC `tables.SLOT.diagonal` and `tables.SLOT.coarse`
-`samplers.SLOT`         int32 (4, k, k), weights of AutoSample in units of 2^-24
-`residuals.SLOT`        int32 (4,), shares of the earlier map (AdaRL) in units of 2^-24
-======================  =======================================================================================
+==================  =======================================================================================
+`tables.SLOT`       int8 (entries, outputs); with DFC `tables.SLOT.diagonal` and `tables.SLOT.coarse`
+`samplers.SLOT`     int32 (4, k, k), weights of AutoSample in units of 2^-24
+`residuals.SLOT`    int32 (4,), shares of the earlier map (AdaRL) in units of 2^-24
+==================  =======================================================================================
 
-SLOT is `stageS.channelC.unitU`. The id is the SHA-256 of what decides the enlarged pixels: the configuration and all
-tensors. Nothing is allocated before every type and shape has been found to be the configuration's.
+SLOT is `stageS.channelC.unitU`. Nothing is allocated before every type and shape has been found to be what the
+configuration says (:func:`dcae.sr.tables.layout.tensor_layouts`).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,40 +19,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcae.errors import DCAEError, ModelFileError, OptionError
-from dcae.files import replacing
-from dcae.models.header import damaged_header, header_fields
+from dcae.errors import ModelFileError
+from dcae.models.header import AnyHeader, parse_header
+from dcae.models.modelfile import write_tensors
 from dcae.models.stored import identity, opened
 from dcae.sr.tables.config import TableConfig
 from dcae.sr.tables.layout import WEIGHT_BITS, table_bytes, tensor_layouts
 
-FORMAT = 1
-KEY = "dcae-tables"
 MAX_BYTES = 1 << 26
 """Largest number of bytes of a network's tables; SPF-LUT at x4 has 18 million."""
 _KINDS = {"I8": "int8", "I32": "int32"}
 
 
 @dataclass(frozen=True)
-class TableHeader:
-    """Header of a table file."""
+class TableHeader(AnyHeader):
+    """Header of a file of tables."""
 
-    path: Path
-    id: str
-    """SHA-256, in hex, of everything that decides enlarged pixels."""
     config: TableConfig
-    record: dict[str, Any]
-    """How it was trained, or where it comes from."""
 
 
 def read_tables(path: Path) -> tuple[TableHeader, dict[str, NDArray[Any]]]:
-    """The header and tensors of a table file, verified.
+    """The header and tensors of a file of tables, verified.
 
     Raises:
         ModelFileError: no such file, foreign, damaged (its hash differs), too large, or incomplete.
     """
     with opened(path) as file:
-        header, stored = _header(path, file.metadata() or {})
+        any_header, stored = parse_header(path, file.metadata() or {})
+        header = _of_tables(any_header)
         wanted = tensor_layouts(header.config)
         if odd := set(file.keys()) ^ wanted.keys():
             raise ModelFileError(f"{path}: {len(odd)} tensors too many or too few, among them {min(odd)!r:.100}")
@@ -72,27 +64,17 @@ def read_tables(path: Path) -> tuple[TableHeader, dict[str, NDArray[Any]]]:
     return header, tensors
 
 
-def read_table_header(path: Path) -> TableHeader:
-    """The header of a table file; its tensors are not looked at.
+def _of_tables(header: AnyHeader) -> TableHeader:
+    """The header as that of tables.
 
     Raises:
-        ModelFileError: no such file, or no table file.
+        ModelFileError: it is another model's, or its tables would be too large.
     """
-    with opened(path) as file:
-        return _header(path, file.metadata() or {})[0]
-
-
-def _header(path: Path, metadata: dict[str, str]) -> tuple[TableHeader, Any]:
-    if KEY not in metadata:
-        raise ModelFileError(f"{path}: a safetensors file, but not one of DCAE's tables (no `{KEY}` header)")
-    fields = header_fields(path, metadata[KEY], FORMAT)
-    try:
-        config = TableConfig.from_dict(fields.config)
-    except (ValueError, TypeError, RecursionError, DCAEError) as error:
-        raise damaged_header(path, error) from error
-    if (size := table_bytes(config)) > MAX_BYTES:
-        raise ModelFileError(f"{path}: tables of {size} bytes, the limit is {MAX_BYTES}")
-    return TableHeader(path, fields.id, config, fields.record), fields.config
+    if not isinstance(header.config, TableConfig):
+        raise ModelFileError(f"{header.path}: a model ({header.config.preset}), but not one of tables")
+    if (size := table_bytes(header.config)) > MAX_BYTES:
+        raise ModelFileError(f"{header.path}: tables of {size} bytes, the limit is {MAX_BYTES}")
+    return TableHeader(header.path, header.id, header.config, header.record)
 
 
 def check_weights(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
@@ -112,7 +94,7 @@ def check_weights(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
 def write_tables(
     path: Path, config: TableConfig, tensors: dict[str, NDArray[Any]], record: dict[str, Any], force: bool = True
 ) -> TableHeader:
-    """Write a table file, replacing `path` only once it is whole.
+    """Write a file of tables, replacing `path` only once it is whole.
 
     Args:
         tensors: as :func:`dcae.sr.tables.layout.tensor_layouts` lists them.
@@ -123,22 +105,8 @@ def write_tables(
         ModelFileError: tensors that do not fit the configuration, or a file that cannot be written.
         OptionError: it exists, and `force` is not set.
     """
-    from safetensors.numpy import save
-
     found = {name: (str(value.dtype), value.shape) for name, value in tensors.items()}
     if found != {name: tuple(layout) for name, layout in tensor_layouts(config).items()}:
         raise ModelFileError(f"{path}: tables that do not fit their configuration")
     check_weights(path, tensors)
-    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    header = {
-        "format": FORMAT, "id": identity(config.to_dict(), tensors), "config": config.to_dict(), "record": record,
-    }  # fmt: skip
-    data = save(tensors, metadata={KEY: json.dumps(header, sort_keys=True)})
-    try:
-        with replacing(path, force) as file:
-            file.write(data)
-    except OptionError:
-        raise
-    except DCAEError as error:
-        raise ModelFileError(str(error)) from error
-    return TableHeader(path, header["id"], config, record)
+    return _of_tables(write_tensors(path, config, tensors, record, force))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.checks import check_between, check_choice
+from dcae.errors import OptionError
 from dcae.sr.tables.config import Slot, TableConfig
 from dcae.sr.tables.interpolation import interpolated, rounded
 from dcae.sr.tables.layout import inputs_of
@@ -41,6 +43,10 @@ class UnitConfig:
     """The network adds to a copy of the pixel, so that an untrained one enlarges by repetition."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not type(field.default):
+                raise OptionError(f"{field.name} of units must be like {field.default!r}, got {value!r:.60}")
         check_between("features", self.features, 1, 1024)
         check_between("layers", self.layers, 0, 16)
         check_choice("bound", self.bound, ("tanh", "clamp"))

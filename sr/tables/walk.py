@@ -38,7 +38,9 @@ class Steps(Protocol[M, S]):
 
 def walk(config: TableConfig, picture: M, steps: Steps[M, S]) -> M:
     """Enlarge a picture, all of whose colour channels are treated alike."""
-    current, inputs, kept = picture, [], []
+    current = picture
+    inputs: list[M] = []
+    kept: list[M] = []
     units = len(config.units)
     for stage, kind in enumerate(config.stages, 1):
         if kind == "mix":

@@ -120,13 +120,12 @@ def mutated(data: bytes, choices: Choices) -> bytes:
 
 
 class ModelParts:
-    """A safetensors file taken apart: tensors as [type, shape, bytes], and the JSON of the header `key`."""
+    """A safetensors file taken apart: tensors as [type, shape, bytes], and the JSON of the header `dcae`."""
 
-    def __init__(self, data: bytes, key: str = "dcae") -> None:
-        self.key = key
+    def __init__(self, data: bytes) -> None:
         begin = 8 + int.from_bytes(data[:8], "little")
         entries = json.loads(data[8:begin])
-        self.header: Any = json.loads(entries.pop("__metadata__")[key])
+        self.header: Any = json.loads(entries.pop("__metadata__")["dcae"])
         self.tensors: dict[str, list[Any]] = {}
         for name, entry in entries.items():
             first, last = entry["data_offsets"]
@@ -143,7 +142,7 @@ class ModelParts:
 
     def write(self, text: str | None = None) -> bytes:
         """The file; `text` stands for the header's JSON, whatever it is."""
-        entries: dict[str, Any] = {"__metadata__": {self.key: json.dumps(self.header) if text is None else text}}
+        entries: dict[str, Any] = {"__metadata__": {"dcae": json.dumps(self.header) if text is None else text}}
         at = 0
         # Large items first, as safetensors wants them, for alignment.
         for name, (kind, shape, data) in sorted(self.tensors.items(), key=lambda item: -_item_bytes(item[1][0])):
