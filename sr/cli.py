@@ -187,24 +187,39 @@ def evaluate(
 
 
 @click.command("import-upscaler")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file (.safetensors).")
 @click.option(
     "--img-range", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
     help="Of DRCT; what no tensor tells, and 1 in all that are published.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite the output.")
-def import_upscaler(checkpoint: Path, output: Path, img_range: float, force: bool) -> None:
-    """Turn a published CHECKPOINT (.pth) of DRCT or SRGAN's generator into a model file.
+def import_upscaler(source: Path, output: Path, img_range: float, force: bool) -> None:
+    """Turn a published SOURCE into a model file.
 
-    Its architecture is read from the file.
+    A checkpoint (.pth) of DRCT or SRGAN's generator, whose architecture is read from the file; or the folder of the
+    tables (.npy) of an SR-LUT, MuLUT, SPF-LUT or AutoLUT, or one of them where a folder has those of several.
     """
     check_output(str(output), force)
+    if source.is_dir() or source.suffix == ".npy":
+        _import_tables(source, output, force)
+        return
     require("checkpoints need", "torch", "torch")
     from dcae.sr.models import write_network
     from dcae.sr.networks.importer import import_upscaler as read
 
-    network = read(checkpoint, img_range)
-    header = write_network(network, output, {"imported_from": checkpoint.name}, force)
+    network = read(source, img_range)
+    header = write_network(network, output, {"imported_from": source.name}, force)
     what = f"{header.config.preset} x{network.config.scale}, {network.cost().parameters} parameters"
+    click.echo(f"{output}: {what}, model {header.short_id.hex()}", err=True)
+
+
+def _import_tables(source: Path, output: Path, force: bool) -> None:
+    from dcae.sr.tables.importer import import_tables
+    from dcae.sr.tables.layout import table_bytes
+    from dcae.sr.tables.tablefile import write_tables
+
+    config, tensors, files = import_tables(source)
+    header = write_tables(output, config, tensors, {"imported_from": files}, force)
+    what = f"tables x{config.scale}, {len(files)} files, {table_bytes(config)} bytes"
     click.echo(f"{output}: {what}, model {header.short_id.hex()}", err=True)

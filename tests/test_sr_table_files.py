@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from fuzz.structure import ModelParts
 from lut_golden import SMALL, golden_case, table_tensors
 from numpy.typing import NDArray
+from PIL import Image
 
+from dcae.cli import main
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.header import read_any_header
 from dcae.models.modelfile import write_tensors
@@ -253,6 +256,24 @@ def re_slot(name: str) -> tuple[int, int]:
     """Stage and unit of a tensor's name."""
     parts = name.split(".")
     return int(parts[1].removeprefix("stage")), int(parts[3].removeprefix("unit"))
+
+
+def test_the_command_imports_tables(tmp_path: Path) -> None:
+    (tmp_path / "luts").mkdir()
+    _published("mulut_sdy_x2", tmp_path / "luts")
+    output = tmp_path / "mulut-x2-1.safetensors"
+    result = CliRunner().invoke(main, ["import-upscaler", str(tmp_path / "luts"), "-o", str(output)])
+    assert result.exit_code == 0 and "tables x2, 6 files, 1252815 bytes" in result.output
+    small = tmp_path / "small.png"
+    Image.fromarray(np.load(SMALL)["picture"]).save(small)
+    arguments = ["upscale", str(small), "-o", str(tmp_path / "large.png"), "--scale", "2", "--model", str(output)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(
+        np.array(Image.open(tmp_path / "large.png"))[::5], np.load(SMALL)["synthetic/mulut_sdy_x2"]
+    )  # fmt: skip
+    result = CliRunner().invoke(main, ["import-upscaler", str(tmp_path / "none"), "-o", str(output), "--force"])
+    assert result.exit_code == 1 and "Traceback" not in result.output
 
 
 def test_one_file_says_which_network_is_meant(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ class _Steps:
         step = max(_BLOCK // (maps[0].shape[0] * maps[0].shape[2]), 1)
         found = [np.empty_like(each) for each in maps]
         for top in range(0, height, step):
-            values = [each[:, top : top + step].astype(lookup.dtype) for each in maps]
+            values: list[Integers] = [each[:, top : top + step].astype(lookup.dtype) for each in maps]
             words = lookup.zeros(values[0].shape)
             lookup(values, words)
             sums = lookup.unpacked(words, 1)

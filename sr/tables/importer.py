@@ -73,15 +73,18 @@ def import_tables(source: Path) -> tuple[TableConfig, dict[str, NDArray[Any]], l
         used.append(by_place[place].path.name)
         return _array(by_place[place].path)
 
-    for slot in config.slots():
-        name = f"tables.{slot.name}"
-        for part, ending in _PARTS.items() if is_split(config, slot) else [("", "")]:
-            table = read(slot, part)
-            found[name + ending] = table.reshape(len(table), -1)
-        if config.sampler and config.stages[slot.stage - 1] != "mix":
-            found[f"samplers.{slot.name}"] = sampler_weights(read(slot, "sampler"))
-        if has_residual(config, slot):
-            found[f"residuals.{slot.name}"] = share_weights(read(slot, "residual"))
+    try:
+        for slot in config.slots():
+            name = f"tables.{slot.name}"
+            for part, ending in _PARTS.items() if is_split(config, slot) else [("", "")]:
+                table = read(slot, part)
+                found[name + ending] = table.reshape(len(table), -1)
+            if config.sampler and config.stages[slot.stage - 1] != "mix":
+                found[f"samplers.{slot.name}"] = sampler_weights(read(slot, "sampler"))
+            if has_residual(config, slot):
+                found[f"residuals.{slot.name}"] = share_weights(read(slot, "residual"))
+    except ValueError as error:
+        raise ModelFileError(f"{source}: a table, sampler or share of an odd shape ({error})") from error
     for name, layout in tensor_layouts(config).items():
         if (str(found[name].dtype), found[name].shape) != layout:
             raise ModelFileError(f"{source}: {name} has shape {found[name].shape}, expected {layout.shape}")
@@ -128,6 +131,8 @@ def _configuration(files: list[_File]) -> TableConfig:
         ValueError: none.
     """
     one, units = files[0], _unit_names(files)
+    if not units:
+        raise ValueError("no table of a spatial stage")
     settings: dict[str, Any] = {"interval": one.interval}
     if not units[0]:
         variant = one.network.rpartition("_")[2].lower()

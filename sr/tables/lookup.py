@@ -72,8 +72,8 @@ class Lookup:
         """(outputs, ...) sums of weighted entries, out of words to which so many look-ups were added."""
         lanes, weights = 64 // self.bits, self.simplex.divisor * additions
         split = [word.view(f"u{self.bits // 8}").reshape(*word.shape, lanes) for word in words]
-        dtype = np.int32 if weights < 1 << 16 else np.int64
-        found = np.empty((self.outputs, *words[0].shape), dtype)
+        dtype: type[np.signedinteger[Any]] = np.int32 if weights < 1 << 16 else np.int64
+        found: Integers = np.empty((self.outputs, *words[0].shape), dtype)
         for k, own in enumerate(found):
             lane = split[k // lanes][..., k % lanes]
             np.subtract(lane, BIAS * weights + self._start, out=own, dtype=dtype, casting="unsafe")
