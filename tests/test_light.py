@@ -58,6 +58,7 @@ def test_command_line(tmp_path: Path) -> None:
         ["encode", "a.png", "-q", "6"],
         ["info", "a.dcae"],
         ["decode", "a.dcae", "-o", "b.png"],
+        ["upscale", "b.png", "-o", "c.png", "--scale", "2", "--model", "tables"],
         ["downscale", "a.png", "-o", "small.png", "--scale", "2"],
         ["upscale", "small.png", "-o", "large.png"],
         ["eval", "sr", "."],

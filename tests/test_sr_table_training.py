@@ -26,6 +26,7 @@ from dcae.sr.tables.tablefile import read_tables, write_tables
 from dcae.sr.tables.task import TableTask
 from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit, UnitConfig
 from dcae.sr.tables.upscaler import TableUpscaler
+from dcae.train.config import effective_config
 from dcae.train.export import export_checkpoint
 from dcae.train.loop import train
 from dcae.train.processes import Group
@@ -233,6 +234,15 @@ def test_validation_says_of_tables_what_look_up_gives(training_pictures: Path, t
         for large, small in zip(task._validator.large, task._validator.small, strict=True)
     ]
     assert said.row["psnr_y"] == pytest.approx(np.mean(psnrs), abs=1e-4)
+
+
+def test_the_recipe_of_the_docs_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "sr-tables.md").read_text(encoding="utf-8")
+    recipe = tmp_path / "mulut.toml"
+    recipe.write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    settings = effective_config(str(recipe), {}, None, TableSettings)
+    assert settings.tables() == published_config("mulut", 2)
+    assert settings.unit() == UnitConfig(16, 2, True, "clamp", True) and settings.batch == (8,)
 
 
 def test_settings_that_do_not_fit_are_refused(training_pictures: Path) -> None:
