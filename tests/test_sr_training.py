@@ -182,4 +182,4 @@ def test_help_lists_the_settings_of_the_task(task: str, own: str, other: str) ->
         assert done.exit_code == 0
         assert own in done.output and other not in done.output and "--learning-rate" in done.output
     assert "'other' is not one of" in CliRunner().invoke(main, ["train", "--task", "other", "-o", "x"]).output
-    assert set(FAMILIES) == {"codec", "sr"}
+    assert set(FAMILIES) == {"codec", "sr", "tables"}
