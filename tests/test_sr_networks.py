@@ -257,6 +257,17 @@ def test_a_damaged_model_file_is_refused(folder: Path) -> None:
         load_network(path)
 
 
+def test_weights_of_another_type_are_refused_and_samples_that_are_not_finite(folder: Path) -> None:
+    path = folder / "tiny-x2-1.safetensors"
+    tensors = load_file(path)
+    _edited(path, any_config(TINY).to_dict(), tensors | {"network.head.weight": np.ones((8, 12, 3, 3), np.int8)})
+    with pytest.raises(ModelFileError, match="does not fit its configuration"):
+        load_network(path)
+    _edited(path, any_config(TINY).to_dict(), tensors | {"network.tail.bias": np.full(48, np.inf, np.float32)})
+    with pytest.raises(ModelFileError, match="not finite"):
+        find_upscaler(str(path), 2)(picture_of(8, 8))
+
+
 def test_weights_that_are_not_finite_or_do_not_fit_are_not_exported(tmp_path: Path) -> None:
     network = network_of()
     network.expand()
