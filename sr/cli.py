@@ -83,7 +83,7 @@ def downscale(pictures: tuple[str, ...], scale: int, kernel: str, **settings: An
 @click.option("--device", default="cpu", show_default=True, help="torch device of a network.")
 @click.option(
     "--tile", type=click.IntRange(0),
-    help="Side in pixels of the parts that a network of finite reach enlarges by themselves; 0: whole pictures.  "
+    help="Side in pixels of the parts that a network enlarges by themselves; 0: whole pictures.  "
     "[default: 256]",
 )  # fmt: skip
 @_writing

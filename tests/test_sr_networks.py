@@ -130,9 +130,27 @@ def test_tiles_are_even_where_the_grid_is() -> None:
     assert np.array_equal(in_tiles(enlarge, x, 2, 7, 3, grid=2), x.repeat(2, 0).repeat(2, 1))
     assert len(seen) == 9
     assert all(top % 2 == left % 2 == 0 and max(sides) <= 8 + 2 * 4 for top, left, *sides in seen)
-    seen.clear()
-    in_tiles(enlarge, x, 2, 7, None)
-    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), [(70, 33, 16), (129, 20, 32), (65, 64, 64), (40, 41, 1)])
+def test_tiles_without_a_halo_overlap_and_fade(height: int, width: int, tile: int) -> None:
+    seen = []
+
+    def enlarge(x: np.ndarray) -> np.ndarray:
+        seen.append((int(x[0, 0, 0]), int(x[0, 0, 1]), *x.shape[:2]))
+        return x.repeat(3, 0).repeat(3, 1)
+
+    x = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), 2).astype(np.float32)
+    found = in_tiles(enlarge, x, 3, tile, None, grid=4)
+    assert np.allclose(found, x.repeat(3, 0).repeat(3, 1), atol=1e-3)
+    assert len(seen) > 1 and all(top % 4 == left % 4 == 0 for top, left, *_ in seen)
+    assert all(max(sides) <= max(tile, 16) for _, _, *sides in seen)
+
+    def numbered(x: np.ndarray) -> np.ndarray:  # a picture of its own for each tile
+        return np.full((3 * len(x), 3 * x.shape[1], 1), float(x[0, 0, 0] + 7 * x[0, 0, 1]), np.float32)
+
+    steps = np.abs(np.diff(in_tiles(numbered, x, 3, tile, None, grid=4)[..., 0], axis=0))
+    assert steps.max() <= max(tile, 16) / 12 + 1e-3  # no jump: a step is what fading over at least 12 samples takes
 
 
 def test_gray_is_the_mean_of_what_the_network_makes_of_it() -> None:
@@ -237,6 +255,17 @@ def test_a_damaged_model_file_is_refused(folder: Path) -> None:
     path.write_bytes(whole[:-9])
     with pytest.raises(ModelFileError):
         load_network(path)
+
+
+def test_weights_of_another_type_are_refused_and_samples_that_are_not_finite(folder: Path) -> None:
+    path = folder / "tiny-x2-1.safetensors"
+    tensors = load_file(path)
+    _edited(path, any_config(TINY).to_dict(), tensors | {"network.head.weight": np.ones((8, 12, 3, 3), np.int8)})
+    with pytest.raises(ModelFileError, match="does not fit its configuration"):
+        load_network(path)
+    _edited(path, any_config(TINY).to_dict(), tensors | {"network.tail.bias": np.full(48, np.inf, np.float32)})
+    with pytest.raises(ModelFileError, match="not finite"):
+        find_upscaler(str(path), 2)(picture_of(8, 8))
 
 
 def test_weights_that_are_not_finite_or_do_not_fit_are_not_exported(tmp_path: Path) -> None:

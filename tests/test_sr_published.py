@@ -147,6 +147,7 @@ def test_sizes_whose_heads_do_not_divide_are_refused() -> None:
     for fields, message in (
         ({"preset": "drct", "colours": 2}, "colours must be 1 or 3"),
         ({"preset": "drct", "scale": 5}, "scale must be 1, 3 or a power of two"),
+        ({"preset": "drct", "heads": 90}, "heads must be in 1..64"),
         ({"preset": "drct", "shifted": 1}, "must be of type bool"),
         ({"preset": "srresnet", "scale": 3}, "scale must be 2, 4 or 8"),
     ):

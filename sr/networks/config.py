@@ -12,6 +12,8 @@ from dcae.networks.config import NetworkConfig
 MAX_SCALE = 8
 MAX_DEPTH = 64
 """Largest number of layers, or groups of layers, that a configuration may name."""
+MAX_HEADS = 64
+"""Largest number of attention heads; each has a bias for every pair of pixels of a window, which no file stores."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class DRCTConfig(SRConfig):
             raise OptionError(f"scale must be 1, 3 or a power of two up to {MAX_SCALE}, got {self.scale}")
         check_between("groups", self.groups, 1, MAX_DEPTH)
         check_between("window", self.window, 2, 32)
+        check_between("heads", self.heads, 1, MAX_HEADS)
         check_between("mlp_ratio", self.mlp_ratio, 0.1, 8)
         for block in self.blocks():
             if block.heads < 1 or block.width % block.heads:

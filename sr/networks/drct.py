@@ -105,6 +105,7 @@ class DRCT(SRNetwork):
     def __init__(self, config: DRCTConfig) -> None:
         super().__init__(config)
         width, self.colours = config.width, config.colours
+        self.grid = config.window
         self.conv_first = nn.Conv2d(config.colours, width, 3, padding=1)
         self.patch_embed = _Embedding(width)
         self.layers = nn.ModuleList(_Group(config) for _ in range(config.groups))

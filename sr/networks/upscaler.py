@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dcae.errors import ModelFileError
 from dcae.sr.networks.base import SRNetwork
 from dcae.sr.tiles import in_tiles
 from dcae.sr.upscalers import Cost, Upscaler
@@ -15,12 +16,15 @@ TILE = 256
 
 
 class NetworkUpscaler(Upscaler):
-    """A network, run over tiles where its reach is finite.
+    """A network, run over tiles.
 
     Args:
         network: in evaluation mode.
         name: for tables.
         tile: side of a tile in pixels of the small picture; 0: the picture as a whole.
+
+    Calls raise:
+        ModelFileError: samples that are not finite, of weights that nobody has trained.
     """
 
     def __init__(self, network: SRNetwork, name: str, tile: int = TILE) -> None:
@@ -32,6 +36,8 @@ class NetworkUpscaler(Upscaler):
         # Gray is enlarged as colour, and colours each as gray, where the network knows nothing else.
         rows = np.broadcast_to(x, (*x.shape[:2], max(colours, self.network.colours)))
         found = in_tiles(self._enlarged, rows, self.scale, self.tile, self.network.halo, self.network.grid)
+        if not np.isfinite(found).all():
+            raise ModelFileError(f"{self.name}: its weights make samples that are not finite; get another model")
         return found if found.shape[2] == colours else found.mean(2, keepdims=True)
 
     @torch.inference_mode()
