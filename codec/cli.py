@@ -197,7 +197,8 @@ def _described(path: str, as_json: bool, named: bool) -> str:
     if path.endswith(".safetensors"):
         found = model_info(path)
         rows = {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
-        rows["lambdas"] = " ".join(f"{v:.4g}" for v in found["lambdas"])
+        if "lambdas" in found:
+            rows["lambdas"] = " ".join(f"{v:.4g}" for v in found["lambdas"])
     else:
         described = file_info(read_bytes(path))
         found, rows = described.as_dict(), described.rows()

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dcae.codec.container import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, SIGNATURE, read_container
-from dcae.models.installed import find_model, installed_models
+from dcae.models.header import read_any_header
+from dcae.models.installed import installed_models, model_read_by
+from dcae.networks.config import DCAEConfig
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def model_info(path: str) -> dict[str, Any]:
     Raises:
         ModelNotFoundError, ModelFileError: no such file, or no model.
     """
-    header = find_model(path)
+    header = model_read_by(path, read_any_header)
     config = header.config
-    return {"id": header.id, "lambdas": list(config.lambdas), "config": config.to_dict(), "record": header.record}
+    rates = {"lambdas": list(config.lambdas)} if isinstance(config, DCAEConfig) else {}
+    return {"id": header.id} | rates | {"config": config.to_dict(), "record": header.record}

@@ -103,7 +103,7 @@ def _loaded(model: Path, device: str, engine: str, max_pixels: int) -> Codec:
 
 
 @contextmanager
-def _without_limit_of_pillow() -> Iterator[None]:
+def without_limit_of_pillow() -> Iterator[None]:
     """Our own limit alone decides, which the command line may raise. For a process that reads one file at a time."""
     from PIL import Image
 
@@ -144,7 +144,7 @@ class FileEncoder(FileCoder):
     def code(self, source: str | bytes, output: str) -> Coded:
         from dcae.codec.pictures.preparing import prepare
 
-        with _without_limit_of_pillow():
+        with without_limit_of_pillow():
             picture = prepare(source, self.preparation, self._limit())  # before anything heavy is imported
         codec, found = self._codec(self.model), ""
         if self.target is None:

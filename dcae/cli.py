@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
-from pkgutil import resolve_name
 from typing import Any
 
 import click
 
 from dcae import __version__
 from dcae.errors import DCAEError, lacks_memory, one_line
+from dcae.lazy import LazyGroup
 
 COMMANDS = {
     "decode": "dcae.codec.cli:decode",
+    "downscale": "dcae.sr.cli:downscale",
     "encode": "dcae.codec.cli:encode",
     "eval": "dcae.eval.cli:evaluate",
     "export": "dcae.train.cli:export",
     "export-web": "dcae.serve.cli:export_web",
     "import-checkpoint": "dcae.models.cli:import_checkpoint",
+    "import-upscaler": "dcae.sr.cli:import_upscaler",
     "info": "dcae.codec.cli:info",
     "models": "dcae.models.cli:models",
     "train": "dcae.train.cli:train",
+    "upscale": "dcae.sr.cli:upscale",
 }
-"""Place of each command, `module:name`, imported when it is asked for, so that coding a picture imports nothing of
-training."""
+"""Place of each command, `module:name`."""
 
 
-class _Group(click.Group):
+class _Group(LazyGroup):
     """Errors of our family end in one line on stderr and exit code 1, mistyped command lines likewise and in 2."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = resolve_name(COMMANDS[cmd_name])
-        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -59,7 +52,7 @@ class _Group(click.Group):
         ctx.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dcae")
 def main() -> None:
-    """Learned image compression: pictures to .dcae files and back."""
+    """Learned image compression: pictures to .dcae files and back; super-resolution beside it."""

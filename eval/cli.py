@@ -6,13 +6,19 @@ from pathlib import Path
 
 import click
 
-from dcae.eval.rd.cli import rd
-from dcae.eval.speed.cli import speed
+from dcae.lazy import LazyGroup
+
+COMMANDS = {
+    "rd": "dcae.eval.rd.cli:rd",
+    "speed": "dcae.eval.speed.cli:speed",
+    "sr": "dcae.sr.cli:evaluate",
+}
+"""Place of each command that is not in this file, `module:name`."""
 
 
-@click.group("eval")
+@click.group("eval", cls=LazyGroup, places=COMMANDS)
 def evaluate() -> None:
-    """Measure pictures and codecs."""
+    """Measure pictures, codecs and super-resolution."""
 
 
 @evaluate.command()
@@ -31,7 +37,3 @@ def compare(a: Path, b: Path, metrics: str) -> None:
     first, second = load_pixels(a), load_pixels(b)
     for metric in chosen:
         click.echo(f"{metric.name.upper():8} {metric.text(metric.measure(first, second))}")
-
-
-evaluate.add_command(rd)
-evaluate.add_command(speed)

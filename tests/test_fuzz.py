@@ -27,6 +27,8 @@ RANDOM = {
     "model": 150,
     "model_bytes": 60,
     "picture": 1500,
+    "tables": 400,
+    "published_tables": 300,
 }
 """Inputs per target, about two seconds' worth."""
 MEMORY_MIB = 256

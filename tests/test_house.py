@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from dcae.cli import COMMANDS
+from dcae.eval.cli import COMMANDS as MEASUREMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {name: path for name in ("codec", "train", "eval", "sr", "serve") if (path := ROOT / name).is_dir()}
 """Folders beside `dcae/`, which install as `dcae.codec`, ..."""
+BENEATH = {"sr": {"train"}}
+"""Folder -> those that it may import beside `dcae` and `codec`."""
+PLACES = [*COMMANDS.values(), *MEASUREMENTS.values()]
 FLOORS = ("networks", "entropy", "models", "runtime")
 """Folders of `dcae/`, each importing those before it alone."""
 PRESETS = ("dcae.networks.lite", "dcae.networks.paper")
@@ -84,8 +88,13 @@ def test_dcae_imports_no_other_folder_and_its_own_downwards(module: str) -> None
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if _room(m) != "dcae"])
-def test_other_folders_import_dcae_and_the_codec_alone(module: str) -> None:
-    assert {_room(target) for target in GRAPH[module]} <= {"dcae", "codec", _room(module)}
+def test_other_folders_import_dcae_the_codec_and_what_is_beneath_them_alone(module: str) -> None:
+    assert {_room(target) for target in GRAPH[module]} <= {
+        "dcae",
+        "codec",
+        _room(module),
+        *BENEATH.get(_room(module), ()),
+    }
     assert "dcae.cli" not in GRAPH[module]
 
 
@@ -110,9 +119,9 @@ def test_nobody_asks_for_a_preset_outside_its_folder(preset: str) -> None:
     assert {module for module in asking if not module.startswith(preset)} <= {"dcae.models.cli"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_brings_its_own_commands(command: str) -> None:
-    module, name = COMMANDS[command].split(":")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_folder_brings_its_own_commands(place: str) -> None:
+    module, name = place.split(":")
     assert module.endswith(".cli") and module != "dcae.cli"
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -58,6 +58,10 @@ def test_command_line(tmp_path: Path) -> None:
         ["encode", "a.png", "-q", "6"],
         ["info", "a.dcae"],
         ["decode", "a.dcae", "-o", "b.png"],
+        ["upscale", "b.png", "-o", "c.png", "--scale", "2", "--model", "tables"],
+        ["downscale", "a.png", "-o", "small.png", "--scale", "2"],
+        ["upscale", "small.png", "-o", "large.png"],
+        ["eval", "sr", "."],
     ):
         done = _run(tmp_path, _COMMAND, *arguments)
         assert done.returncode == 0, done.stderr
@@ -74,7 +78,9 @@ _TRAIN = ["train", "--lambda", "0.01", "--data", "."]
     ("arguments", "said"),
     [
         ([*_TRAIN, "-o", "run"], "training needs torch and compressai, which are not installed: .* 'dcae.train.'"),
-        (["export", "run", "-o", "m.safetensors"], "training needs torch and compressai, .*"),
+        (["train", "--task", "sr", "--data", ".", "-o", "run"], "training needs torch and tensorboard, .*"),
+        (["export", "run", "-o", "m.safetensors"], "training needs torch, .*"),
+        (["import-upscaler", "a.pth.tar", "-o", "m.safetensors"], "checkpoints need torch, .* 'dcae.torch.'"),
         (["import-checkpoint", "a.pth.tar", "-o", "m.safetensors"], "training needs torch and compressai, .*"),
         (["encode", "a.png", "--engine", "torch"], "the engine torch needs torch, .* pip install 'dcae.torch.'"),
         (["encode", "a.png", "--device", "cuda"], "this model or device needs torch, .* pip install 'dcae.torch.'"),

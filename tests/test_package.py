@@ -18,7 +18,7 @@ def test_nothing_but_dcae_lands_in_site_packages() -> None:
         pytest.skip("an editable install, whose files are only a pointer here")
     assert {top for top in tops if not top.startswith("dcae-")} == {"dcae"}
     names = {"/".join(path.parts[:2]) for path in files}
-    assert {"dcae/codec", "dcae/train", "dcae/eval", "dcae/serve"} <= names
+    assert {"dcae/codec", "dcae/train", "dcae/eval", "dcae/sr", "dcae/serve"} <= names
     assert {"dcae/serve/web/dcae.js", "dcae/serve/web/package.json"} <= {str(path) for path in files}
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dcae.errors import OptionError
-from dcae.extras import require_training
+from dcae.extras import require
 from dcae.files import check_output
-from dcae.train.config import TrainConfig, effective_config, recipes
+from dcae.train.config import effective_config, recipes
+from dcae.train.families import FAMILIES
+from dcae.train.settings import Settings
 
 
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
-    """One option for every field of TrainConfig; what is not given stays out, so that a recipe's value holds."""
-    for field in reversed(dataclasses.fields(TrainConfig)):
+def _options(kind: type[Settings]) -> list[click.Option]:
+    """One option for every setting; what is not given stays out, so that a recipe's value holds."""
+    options = []
+    for field in dataclasses.fields(kind):
         if field.name == "network":  # a table: recipes only
             continue
         name = "lambda" if field.name == "lambdas" else field.name.replace("_", "-")
@@ -26,20 +28,45 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
         if field.default not in (None, "", ()):
             shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
             text += f"  [default: {shown}]"
-        kind: dict[str, Any] = {"metavar": field.metadata["metavar"]}
+        form: dict[str, Any] = {"metavar": field.metadata["metavar"]}
         if field.metadata["choices"]:
-            kind = {"type": click.Choice(field.metadata["choices"])}
+            form = {"type": click.Choice(field.metadata["choices"])}
         flag = f"--{name}"
         if isinstance(field.default, bool):
-            flag, kind = f"--{name}/--no-{name}", {}
+            flag, form = f"--{name}/--no-{name}", {}
         elif field.name == "lambdas":
-            kind["multiple"] = True
-        command = click.option(flag, field.name, default=None, help=text, **kind)(command)
-    return command
+            form["multiple"] = True
+        options.append(click.Option([flag, field.name], default=None, help=text, **form))
+    return options
 
 
-@click.command()
+class _OfTask(click.Command):
+    """A command whose options are its own and the settings of the task that `--task` names."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            if word == "--task" or word.startswith("--task="):
+                ctx.meta[_TASK] = following if word == "--task" else word.removeprefix("--task=")
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        # A task that does not exist is refused by its own option.
+        family = FAMILIES.get(ctx.meta.get(_TASK, ""), FAMILIES["codec"])
+        return [*own, *_options(family.settings_type()), help_option]
+
+
+_TASK = "dcae.train.task"
+"""Key under which the context has the name of the task while the options are read."""
+
+
+@click.command(cls=_OfTask)
 @click.option("-o", "--output", required=True, type=Path, metavar="RUN", help="Folder of the run.")
+@click.option(
+    "--task", type=click.Choice(list(FAMILIES)), default="codec", show_default=True,
+    help="What is trained: a codec, or what enlarges pictures: a network (sr) or tables. With it, --help lists its "
+    "settings.",
+)  # fmt: skip
 @click.option(
     "--recipe", metavar="NAME|FILE",
     help=f"Settings from a TOML file or a recipe of the package ({', '.join(recipes())}); options go before it.",
@@ -57,17 +84,19 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
     help="Train data parallel in so many processes; auto: one for every core, or GPU. `--batch` is that of each, and "
     "each keeps all pictures in memory.",
 )  # fmt: skip
-@_settings
-def train(output: Path, recipe: str | None, resume: str, device: str, processes: str, **options: Any) -> None:
+def train(
+    output: Path, task: str, recipe: str | None, resume: str, device: str, processes: str, **options: Any
+) -> None:
     """Train a model; RUN gets checkpoints, TensorBoard files and, at the end, model.safetensors."""
-    require_training()
+    family = FAMILIES[task]
+    family.require()
     given = {k: v for k, v in options.items() if v is not None and v != ()}
     stored: dict[str, Any] = {}
     if resume == "auto" or "decay" in given:
         from dcae.train.start import stored_settings
 
         stored = stored_settings(output, resume == "auto", given.get("decay"))
-    config = effective_config(recipe, given, stored)
+    config = effective_config(recipe, given, stored, family.settings_type())
     from dcae.networks.base import check_device
     from dcae.train.export import export_checkpoint
     from dcae.train.machine import process_count
@@ -86,7 +115,7 @@ def train(output: Path, recipe: str | None, resume: str, device: str, processes:
         click.echo(f"{header.path}: model {header.short_id.hex()}", err=True)
 
 
-def _run(config: TrainConfig, output: Path, device: str, resume: bool) -> None:
+def _run(config: Settings, output: Path, device: str, resume: bool) -> None:
     """Train in this process. Of several only the first reports, since the others see the same."""
     import logging
 
@@ -105,7 +134,7 @@ def _run(config: TrainConfig, output: Path, device: str, resume: bool) -> None:
 def export(run: Path, output: Path, data_note: str, force: bool) -> None:
     """Write the model file of a training RUN: of its folder the best checkpoint, or of the checkpoint given."""
     check_output(str(output), force)
-    require_training()
+    require("training needs", "train", "torch")
     from dcae.train.export import export_checkpoint
 
     header = export_checkpoint(run, output, {"data": data_note} if data_note else {}, force)

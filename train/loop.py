@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from dcae.errors import DCAEError, OptionError
-from dcae.train.codec_task import CodecTask
-from dcae.train.config import TrainConfig
+from dcae.train.families import FAMILIES
 from dcae.train.monitor import Monitor
 from dcae.train.processes import agreed, join_group, leave_group
 from dcae.train.run import Run
+from dcae.train.settings import Settings
 from dcae.train.start import open_run
 from dcae.train.task import Task
 
@@ -30,7 +30,7 @@ class Interrupted(DCAEError):
 
 
 def train(
-    config: TrainConfig, out: Path, device: str = "cpu", resume: bool = False, family: type[Task] = CodecTask
+    config: Settings, out: Path, device: str = "cpu", resume: bool = False, family: type[Task] | None = None
 ) -> Path:
     """Train until the schedule ends.
 
@@ -40,7 +40,7 @@ def train(
         device: torch device; of several processes on "cuda" each has a GPU of its own.
         resume: continue the checkpoint in `out` when there is one; without it a folder with one is refused. Where
             there is none, `config.decay` names the run to branch off.
-        family: what is trained, on which data and loss.
+        family: what is trained, on which data and loss; by default that of the settings' task.
 
     Returns:
         `out`, from which `dcae.train.export` makes a model file.
@@ -49,12 +49,13 @@ def train(
         OptionError: a bad setting or data folder, or a run that is there already.
         Interrupted: stopped by a signal, after a checkpoint.
         DCAEError: a checkpoint could not be written, or training has diverged.
-        MissingDependencyError: compressai is not installed.
+        MissingDependencyError: what the task needs is not installed.
     """
     saved = open_run(config, out, resume)
     group = join_group(device)
     _check_same_checkpoint(saved, group.world)
     torch.manual_seed(config.seed)
+    family = family or FAMILIES[config.task].task_type()
     with closing(family(config, group, saved)) as task:
         run = Run(config, out, group, task, saved)
         del saved

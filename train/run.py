@@ -20,11 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from dcae.errors import DCAEError
 from dcae.train import schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
-from dcae.train.config import TrainConfig
 from dcae.train.machine import compute_type
 from dcae.train.monitor import Monitor
 from dcae.train.optimizers import gathered_states, limit_surprises
 from dcae.train.processes import Group, agreed, mean_over
+from dcae.train.settings import Settings
 from dcae.train.task import Losses, Task
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,11 @@ class Run:
         DCAEError: weights or optimisers of the checkpoint do not fit.
     """
 
-    def __init__(self, config: TrainConfig, out: Path, group: Group, task: Task, saved: dict[str, Any] | None) -> None:
+    def __init__(self, config: Settings, out: Path, group: Group, task: Task, saved: dict[str, Any] | None) -> None:
         self.config, self.out, self.group, self.task = config, out, group, task
         self.optimizers = task.optimizers()
-        self._rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers[:-1]]
+        scheduled = self.optimizers[:-1] if task.unshared else self.optimizers
+        self._rates = [[g["lr"] for g in o.param_groups] for o in scheduled]
         self.average = {k: v.detach().clone() for k, v in task.network.state_dict().items()}
         self.state = schedule.new_state()
         if saved:

@@ -1,6 +1,6 @@
 """Schedule of a run: how far it is, the learning rate there, and how quickly the averaged weights follow.
 
-A run starts at zero, or where it branched off another one (`TrainConfig.decay`); `state["start"]` says where.
+A run starts at zero, or where it branched off another one (`Settings.decay`); `state["start"]` says where.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dcae.train.config import TrainConfig
+from dcae.train.settings import Settings
 
 _AVERAGED = 10
 """Averaged weights reach back over at most the last ninth of a run, whatever `ema` says."""
@@ -23,7 +23,7 @@ def new_state() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def branched_state(config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]:
+def branched_state(config: Settings, state: dict[str, Any]) -> dict[str, Any]:
     """State of a decay that begins where a run of these settings stands: its counters and log, a start of its own.
 
     The best score begins anew, since the branch has a folder of its own to keep its best weights in.
@@ -35,7 +35,7 @@ def branched_state(config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]
     return state | {"start": start, "best": math.inf}
 
 
-def progress(config: TrainConfig, state: dict[str, Any]) -> float:
+def progress(config: Settings, state: dict[str, Any]) -> float:
     """Share of the schedule that is done: 0 at the start, 1 or a little more at the end."""
     start = state["start"]
     if config.minutes is not None:
@@ -43,7 +43,7 @@ def progress(config: TrainConfig, state: dict[str, Any]) -> float:
     return float((state["step"] - start["step"]) / config.steps)
 
 
-def rate_factor(config: TrainConfig, state: dict[str, Any], progress: float) -> float:
+def rate_factor(config: Settings, state: dict[str, Any], progress: float) -> float:
     """Learning rate as a fraction of `config.learning_rate`.
 
     A decay falls from where it branched off to zero as 1 - sqrt(progress), which ended lower than a linear one for
@@ -61,7 +61,7 @@ def rate_factor(config: TrainConfig, state: dict[str, Any], progress: float) -> 
     return warmup * (config.final_fraction + (1 - config.final_fraction) * cosine)
 
 
-def average_decay(config: TrainConfig, state: dict[str, Any]) -> float:
+def average_decay(config: Settings, state: dict[str, Any]) -> float:
     """Share of the averaged weights that stays at this step: `config.ema`, and less soon after the start.
 
     So the average forgets what it started from: random weights, or those of the trunk that a short decay leaves behind.

@@ -8,14 +8,12 @@ from typing import Any
 
 from dcae.errors import OptionError
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint
-from dcae.train.config import TrainConfig
+from dcae.train.families import family_of
 from dcae.train.schedule import branched_state, new_state, progress
-
-_FIXED = ("preset", "network", "lambdas", "metric", "optimizer", "seed", "decay")
-"""Settings that make a run what it is; all others may be given anew when it is continued."""
+from dcae.train.settings import Settings
 
 
-def open_run(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | None:
+def open_run(config: Settings, out: Path, resume: bool) -> dict[str, Any] | None:
     """Checkpoint that a run with these settings in this folder starts from, or None for a new one.
 
     Raises:
@@ -30,7 +28,7 @@ def open_run(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | N
     if not resume:
         raise OptionError(f"{out} holds a run already; continue it with --resume auto, or choose another folder")
     saved = load_checkpoint(checkpoint)
-    _check_same_run(checkpoint, saved, config, _FIXED)
+    _check_same_run(checkpoint, saved, config, config.fixed)
     state = saved["state"]
     if (out / BEST).exists():  # a kill may have come between writing the two
         best = load_checkpoint(out / BEST)["state"]
@@ -57,18 +55,19 @@ def stored_settings(out: Path, resume: bool, decay: str | None) -> dict[str, Any
     return {k: v for k, v in values.items() if k not in ("steps", "minutes")}
 
 
-def _check_same_run(path: Path, saved: dict[str, Any], config: TrainConfig, names: tuple[str, ...]) -> None:
+def _check_same_run(path: Path, saved: dict[str, Any], config: Settings, names: tuple[str, ...]) -> None:
     asked, stored = config.to_dict(), _settings(path, saved).to_dict()
+    names = ("task", *names) if asked["task"] == stored["task"] else ("task",)
     if changed := [name for name in names if stored[name] != asked[name]]:
         raise OptionError(
             f"{path} is of a run with other settings ({', '.join(changed)}); give the same, or choose another folder"
         )
 
 
-def _branch(config: TrainConfig) -> dict[str, Any]:
+def _branch(config: Settings) -> dict[str, Any]:
     path = _to_branch_off(config.decay)
     saved = load_checkpoint(path)
-    _check_same_run(path, saved, config, _FIXED[:-1])
+    _check_same_run(path, saved, config, tuple(set(config.fixed) - {"decay"}))
     if not saved["optimizers"]:
         raise OptionError(f"{path}: no optimiser state to go on with; branch off the run's folder or its {CHECKPOINT}")
     return saved | {"state": branched_state(_settings(path, saved), saved["state"])}
@@ -78,10 +77,10 @@ def _to_branch_off(source: str) -> Path:
     return Path(source) / CHECKPOINT if Path(source).is_dir() else Path(source)
 
 
-def _settings(path: Path, saved: dict[str, Any]) -> TrainConfig:
+def _settings(path: Path, saved: dict[str, Any]) -> Settings:
     """The settings in a checkpoint; its state gets the fields that older versions did not write."""
     saved["state"] = new_state() | saved["state"]
-    return TrainConfig.from_dict(saved["train"], str(path))
+    return family_of(saved["train"]).settings_type().from_dict(saved["train"], str(path))
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a family of networks brings to the training loop; the codec's is `dcae/train/codec_task.py`."""
+"""What a family of networks brings to the training loop, see `families.py`; the codec's is `codec_task.py`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcae.train.config import TrainConfig
 from dcae.train.processes import Group
+from dcae.train.settings import Settings
 
 
 class Losses(NamedTuple):
@@ -47,7 +47,7 @@ class Task(Protocol):
     generator before every step.
     """
 
-    def __init__(self, config: TrainConfig, group: Group, saved: dict[str, Any] | None) -> None:
+    def __init__(self, config: Settings, group: Group, saved: dict[str, Any] | None) -> None:
         """Build the network (of the checkpoint `saved`, if there is one) and read the data."""
 
     @property
@@ -59,7 +59,8 @@ class Task(Protocol):
         """Names of parameters that learn from the auxiliary loss alone, in the same way on every process."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimisers: those that follow the schedule of the learning rate, then the one for :attr:`unshared`."""
+        """Optimisers: those that follow the schedule of the learning rate, then the one for :attr:`unshared` if there
+        are such."""
 
     def batch(self, step: int, progress: float) -> tuple[Any, int]:
         """Samples of a step for this process, and their number."""

@@ -8,20 +8,21 @@ import click
 
 from dcae.extras import require_training
 from dcae.files import check_output
-from dcae.models.installed import DEFAULT_MODEL, full_name, installed_models
+from dcae.models.header import read_any_header
+from dcae.models.installed import DEFAULT_MODEL, full_name, models_read_by
 
 
 @click.command()
 def models() -> None:
-    """List the installed models."""
-    found = installed_models()
+    """List the installed models: those that code, and those that enlarge pictures."""
+    found = models_read_by(read_any_header)
     newest = full_name(DEFAULT_MODEL, found)
     for name, header in found.items():
-        low, high = header.config.qualities
-        rates = f"quality {low:g}..{high:g}, λ {header.config.lambdas[0]:.4g}..{header.config.lambdas[-1]:.4g}"
         size = header.path.stat().st_size / 2**20
         default = " (default)" if name == newest else ""
-        click.echo(f"{name}{default}  {header.short_id.hex()}  {header.config.preset}  {size:.1f} MiB  {rates}")
+        click.echo(
+            f"{name}{default}  {header.short_id.hex()}  {header.config.preset}  {size:.1f} MiB  {header.config.said()}"
+        )
 
 
 @click.command("import-checkpoint")

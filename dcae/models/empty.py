@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from dcae.networks.config import DCAEConfig
-from dcae.networks.registry import network_of
+from dcae.networks.config import NetworkConfig
+from dcae.networks.registry import any_network_of
 
 if TYPE_CHECKING:
-    from dcae.networks.base import DCAE
+    from torch import nn
 
 
-def empty_network(config: DCAEConfig, numbers: int) -> DCAE:
+def empty_network(config: NetworkConfig, numbers: int) -> nn.Module:
     """A network whose weights are to be loaded.
 
     Raises:
@@ -42,4 +42,4 @@ def empty_network(config: DCAEConfig, numbers: int) -> DCAE:
             return func(*args, **(kwargs or {}))
 
     with Sparing():
-        return network_of(config)
+        return any_network_of(config)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dcae.errors import DCAEError, ModelFileError
-from dcae.networks.config import DCAEConfig
-from dcae.networks.registry import config_from_dict
+from dcae.networks.config import DCAEConfig, NetworkConfig
+from dcae.networks.registry import any_config
 
 FORMAT = 1
 ID_BYTES = 8
@@ -24,13 +24,13 @@ MAX_DEPTH = 32
 
 
 @dataclass(frozen=True)
-class ModelHeader:
-    """Header of a model file; reading it imports no torch."""
+class AnyHeader:
+    """Header of a model file, whatever its network is for; reading it imports no torch."""
 
     path: Path
     id: str
-    """SHA-256, in hex, of everything that decides decoding."""
-    config: DCAEConfig
+    """SHA-256, in hex, of everything that decides what the model makes of a picture."""
+    config: NetworkConfig
     record: dict[str, Any]
     """How it was trained: data, patches seen, hardware, date, loss."""
 
@@ -40,7 +40,37 @@ class ModelHeader:
         return bytes.fromhex(self.id)[:ID_BYTES]
 
 
+@dataclass(frozen=True)
+class ModelHeader(AnyHeader):
+    """Header of the file of a model that codes."""
+
+    config: DCAEConfig
+
+
 def read_header(path: Path) -> ModelHeader:
+    """The header of the file of a model that codes.
+
+    Raises:
+        ModelFileError: as of :func:`read_any_header`, or a model that does not code.
+    """
+    return coding_header(read_any_header(path))
+
+
+def coding_header(header: AnyHeader) -> ModelHeader:
+    """The header as that of a model that codes.
+
+    Raises:
+        ModelFileError: it is for something else.
+    """
+    if not isinstance(header.config, DCAEConfig):
+        raise ModelFileError(
+            f"{header.path}: a model that enlarges pictures ({header.config.preset}), not one that codes; use it with "
+            "dcae upscale"
+        )
+    return ModelHeader(header.path, header.id, header.config, header.record)
+
+
+def read_any_header(path: Path) -> AnyHeader:
     """The header of a model file.
 
     Raises:
@@ -88,7 +118,7 @@ def unreadable(path: Path, error: Exception) -> ModelFileError:
     return ModelFileError(f"{path}: not a readable model file ({reason})")
 
 
-def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, dict[str, Any]]:
+def parse_header(path: Path, metadata: dict[str, str]) -> tuple[AnyHeader, dict[str, Any]]:
     """The header, and its configuration as stored: a field that a later version adds must not change the id.
 
     Args:
@@ -106,14 +136,14 @@ def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, dic
             found = f"{header['format']!s:.20}"
             raise ModelFileError(f"{path}: model format {found}, this version reads {FORMAT}; update dcae")
         identity, record = header["id"], header["record"]
-        config = config_from_dict(header["config"])
+        config = any_config(header["config"])
         if not re.fullmatch("[0-9a-f]{64}", identity) or not isinstance(record, dict) or _too_deep(record):
             raise ValueError("bad id or record")
     except ModelFileError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DCAEError) as error:
         raise ModelFileError(f"{path}: damaged model header ({error})") from error
-    return ModelHeader(path, identity, config, record), header["config"]
+    return AnyHeader(path, identity, config, record), header["config"]
 
 
 def _too_deep(record: dict[str, Any]) -> bool:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from dcae.errors import ModelFileError, ModelNotFoundError
-from dcae.models.header import ModelHeader, read_header
+from dcae.models.header import AnyHeader, ModelHeader, read_header
 
 DEFAULT_MODEL = "lite"
 _SUFFIX = ".safetensors"
+H = TypeVar("H", bound=AnyHeader)
 
 
 def model_folders() -> list[Path]:
@@ -25,12 +27,21 @@ def model_folders() -> list[Path]:
 
 
 def installed_models() -> dict[str, ModelHeader]:
-    """Name -> header of every readable model; a name found twice is the first folder's."""
-    found: dict[str, ModelHeader] = {}
+    """Name -> header of every readable model that codes; a name found twice is the first folder's."""
+    return models_read_by(read_header)
+
+
+def models_read_by(read: Callable[[Path], H]) -> dict[str, H]:
+    """Name -> header of every installed model.
+
+    Args:
+        read: gives the header of a file, or raises a ModelFileError for those that are not meant.
+    """
+    found: dict[str, H] = {}
     for folder in model_folders():
         for path in sorted(folder.glob(f"*{_SUFFIX}")):
             try:
-                found.setdefault(path.stem, read_header(path))
+                found.setdefault(path.stem, read(path))
             except ModelFileError:
                 continue
     return found
@@ -45,19 +56,27 @@ def full_name(model: str, names: Iterable[str]) -> str | None:
 
 
 def find_model(model: str | Path) -> ModelHeader:
+    """The header of a model that codes, as :func:`model_read_by` finds it."""
+    return model_read_by(model, read_header)
+
+
+def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
     """The header of an installed model's name, without a version its newest, or of a path (anything with a suffix or a
     separator).
 
+    Args:
+        read: as of :func:`models_read_by`.
+
     Raises:
         ModelNotFoundError: no such name or file.
-        ModelFileError: the file is no model.
+        ModelFileError: the file is no model, or not one that is meant.
     """
     path = Path(model)
     if path.suffix == _SUFFIX or os.path.dirname(model):
         if not path.is_file():
             raise ModelNotFoundError(f"{path}: no such model file")
-        return read_header(path.resolve())
-    models = installed_models()
+        return read(path.resolve())
+    models = models_read_by(read)
     name = full_name(str(model), models)
     if name is None:
         raise ModelNotFoundError(

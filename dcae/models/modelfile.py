@@ -20,14 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
 from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.extras import require
 from dcae.files import replacing
 from dcae.models.empty import empty_network
-from dcae.models.header import FORMAT, ModelHeader, read_header
+from dcae.models.header import FORMAT, AnyHeader, ModelHeader, coding_header, read_header
 from dcae.models.stored import TABLE_PARTS, identity, read_model
-from dcae.networks.config import DCAEConfig
+from dcae.networks.config import DCAEConfig, NetworkConfig
 from dcae.networks.registry import preset_of
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from dcae.networks.base import DCAE
     from dcae.networks.steps import EntropyModel
 
-__all__ = ["CodingModel", "ModelHeader", "coding_model", "load_model", "read_header", "write_model"]
+__all__ = ["CodingModel", "ModelHeader", "coding_model", "load_model", "read_header", "write_model", "write_tensors"]
 
 
 @dataclass
@@ -64,10 +68,13 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
     require("the networks need", "torch", "torch")
     import torch
 
+    from dcae.networks.base import DCAE
+
     stored = read_model(path)
     config = stored.header.config
     try:
         network = empty_network(config, sum(value.size for value in stored.weights.values()))
+        assert isinstance(network, DCAE)
         weights = {name: torch.from_numpy(value).float() for name, value in stored.weights.items()}
         if odd := weights.keys() ^ network.state_dict().keys():  # torch would search every name in every module
             raise ValueError(f"{len(odd)} tensors too many or too few, among them {min(odd)!r:.100}")
@@ -143,7 +150,6 @@ def write_model(
         OptionError: it exists, and `force` is not set.
     """
     import torch
-    from safetensors.torch import save
 
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
     tensors |= {f"exact.{name}": value for name, value in exact.items()}
@@ -151,9 +157,27 @@ def write_model(
     for which, tables in (("y", tables_y), ("z", tables_z)):
         for part in TABLE_PARTS:
             tensors[f"tables.{which}.{part}"] = torch.from_numpy(getattr(tables, part).copy())
-    # Shared storage is refused by safetensors, and would be loaded twice anyway.
-    tensors = {name: value.clone() for name, value in tensors.items()}
-    found = identity(config.to_dict(), {name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
+    arrays = {name: value.contiguous().numpy() for name, value in tensors.items()}
+    return coding_header(write_tensors(path, config, arrays, record, force))
+
+
+def write_tensors(
+    path: Path, config: NetworkConfig, tensors: dict[str, NDArray[Any]], record: dict[str, Any], force: bool = True
+) -> AnyHeader:
+    """Write the file of a model of whatever task, replacing `path` only once it is whole.
+
+    Args:
+        tensors: everything that decides what the model makes of a picture, by name, in the type to store.
+        record: how it was trained, JSON-serialisable.
+        force: overwrite a file of that name.
+
+    Raises:
+        ModelFileError: it cannot be written.
+        OptionError: it exists, and `force` is not set.
+    """
+    # Copied, since arrays of one memory would be written wrongly.
+    tensors = {name: np.array(value, order="C") for name, value in tensors.items()}
+    found = identity(config.to_dict(), tensors)
     header = {"format": FORMAT, "id": found, "config": config.to_dict(), "record": record}
     data = save(tensors, metadata={"dcae": json.dumps(header, sort_keys=True)})
     try:
@@ -163,4 +187,4 @@ def write_model(
         raise
     except DCAEError as error:
         raise ModelFileError(str(error)) from error
-    return ModelHeader(path, found, config, record)
+    return AnyHeader(path, found, config, record)

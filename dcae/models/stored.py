@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from dcae.entropy.tables import Tables
 from dcae.errors import ModelFileError
-from dcae.models.header import ModelHeader, parse_header, safetensors_header, unreadable
+from dcae.models.header import AnyHeader, ModelHeader, coding_header, parse_header, safetensors_header, unreadable
 from dcae.networks.scales import SCALE_LEVELS
 
 MAX_DIMENSIONS = 8
@@ -46,7 +46,7 @@ class StoredModel:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """A safetensors file.
 
     Raises:
@@ -61,14 +61,14 @@ def _opened(path: Path) -> Iterator[Any]:
         raise unreadable(path, error) from error
 
 
-def read_model(path: Path) -> StoredModel:
-    """The contents of a model file, verified.
+def read_tensors(path: Path) -> tuple[AnyHeader, dict[str, NDArray[Any]]]:
+    """Header and tensors of a model file, whatever its network is for, verified.
 
     Raises:
-        ModelFileError: damaged (its hash differs), foreign, or incomplete.
+        ModelFileError: damaged (its hash differs) or foreign.
     """
     tensors: dict[str, NDArray[Any]] = {}
-    with _opened(path) as file:
+    with opened(path) as file:
         header, config = parse_header(path, file.metadata() or {})
         for name in file.keys():  # noqa: SIM118 (not a dict)
             if not name.startswith(TRAINING_ONLY):
@@ -79,6 +79,17 @@ def read_model(path: Path) -> StoredModel:
         found = identity(config, tensors)
     if found != header.id:
         raise ModelFileError(f"{path}: the contents do not match the model id; the file is damaged, get it again")
+    return header, tensors
+
+
+def read_model(path: Path) -> StoredModel:
+    """The contents of the file of a model that codes, verified.
+
+    Raises:
+        ModelFileError: damaged (its hash differs), foreign, incomplete, or a model that does not code.
+    """
+    any_header, tensors = read_tensors(path)
+    header = coding_header(any_header)
     tables = []
     try:
         for which in ("y", "z"):
@@ -115,7 +126,7 @@ def _check_shape(path: Path, name: str, shape: list[int]) -> None:
 
 
 def identity(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
-    """The id of a model: SHA-256, in hex, of what decides decoding."""
+    """The id of a model: SHA-256, in hex, of what decides what it makes of a picture."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(tensors):
         if not name.startswith(TRAINING_ONLY):

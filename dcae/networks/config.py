@@ -33,10 +33,32 @@ def anchor_lambdas(count: int = 8, lowest: float = 0.0009, highest: float = 0.11
 
 
 @dataclass(frozen=True)
-class DCAEConfig:
-    """Fields that all presets have. λ is the weight of the distortion against bits per pixel, as in CompressAI."""
+class NetworkConfig:
+    """Configuration of a network, whatever its task.
+
+    Raises:
+        OptionError: a field of another type than its default, or a size that no network has.
+    """
 
     preset: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and the preset's name, ready for JSON."""
+        return {"preset": self.preset} | dataclasses.asdict(self)
+
+    def said(self) -> str:
+        """What a model of it is for, in a few words of a list of models."""
+        return ""
+
+
+@dataclass(frozen=True)
+class DCAEConfig(NetworkConfig):
+    """Fields that all codecs have. λ is the weight of the distortion against bits per pixel, as in CompressAI."""
+
     stride: ClassVar[int] = 64
     """Pictures are padded to multiples of this many pixels, one sample of z."""
 
@@ -54,8 +76,7 @@ class DCAEConfig:
     """Entries of the dictionary that every slice's query attends to."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), field.default)
+        super().__post_init__()
         object.__setattr__(self, "lambdas", tuple(float(v) for v in self.lambdas))
         if not self.lambdas:
             raise OptionError("lambdas must be positive, got none")
@@ -82,6 +103,10 @@ class DCAEConfig:
         """Lowest and highest quality, (1, number of λ)."""
         return 1.0, float(len(self.lambdas))
 
+    def said(self) -> str:
+        low, high = self.qualities
+        return f"quality {low:g}..{high:g}, λ {self.lambdas[0]:.4g}..{self.lambdas[-1]:.4g}"
+
     @property
     def default_quality(self) -> float:
         """Quality 4, or the highest where there are fewer."""
@@ -98,10 +123,6 @@ class DCAEConfig:
         t = quality - 1 - below
         return self.lambdas[below] ** (1 - t) * self.lambdas[above] ** t
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields and the preset's name, ready for JSON."""
-        return {"preset": self.preset} | dataclasses.asdict(self)
-
 
 def _check_type(name: str, value: Any, like: Any) -> None:
     """Refuse a field whose value is of another type than its default, and sizes that no network has.
@@ -114,7 +135,7 @@ def _check_type(name: str, value: Any, like: Any) -> None:
         raise OptionError(f"{name} must be a list, got {value!r:.60}")
     kind = type(like[0]) if several else type(like)
     for item in value if several else (value,):
-        if not isinstance(item, (int, float) if kind is float else kind) or isinstance(item, bool):
+        if not isinstance(item, (int, float) if kind is float else kind) or isinstance(item, bool) != (kind is bool):
             raise OptionError(f"{name} must be of type {kind.__name__}, got {item!r:.60}")
         if kind is int:
             check_between(name, item, min(1, like if not several else 1), MAX_CHANNELS)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from dcae.checks import check_choice, check_names
 from dcae.errors import OptionError
 from dcae.extras import require
-from dcae.networks.config import DCAEConfig
+from dcae.networks.config import DCAEConfig, NetworkConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dcae.networks.base import DCAE
 
 
@@ -25,9 +27,11 @@ class Preset:
     name: str
     """Name of the preset in configurations, on the command line and in model files."""
     config: str
-    """Type of its configuration, a :class:`DCAEConfig`."""
+    """Type of its configuration, a :class:`NetworkConfig`; a :class:`DCAEConfig` if it codes."""
     network: str
-    """Type of its network, a :class:`DCAE`, made of a configuration."""
+    """Type of its network, made of a configuration; a :class:`DCAE` if it codes."""
+    task: str = "codec"
+    """How it is trained, see `dcae/train/families.py`: "codec"; "sr" and "tables" enlarge pictures."""
     exact: bool = False
     """Whether its entropy model has an exact integer form (`dcae/networks/exact_ready.py`), which coding then uses."""
     graphs: str = ""
@@ -53,16 +57,21 @@ _PRESETS = {
         Preset(
             "paper", "dcae.networks.paper.config:PaperConfig", "dcae.networks.paper.wiring:PaperDCAE", portable=True
         ),
+        Preset("sr-small", "dcae.sr.networks.config:SmallConfig", "dcae.sr.networks.small:SmallUpscaler", task="sr"),
+        Preset("srresnet", "dcae.sr.networks.config:SRResNetConfig", "dcae.sr.networks.srresnet:SRResNet", task="sr"),
+        Preset("drct", "dcae.sr.networks.config:DRCTConfig", "dcae.sr.networks.drct:DRCT", task="sr"),
+        Preset("drct-l", "dcae.sr.networks.config:DRCTLargeConfig", "dcae.sr.networks.drct:DRCT", task="sr"),
+        Preset("tables", "dcae.sr.tables.config:TableConfig", "dcae.sr.tables.export:blank_network", task="tables"),
     )
 }
 
 
-def preset_names() -> tuple[str, ...]:
-    """Names of all presets, the default first."""
-    return tuple(_PRESETS)
+def preset_names(task: str = "codec") -> tuple[str, ...]:
+    """Names of all presets of a task, the default first."""
+    return tuple(name for name, preset in _PRESETS.items() if preset.task == task)
 
 
-def preset_of(config: DCAEConfig) -> Preset:
+def preset_of(config: NetworkConfig) -> Preset:
     """Entry of the preset that a configuration is of."""
     return _PRESETS[config.preset]
 
@@ -73,10 +82,24 @@ def config_from_dict(values: dict[str, Any]) -> DCAEConfig:
     Raises:
         OptionError: an unknown preset or field, or a value out of range.
     """
+    config = any_config(values, "codec")
+    assert isinstance(config, DCAEConfig)
+    return config
+
+
+def any_config(values: dict[str, Any], task: str | None = None) -> NetworkConfig:
+    """Inverse of :meth:`NetworkConfig.to_dict`.
+
+    Args:
+        task: that of the preset; None for any.
+
+    Raises:
+        OptionError: an unknown preset or field, or a value out of range.
+    """
     fields = dict(values)
     preset = str(fields.pop("preset", None))
-    check_choice("preset", preset, _PRESETS)
-    kind: type[DCAEConfig] = resolve_name(_PRESETS[preset].config)
+    check_choice("preset", preset, _PRESETS if task is None else preset_names(task))
+    kind: type[NetworkConfig] = resolve_name(_PRESETS[preset].config)
     check_names(fields, kind, f"fields of preset {preset}:")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
@@ -114,6 +137,16 @@ def network_of(config: DCAEConfig) -> DCAE:
     Raises:
         MissingDependencyError: torch is not installed.
     """
+    network: Any = any_network_of(config)
+    return network
+
+
+def any_network_of(config: NetworkConfig) -> nn.Module:
+    """The network of a configuration, of whatever task.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
     require("the networks need", "torch", "torch")
-    network: DCAE = resolve_name(preset_of(config).network)(config)
+    network: nn.Module = resolve_name(preset_of(config).network)(config)
     return network

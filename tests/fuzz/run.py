@@ -38,6 +38,7 @@ def main() -> None:
         import dcae.entropy.exact
         import dcae.networks.lite.wiring
         import dcae.networks.paper.wiring
+        import dcae.sr.find
     import torch
     from fuzz.targets import TARGETS
 

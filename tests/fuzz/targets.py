@@ -19,6 +19,7 @@ import numpy as np
 import reference_decoder as reference
 from fuzz.models import ENGINES, GOLDEN, MAX_PIXELS, model, model_bytes
 from fuzz.structure import START, Choices, fix_crcs, mutated, section, varint
+from fuzz.tables import published_tables, tables
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -346,5 +347,17 @@ def pictures() -> list[bytes]:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (reader, container, golden, companions, symbols, latents, model, model_bytes, picture)
+    for function in (
+        reader,
+        container,
+        golden,
+        companions,
+        symbols,
+        latents,
+        model,
+        model_bytes,
+        picture,
+        tables,
+        published_tables,
+    )
 }

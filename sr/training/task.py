@@ -1,0 +1,121 @@
+"""Super-resolution as a training task: patches and their reductions, a loss of pixels, gain over bicubic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcae.errors import OptionError
+from dcae.sr.models import find_sr_model, load_network, new_network
+from dcae.sr.networks.base import SRNetwork
+from dcae.sr.networks.upscaler import NetworkUpscaler
+from dcae.sr.training.degradation import reduced
+from dcae.sr.training.settings import SRSettings
+from dcae.sr.training.validation import Validator, held_out_pictures
+from dcae.train.checkpoint import best_checkpoint, load_checkpoint
+from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.processes import Group
+from dcae.train.task import Losses, Validation
+
+_Batch = tuple[Tensor, Tensor]
+"""Small pictures (B, 3, P/scale, P/scale) and large ones (B, 3, P, P), in [0, 1]."""
+_SOFT = 1e-3
+"""ε of the loss "charbonnier", a quarter of a level of 8 bits."""
+_CALIBRATED_ON = 64
+"""Patches that starting values are adapted to."""
+
+
+class SRTask:
+    """A :class:`dcae.train.task.Task`.
+
+    Raises:
+        OptionError: no data folder, or a setting that does not fit.
+    """
+
+    unshared: frozenset[str] = frozenset()
+
+    def __init__(self, config: SRSettings, group: Group, saved: dict[str, Any] | None) -> None:
+        if not config.data:
+            raise OptionError("no training pictures; give their folder with --data")
+        self.config, self.group = config, group
+        fields = saved["config"] if saved else {"preset": config.model, "scale": config.scale} | config.network
+        network = new_network(fields)
+        if config.init and not saved:
+            start_from(network, config.init)
+        pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+        patches = Patches(pictures, config.downscale, config.seed, group.device)
+        if not saved and not config.init:
+            sample = to_float(patches.batch(0, config.patch[0], 0, _CALIBRATED_ON).pixels).cpu()
+            network.calibrate(reduced(sample, config.scale, config.degradation), sample)
+        network.expand()
+        self.network = network.to(group.device).train()
+        self._loader = Loader(patches, group.rank)
+        self._validator = Validator(
+            held_out_pictures(held_out, config.validation_pictures), config.scale, config.degradation, group,
+            lambda network: NetworkUpscaler(network, "network", tile=0),
+        )  # fmt: skip
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)]
+
+    def batch(self, step: int, progress: float) -> tuple[_Batch, int]:
+        patch, count = self.config.phase(progress)
+        large = to_float(self._loader.batch(step, patch, count).pixels)
+        return (reduced(large, self.config.scale, self.config.degradation), large), count
+
+    def forward(self, model: nn.Module, batch: _Batch) -> Tensor:
+        output: Tensor = model(batch[0].contiguous(memory_format=torch.channels_last))
+        return output
+
+    def losses(self, batch: _Batch, output: Tensor) -> Losses:
+        error = output.float() - batch[1]
+        squares = error.square()
+        kinds: dict[str, Callable[[], Tensor]] = {
+            "l1": lambda: error.abs().mean(),
+            "mse": lambda: squares.mean(),
+            "charbonnier": lambda: (squares + _SOFT**2).sqrt().mean(),
+        }
+        # In levels of 8 bits, or their squares, so that numbers in logs mean something.
+        scale = 255.0**2 if self.config.loss == "mse" else 255.0
+        psnr = -10 * squares.mean((1, 2, 3)).clamp(min=1e-10).log10().mean()
+        return Losses(scale * kinds[self.config.loss](), torch.zeros((), device=output.device), {"psnr": psnr.detach()})
+
+    def validate(self, stopping: Callable[[], bool]) -> Validation | None:
+        return self._validator(self.network, stopping)
+
+    def content(self) -> dict[str, Any]:
+        return {"config": self.network.config.to_dict()}
+
+    def close(self) -> None:
+        self._loader.close()
+
+
+def start_from(network: SRNetwork, init: str) -> None:
+    """Give a network the weights of a model, a checkpoint or another run, as far as they have the same shape: those of
+    another scale are a good start for all but the last layers.
+
+    Raises:
+        OptionError: nothing of it fits.
+        ModelNotFoundError, ModelFileError: nothing there, or a damaged file.
+    """
+    path = Path(init)
+    if path.is_dir() or path.suffix == ".pt":
+        saved = load_checkpoint(best_checkpoint(path))
+        other = new_network(saved["config"])
+        other.expand()
+        try:
+            other.load_state_dict(saved["average"])
+        except RuntimeError as error:
+            raise OptionError(f"{init}: weights that do not fit ({str(error).splitlines()[0]})") from error
+        other.fold()
+    else:
+        other = load_network(find_sr_model(init, network.config.scale).path)
+    own, found = network.state_dict(), other.state_dict()
+    fitting = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise OptionError(f"{init} has no weights of the shapes of this network; choose another --init")
+    network.load_state_dict(own | fitting)
