@@ -117,7 +117,7 @@ def test_files_are_all_there_and_small(record: dict[str, Any]) -> None:
     for kind in ("dcae", "png"):
         assert {path.stem for path in FOLDER.glob(f"*.{kind}")} == PICTURES.keys()
     assert {quality for *_, quality in PICTURES.values()} >= set(map(float, range(1, 9)))
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 700_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 1_100_000
 
 
 def test_model_still_has_its_id(record: dict[str, Any], codec: Codec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,7 +190,9 @@ def _array(path: Path) -> NDArray[Any]:
         ModelFileError: damaged, too large, or not of numbers.
     """
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         if mapped.nbytes > MAX_BYTES or mapped.dtype.kind not in "if" or not 1 <= mapped.ndim <= 5:
             raise ValueError(f"{mapped.dtype} {mapped.shape}")
         found = np.array(mapped)
