@@ -75,7 +75,6 @@ def encode(
     if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
         raise OptionError(f"a quality is a number, got {quality!r:.40}")
     header = find_model(model)
-    engine = "torch" if effort and engine == "auto" else engine  # which alone knows gradients
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
     if target is None:

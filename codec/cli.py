@@ -70,10 +70,6 @@ def encode(
     if output is not None and not is_folder(output) and Path(output).suffix.lower() in PICTURES:
         raise OptionError(f"{output}: the name of a picture; files of encode end in {SUFFIX}")
 
-    if effort and settings["engine"] == "onnx":
-        raise OptionError(f"effort {effort} needs gradients, which the engine onnx does not know; use --engine torch")
-    if effort:
-        settings["engine"] = "torch"
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:

@@ -158,7 +158,7 @@ class Codec:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
-        check_effort(effort, self.engine)
+        check_effort(effort)
         steps = round(quality * QUALITY_STEPS)
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]

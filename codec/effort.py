@@ -41,19 +41,14 @@ def steps_of(effort: int, slices: int) -> list[Step]:
 EFFORTS = range(5)
 
 
-def check_effort(effort: int, engine: Engine) -> None:
-    """Refuse an effort that there is not, or that needs another engine.
+def check_effort(effort: int) -> None:
+    """Refuse an effort that there is not.
 
     Raises:
         OptionError: it is.
     """
     if isinstance(effort, bool) or effort not in EFFORTS:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
-    if effort and not engine.searches:
-        raise OptionError(
-            f"effort {effort} needs gradients, which the engine onnx does not know; use --engine torch "
-            "(pip install 'dcae[torch]'), or an effort of 0"
-        )
 
 
 def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, effort: int) -> None:

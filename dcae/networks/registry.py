@@ -32,6 +32,9 @@ class Preset:
     """Whether its entropy model has an exact integer form (`dcae/networks/exact_ready.py`), which coding then uses."""
     graphs: str = ""
     """Module that builds its graphs for ONNX Runtime, see `dcae/networks/lite/graphs.py`; "" where there is none."""
+    search: str = ""
+    """Module that builds the graphs of the encoder's search, see `dcae/networks/lite/graph_search.py`, wherever there
+    are `graphs`."""
     reach: str = ""
     """Module that knows the reach of its layers, see `dcae/networks/lite/reach.py`; "" where pictures are only taken
     whole."""
@@ -48,6 +51,7 @@ _PRESETS = {
             "dcae.networks.lite.wiring:LiteDCAE",
             exact=True,
             graphs="dcae.networks.lite.graphs",
+            search="dcae.networks.lite.graph_search",
             reach="dcae.networks.lite.reach",
         ),
         Preset(

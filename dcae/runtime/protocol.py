@@ -111,8 +111,6 @@ class Engine(Protocol):
     """Whether the last slice and the block means carry what the synthesis of the other slices leaves over."""
     corrects_means: bool
     """Whether encoding gains by looking at the decoded picture and correcting its brightness."""
-    searches: bool
-    """Whether it has `search_latents`."""
     tables_y: Tables
     """Probabilities of a symbol of y, a row per scale."""
     tables_z: Tables

@@ -52,7 +52,6 @@ class TorchEngine:
         self.numerics = (model.prior.numerics, *(["float64"] if portable else []))
         self.latent_grid = model.network.latent_grid
         self.closed_loop, self.corrects_means = model.network.closed_loop, model.network.corrects_means
-        self.searches = True
         self.tables_y, self.tables_z = model.tables_y, model.tables_z
         self.z_median = _array(model.z_median)
         self._entropy_models = {model.prior.numerics: TorchEntropyModel(model.prior, device)}

@@ -16,18 +16,14 @@ import torch
 from torch import Tensor
 
 from dcae.networks.base import DCAE, SlicePrior
+from dcae.networks.bounds import LEAST_PROBABILITY
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
 from dcae.runtime.protocol import Step
+from dcae.runtime.search import MOST, coding_order, middle, random_signs
 
-_LEAST = 1e-9
-"""Smallest probability of a symbol, as in training."""
 _FLOOR = 0.11
 """Smallest standard deviation of a Gaussian, as in training."""
-_MOST = 0.25
-"""Largest step of a latent, in quantisation steps."""
-_PROBE = 16
-"""Side of the part of y that curvature is measured on, in latents."""
 
 
 def soft_round(x: Tensor, temperature: float) -> Tensor:
@@ -42,7 +38,7 @@ def _bits(symbols: Tensor, sigma: Tensor) -> Tensor:
     sigma = sigma.clamp(min=_FLOOR) * 2**0.5
     distance = symbols.abs()
     probability = 0.5 * (torch.erfc((distance - 0.5) / sigma) - torch.erfc((distance + 0.5) / sigma))
-    return -probability.clamp(min=_LEAST).log2()
+    return -probability.clamp(min=LEAST_PROBABILITY).log2()
 
 
 class LatentSearch:
@@ -119,12 +115,10 @@ class LatentSearch:
         The energy is that of the columns of the synthesis' Jacobian, estimated by one product with a random vector
         (Hutchinson) on the middle of the picture.
         """
-        rows, columns = (slice(max(0, (n - _PROBE) // 2), (n + _PROBE) // 2) for n in y.shape[-2:])
-        part = y[..., rows, columns].detach().round().requires_grad_()
+        part = middle(y).detach().round().requires_grad_()
         network = self.network
         x_hat = (network.base_synthesis if network.closed_loop else network.synthesis)(part, self.q)
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.randint(0, 2, x_hat.shape, generator=generator).to(x_hat) * 2 - 1
+        probe = torch.from_numpy(random_signs(x_hat.shape)).to(x_hat)
         (gradient,) = torch.autograd.grad((x_hat * probe).sum(), part)
         return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True)
 
@@ -133,8 +127,7 @@ def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
     """y after some steps, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from their mean."""
     curvature = problem.curvature(y)
     settled = torch.zeros_like(y, dtype=torch.bool)
-    generator = torch.Generator().manual_seed(0)
-    order = _coding_order(y, problem.channels, generator)
+    order = torch.from_numpy(coding_order(y.shape, problem.channels)).to(y.device)
     count = 0.0
     for step in steps:
         count += step.settle
@@ -144,12 +137,5 @@ def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
         (gradient,) = torch.autograd.grad(value, variable)
         h = curvature + 4 * math.log2(math.e) / (sigma.square() + 1 / 12)
         change = step.rate * (gradient / h).clamp(-1, 1)
-        y = (y - torch.where(settled, 0, change.clamp(-_MOST, _MOST))).detach()
+        y = (y - torch.where(settled, 0, change.clamp(-MOST, MOST))).detach()
     return y
-
-
-def _coding_order(y: Tensor, channels: Sequence[int], generator: torch.Generator) -> Tensor:
-    """When each latent is settled: k + a random fraction for those of slice k, of y's shape."""
-    fraction = torch.rand(y.shape, generator=generator).to(y)
-    first = torch.cat([torch.full((count,), float(k)) for k, count in enumerate(channels)])
-    return fraction + first.to(y)[None, :, None, None]
