@@ -1,16 +1,16 @@
 """Effort: how long the encoder searches for latents that give a lower λ·D + R; see `dcae/runtime/torch_search.py`.
 
-=======  ==============  =====================================================================================
-effort   gradient steps  what is done
-=======  ==============  =====================================================================================
-0        0               the analysis transform alone
-1        1               one step from its result
-2        2               two steps
-3        6               two steps, then slice after slice is rounded and the rest makes up for it, a step each
-4        13              as 3, each slice in random parts
-=======  ==============  =====================================================================================
+=======  =========  ==========================================================================================
+effort   gradients  what is done
+=======  =========  ==========================================================================================
+0        0          the analysis transform alone
+1        1          one step from its result
+2        2          two steps
+3        9          two steps, then three trials that change symbols by 1 and keep what was worth it
+4        35         two steps, then sixteen trials
+=======  =========  ==========================================================================================
 
-The numbers are those of five slices. A file of any effort is an ordinary file. Large pictures are searched in parts
+A file of any effort is an ordinary file. Large pictures are searched in parts
 that overlap, so that memory is bounded.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from dcae.codec.source import Source
 from dcae.errors import OptionError
-from dcae.runtime.protocol import Array, Engine, Step
+from dcae.runtime.protocol import Array, Engine, Step, Trial
 
 PART = 768
 """Side of a part of the picture in pixels, a multiple of 64; its neighbourhood comes to it."""
@@ -28,17 +28,16 @@ AROUND = 64
 """Pixels around a part that are searched with it and thrown away, a multiple of 64."""
 
 
-def steps_of(effort: int, slices: int) -> list[Step]:
-    """The gradient steps of an effort, for a network whose search is over so many slices."""
-    if effort < 3:
-        return [[], [Step(0.2, 0.2)], [Step(0.2, 0.2), Step(0.1, 0.12)]][effort]
-    soft = [Step(0.2, 0.25)] * 2
-    parts = [1] * slices if effort == 3 else [2] * (slices - 1) + [4]
-    settling = [Step(0.1, 0.2, 1 / count) for count in parts for _ in range(count)]
-    return soft + settling[:-1]  # nothing is left to make up for the last
-
-
-EFFORTS = range(5)
+_SOFT = Step(0.2, 0.2), Step(0.1, 0.12)
+_STEPS: tuple[tuple[Step | Trial, ...], ...] = (
+    (),
+    _SOFT[:1],
+    _SOFT,
+    (*_SOFT, *[Trial(0.5)] * 3),
+    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 12),
+)
+"""What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
+EFFORTS = range(len(_STEPS))
 
 
 def check_effort(effort: int) -> None:
@@ -59,8 +58,6 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
         y: (1, M, H/16, W/16) of the searched slices, changed in place.
         z: (1, N, H/64, W/64).
     """
-    config = engine.header.config
-    steps = steps_of(effort, len(config.slices) - engine.closed_loop)
     plain, z_hat = source.corrected(None), np.rint(z - engine.z_median) + engine.z_median
     for top in range(0, source.height, PART):
         for left in range(0, source.width, PART):
@@ -71,7 +68,7 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
                 np.ascontiguousarray(z_hat[..., _of(rows, 64), _of(columns, 64)], np.float32),
                 quality,
                 _inside(source, rows, columns),
-                steps,
+                _STEPS[effort],
             )
             inner = slice(top, min(top + PART, source.height)), slice(left, min(left + PART, source.width))
             taken = [

@@ -12,8 +12,10 @@ from PIL import Image
 
 from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
-from dcae.codec.effort import EFFORTS, steps_of
+from dcae.codec.effort import _STEPS, EFFORTS
 from dcae.errors import OptionError
+from dcae.runtime.protocol import Trial
+from dcae.runtime.search import tried
 
 torch = pytest.importorskip("torch")
 
@@ -87,12 +89,11 @@ def test_engines_find_the_same(codecs: dict[str, Codec], effort: int) -> None:
     x = np.asarray(synthetic_picture(192, 128), np.float32).transpose(2, 0, 1)[None] / 255
     weights = np.ones((1, 1, 128, 192), np.float32)
     weights[..., 150:] = 0.25
-    steps = steps_of(effort, len(first.config.slices) - first.engine.closed_loop)
     for quality in (1, 5.5):
         y = first.engine.analysis(x, quality)[:, : first.config.latent_channels - first.config.skip_channels]
         z_hat = np.rint(first.engine.hyper_analysis(y, quality) - first.engine.z_median) + first.engine.z_median
         found = [
-            codec.engine.search_latents(x, y, z_hat.astype(np.float32), quality, weights, steps)
+            codec.engine.search_latents(x, y, z_hat.astype(np.float32), quality, weights, _STEPS[effort])
             for codec in codecs.values()
         ]
         assert np.abs(found[0] - y).mean() > 0.01
@@ -141,11 +142,41 @@ def test_efforts_that_there_are_not(codec: Codec) -> None:
             codec.encode(synthetic_picture(8, 8), effort=effort)  # type: ignore[arg-type]
 
 
-def test_steps_settle_every_slice_in_the_end() -> None:
-    for effort, count in zip(EFFORTS, (0, 1, 2, 6, 13), strict=True):
-        steps = steps_of(effort, 5)
-        assert len(steps) == count
-        assert sum(step.settle for step in steps) < 5
+def _problem(codec: Codec, quality: float) -> tuple[LatentSearch, NDArray[np.float32]]:
+    """The search's problem of a picture, and its latents."""
+    engine = codec.engine
+    x = np.asarray(synthetic_picture(192, 128), np.float32).transpose(2, 0, 1)[None] / 255
+    y = engine.analysis(x, quality)[:, : codec.config.latent_channels - codec.config.skip_channels]
+    z_hat = torch.from_numpy(np.rint(engine.hyper_analysis(y, quality) - engine.z_median) + engine.z_median).float()
+    network = engine.model.network  # type: ignore[attr-defined]
+    return LatentSearch(network, torch.from_numpy(x), z_hat, quality, torch.ones(1, 1, 128, 192)), y
+
+
+def test_what_moves_say_comes_true(codecs: dict[str, Codec]) -> None:
+    """The mean of the gradients before and after, times the change, and the symbols' own bits, are what it did to J."""
+    with torch.enable_grad():
+        problem, y = _problem(codecs["torch"], 6)
+        before, draw = problem.moves(y, True), np.random.RandomState(0)
+        assert np.array_equal(problem.moves(before.means + before.symbols, True).symbols, before.symbols)
+        for _ in range(3):
+            change = np.where(draw.random_sample(y.shape) < 0.02, draw.randint(0, 2, y.shape) * 2 - 1, 0)
+            after = problem.moves(before.symbols + change.astype(np.float32), False)
+            said = float(((before.gradient + after.gradient) / 2 * change).sum())
+            said += float(before.up[change > 0].sum() + before.down[change < 0].sum())
+            assert abs(after.value - before.value) > 100
+            # A closed loop mends some of it, which gradients do not know.
+            assert said == pytest.approx(
+                after.value - before.value, rel=0.5 if codecs["torch"].engine.closed_loop else 0.1
+            )
+
+
+def test_trials_keep_what_was_worth_it(codecs: dict[str, Codec]) -> None:
+    with torch.enable_grad():
+        problem, y = _problem(codecs["torch"], 6)
+        curvature, values = problem.curvature(torch.from_numpy(y)).numpy(), [problem.moves(y, True).value]
+        for count in (1, 4):
+            values.append(problem.moves(tried(problem, y, curvature, [Trial(0.5)] * count), True).value)
+    assert values[2] < values[1] < 0.995 * values[0]
 
 
 @pytest.mark.slow

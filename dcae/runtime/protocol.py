@@ -52,6 +52,14 @@ class Step(NamedTuple):
     """Slices that are rounded for good before this step; a fraction rounds that share of a slice's latents."""
 
 
+class Trial(NamedTuple):
+    """One trial of a search for better latents, for two gradients: symbols are changed by 1, and what was worth it
+    stays."""
+
+    share: float
+    """Of the changes that promise to gain, which are drawn at random."""
+
+
 class SlicePrior(NamedTuple):
     """Prediction of one slice before it is decoded; shapes and units as in the module's table."""
 
@@ -142,10 +150,10 @@ class Engine(Protocol):
         """ŷ -> x̂, or x̂1 where there is a closed loop."""
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
-        """y after gradient steps that lower λ·D + R, the squared error of each pixel counting as `weights`
-        (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last."""
+        """y after gradient steps and then trials that lower λ·D + R, the squared error of each pixel counting as
+        `weights` (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last."""
 
     # What the closed loop has beside these; see `dcae/networks/lite/closed_loop.py`.
 

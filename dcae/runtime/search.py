@@ -1,15 +1,22 @@
-"""What searches for better latents share, whatever engine computes their gradients; see `torch_search.py`."""
+"""What searches for better latents share, whatever engine computes their gradients; see `torch_search.py`.
+
+A trial changes symbols by 1 where the gradient, a curvature and the symbol's own bits promise a gain. Alone that fails:
+of many changes the best promises are those of curvatures that were taken for too small, and changes that overlap in the
+picture disturb each other. So the gradient is taken again with the changes made. The mean of both gradients times a
+change is what it did, exactly so for a quadratic function and with all other changes there; what did not pay is
+undone, and its curvature is known from now on.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcae.runtime.protocol import Array, Step
+from dcae.runtime.protocol import Array, Step, Trial
 
 MOST = 0.25
 """Largest step of a latent, in quantisation steps."""
@@ -17,6 +24,23 @@ PROBE = 16
 """Side of the part of y that curvature is measured on, in latents."""
 Latents = TypeVar("Latents", bound=Any)
 """An array or a tensor (1, M, H/16, W/16)."""
+
+
+class Moves(NamedTuple):
+    """Symbols, and what changing them would do; arrays are (1, M, H/16, W/16)."""
+
+    value: float
+    """J in bits."""
+    symbols: Array
+    """Whole numbers."""
+    means: Array
+    """Of the symbols' Gaussians: y is means + symbols."""
+    gradient: Array
+    """Of J with respect to each symbol, the bits of all later symbols included, its own not."""
+    up: Array
+    """Bits that a symbol itself costs more if it grows by 1."""
+    down: Array
+    """Bits that it costs more if it falls by 1."""
 
 
 class Problem(Protocol):
@@ -31,9 +55,14 @@ class Problem(Protocol):
     def gradient(self, y: Array, temperature: float, settled: NDArray[np.bool_], /) -> tuple[Array, Array]:
         """Gradient of J in bits and σ at y, all (1, M, H/16, W/16); latents that are `settled` are rounded."""
 
+    def moves(self, values: Array, relative: bool, /) -> Moves:
+        """Moves from some symbols (1, M, H/16, W/16), or if `relative` from what latents are rounded to."""
 
-def searched(problem: Problem, y: Array, steps: Sequence[Step]) -> Array:
-    """y after some steps, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from their mean."""
+
+def searched(problem: Problem, y: Array, steps: Sequence[Step | Trial]) -> Array:
+    """y after some steps and then trials, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from
+    their mean."""
+    steps, trials = split(steps)
     curvature, order, count = problem.curvature(y), coding_order(y.shape, problem.channels), 0.0
     for step in steps:
         count += step.settle
@@ -42,7 +71,36 @@ def searched(problem: Problem, y: Array, steps: Sequence[Step]) -> Array:
         h = curvature + np.float32(4 * math.log2(math.e)) / (sigma**2 + np.float32(1 / 12))
         change = np.float32(step.rate) * (gradient / h).clip(-1, 1)
         y = y - np.where(settled, np.float32(0), change.clip(-MOST, MOST))
-    return y
+    return tried(problem, y, curvature, trials) if trials else y
+
+
+def split(steps: Sequence[Step | Trial]) -> tuple[list[Step], list[Trial]]:
+    """The gradient steps and the trials, which come after them."""
+    trials = [step for step in steps if isinstance(step, Trial)]
+    return [step for step in steps if isinstance(step, Step)], trials
+
+
+def tried(problem: Problem, y: Array, curvature: Array, trials: Sequence[Trial]) -> Array:
+    """y, a whole number of steps from its means, after trials that were worth it.
+
+    Args:
+        curvature: (1, M, 1, 1), as of :meth:`Problem.curvature`.
+    """
+    draw = np.random.RandomState(0)
+    curvature = np.broadcast_to(curvature, y.shape)
+    here = problem.moves(y, True)
+    for trial in trials:
+        gains = [here.gradient + curvature / 2 + here.up, curvature / 2 - here.gradient + here.down]
+        chosen = (np.minimum(*gains) < 0) & (draw.random_sample(y.shape) < trial.share)
+        change = np.where(chosen, np.where(gains[0] < gains[1], np.float32(1), np.float32(-1)), np.float32(0))
+        there = problem.moves(here.symbols + change, False)
+        own = np.where(change > 0, here.up, here.down)
+        worth_it = chosen & ((here.gradient + there.gradient) / 2 * change + own < 0)
+        seen = (there.gradient - here.gradient) * change
+        curvature = np.where(chosen, np.maximum(curvature, seen), curvature)
+        kept = problem.moves(here.symbols + np.where(worth_it, change, np.float32(0)), False)
+        here = min(here, kept, key=lambda moves: moves.value)
+    return here.means + here.symbols
 
 
 def middle(y: Latents) -> Latents:

@@ -19,7 +19,7 @@ from dcae.networks import steps
 from dcae.networks.bands import WHOLE, Band
 from dcae.networks.registry import preset_of
 from dcae.runtime.process import ProcessCheck
-from dcae.runtime.protocol import Array, Floats, SlicePrior, Step
+from dcae.runtime.protocol import Array, Floats, SlicePrior, Step, Trial
 from dcae.runtime.torch_search import LatentSearch, searched
 
 
@@ -69,7 +69,7 @@ class TorchEngine:
             yield
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
         # Gradients are known outside of inference mode alone, and only of tensors that were made there.
         with torch.inference_mode(False), torch.enable_grad():

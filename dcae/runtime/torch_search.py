@@ -4,13 +4,14 @@ What is minimised is J = λ·D + R of the picture, in bits, with the rounding of
 (soft rounding, Agustsson and Theis, NeurIPS 2020) whose temperature falls, and with gradients through all of the
 entropy model's context. Steps are scaled by an estimate of J's curvature, channel by channel: twice λ times the energy
 that a step of the channel has in the picture, and that of the rate of a Gaussian. Later steps may round slice after
-slice for good and let the slices that are left make up for its error. The decoder knows nothing of any of this.
+slice for good and let the slices that are left make up for its error. Trials of other symbols may follow, which change
+whole steps and so need no smooth function: see `search.py`. The decoder knows nothing of any of this.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from dcae.networks.base import DCAE, SlicePrior
 from dcae.networks.bounds import LEAST_PROBABILITY
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
-from dcae.runtime.protocol import Step
-from dcae.runtime.search import MOST, coding_order, middle, random_signs
+from dcae.runtime.protocol import Array, Step, Trial
+from dcae.runtime.search import MOST, Moves, coding_order, middle, random_signs, split, tried
 
 _FLOOR = 0.11
 """Smallest standard deviation of a Gaussian, as in training."""
@@ -68,8 +69,40 @@ class LatentSearch:
             y: (1, M, H/16, W/16), the latents of the searched slices.
             settled: of the same shape, true where a latent is rounded.
         """
-        network, q = self.network, self.q
         parts, done = y.split(self.channels, 1), settled.split(self.channels, 1)
+
+        def symbols_of(k: int, mean: Tensor) -> tuple[Tensor, Tensor]:
+            left = parts[k] - mean
+            symbols = torch.where(done[k], left + (left.round() - left).detach(), soft_round(left, temperature))
+            return symbols, symbols
+
+        return self._value(symbols_of)
+
+    def moves(self, values: Array, relative: bool) -> Moves:
+        """What :meth:`dcae.runtime.search.Problem.moves` asks for."""
+        parts = torch.from_numpy(values).to(self.x).split(self.channels, 1)
+        means: list[Tensor] = []
+        leaves: list[Tensor] = []
+
+        def symbols_of(k: int, mean: Tensor) -> tuple[Tensor, Tensor]:
+            means.append(mean.detach())
+            leaves.append((parts[k] - means[k] * relative).round().requires_grad_())
+            return leaves[k], leaves[k].detach()
+
+        value, sigma = self._value(symbols_of)
+        gradient = torch.cat(torch.autograd.grad(value, leaves), 1)
+        symbols = torch.cat(leaves, 1).detach()
+        own, up, down = (_bits(symbols + change, sigma) for change in (0, 1, -1))
+        arrays = (tensor.cpu().numpy() for tensor in (symbols, torch.cat(means, 1), gradient, up - own, down - own))
+        return Moves(float(value.detach()), *arrays)
+
+    def _value(self, symbols_of: Callable[[int, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """J in bits, and σ of every searched latent, without gradient.
+
+        Args:
+            symbols_of: number of a slice and its mean -> its symbols as the decoder has them, and as they are coded.
+        """
+        network, q = self.network, self.q
         bits: list[Tensor] = []
         sigmas: list[Tensor] = []
         base: list[Tensor] = []
@@ -79,12 +112,11 @@ class LatentSearch:
             if k == self.searched:  # a closed loop's: coded as they come, not searched
                 base.append(network.base_synthesis(torch.cat(y_hats, 1), q))
                 with torch.no_grad():
-                    symbols = self._skip_symbols(base[0], prior, sigma)
+                    symbols = coded = self._skip_symbols(base[0], prior, sigma)
             else:
-                left = parts[k] - prior.mean
-                symbols = torch.where(done[k], left + (left.round() - left).detach(), soft_round(left, temperature))
+                symbols, coded = symbols_of(k, prior.mean)
                 sigmas.append(sigma.detach())
-            bits.append(_bits(symbols, sigma).sum())
+            bits.append(_bits(coded, sigma).sum())
             return symbols + prior.mean
 
         context = network.hyper_synthesis(self.z_hat, q)
@@ -123,8 +155,9 @@ class LatentSearch:
         return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True)
 
 
-def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
-    """y after some steps, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from their mean."""
+def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step | Trial]) -> Tensor:
+    """y after some steps and trials, as :func:`dcae.runtime.search.searched`."""
+    steps, trials = split(steps)
     curvature = problem.curvature(y)
     settled = torch.zeros_like(y, dtype=torch.bool)
     order = torch.from_numpy(coding_order(y.shape, problem.channels)).to(y.device)
@@ -138,4 +171,6 @@ def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
         h = curvature + 4 * math.log2(math.e) / (sigma.square() + 1 / 12)
         change = step.rate * (gradient / h).clamp(-1, 1)
         y = (y - torch.where(settled, 0, change.clamp(-MOST, MOST))).detach()
+    if trials:
+        y = torch.from_numpy(tried(problem, y.cpu().numpy(), curvature.cpu().numpy(), trials))
     return y

@@ -7,6 +7,7 @@ form has no gradients. What is computed, and why, says `dcae/runtime/torch_searc
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -24,6 +25,8 @@ from dcae.networks.walk import walk_slices
 
 GRID = 64
 """Means and ŷ are multiples of 1 / GRID."""
+_BITS = -1 / math.log(2)
+"""Bits of a natural logarithm of a probability."""
 
 
 def synthesis_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
@@ -53,23 +56,74 @@ def objective_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
     `skip_inverse` and `step`. Outputs are `d_y0`, ... and `sigma0`, ..., (1, C_k, H/16, W/16).
     """
     g = Graph()
-    blocks = _blocks(g, config, weights)
-    searched = len(config.slices) - (config.skip_channels > 0)
-    y = [g.input(f"y{k}", 4) for k in range(searched)]
-    seeds, sigmas, base, constant = {}, {}, "", set()
+    sigmas: dict[str, str] = {}
+    y = [g.input(f"y{k}", 4) for k in range(_searched(config))]
+
+    def symbols_of(k: int, prior: _Prior) -> tuple[str, str]:
+        left = g.op("Sub", g.nhwc(y[k]), prior.mean)
+        settled = g.nhwc(g.input(f"settled{k}", 4, "bool"))
+        symbols = g.op("Where", settled, g.op("Round", left), _soft_rounded(g, left))
+        sigmas[f"sigma{k}"] = g.nchw(prior.sigma)
+        return symbols, symbols
+
+    _, seeds, constant = _objective(_blocks(g, config, weights), symbols_of)
+    d_y = dict(zip((f"d_{name}" for name in y), gradients(g, seeds, y, constant), strict=True))
+    return g.built(**d_y, **sigmas)
+
+
+def moves(config: LiteConfig, weights: Weights) -> BuiltGraph:
+    """Symbols and what changing them would do, see `dcae.runtime.search.Moves`.
+
+    Inputs are those of :func:`objective_gradient`, but for `y0`, ..., `settled0`, ... and `sharpness`: `values0`, ...,
+    which are symbols if the number `relative` is 0 and latents if it is 1. Outputs are `value` and `symbols0`, ...,
+    `mean0`, ..., `d_symbols0`, ..., `up0`, ... and `down0`, ..., (1, C_k, H/16, W/16).
+    """
+    g = Graph()
+    symbols: list[str] = []
+    found: dict[str, str] = {}
+    own: set[str] = set()
+
+    def symbols_of(k: int, prior: _Prior) -> tuple[str, str]:
+        mean = g.op("Mul", prior.mean, g.input("relative", 0))
+        symbols.append(g.op("Round", g.op("Sub", g.nhwc(g.input(f"values{k}", 4)), mean)))
+        coded = g.op("Identity", symbols[k])
+        own.add(coded)
+        bits, up, down = (
+            g.op("Mul", _log_probability(g, g.op("Add", coded, g.constant(change)), prior.sigma), g.constant(_BITS))
+            for change in (0, 1, -1)
+        )
+        for name, value in {"up": g.op("Sub", up, bits), "down": g.op("Sub", down, bits), "mean": prior.mean}.items():
+            found[f"{name}{k}"] = g.nchw(value)
+        return symbols[k], coded
+
+    value, seeds, constant = _objective(_blocks(g, config, weights), symbols_of)
+    for k, gradient in enumerate(gradients(g, seeds, symbols, constant | own)):
+        found |= {f"d_symbols{k}": g.nchw(gradient), f"symbols{k}": g.nchw(symbols[k])}
+    return g.built(value=value, **found)
+
+
+def _objective(
+    blocks: Blocks, symbols_of: Callable[[int, _Prior], tuple[str, str]]
+) -> tuple[str, dict[str, str], set[str]]:
+    """J, what its gradient begins with, and what counts as a constant when gradients are taken.
+
+    Args:
+        symbols_of: number of a slice and its prior -> its symbols as the decoder has them, and as they are coded.
+    """
+    g, config = blocks.graph, blocks.config
+    seeds: dict[str, str] = {}
+    constant: set[str] = set()
+    base = ""
 
     def quantised(k: int, prior: _Prior, y_hats: list[str]) -> str:
         nonlocal base
-        if k == searched:  # a closed loop's: coded as they come, not searched
+        if k == _searched(config):  # a closed loop's: coded as they come, not searched
             base = synthesised(blocks, g.op("Concat", *y_hats, axis=-1))
-            symbols = _skip_symbols(blocks, base, prior)
+            symbols = coded = _skip_symbols(blocks, base, prior)
             constant.add(symbols)
         else:
-            left = g.op("Sub", g.nhwc(y[k]), prior.mean)
-            settled = g.nhwc(g.input(f"settled{k}", 4, "bool"))
-            symbols = g.op("Where", settled, g.op("Round", left), _soft_rounded(g, left))
-            sigmas[f"sigma{k}"] = g.nchw(prior.sigma)
-        seeds[_log_probability(g, symbols, prior.sigma, constant)] = g.constant(-1 / math.log(2))  # whose sum is bits
+            symbols, coded = symbols_of(k, prior)
+        seeds[_log_probability(g, coded, prior.sigma, constant)] = g.constant(_BITS)
         return g.op("Add", symbols, prior.mean)
 
     y_hats = walk_slices(_FloatEntropyModel(blocks), len(config.slices), g.input("state", 4), None, quantised)
@@ -78,10 +132,17 @@ def objective_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
         x_hat = with_means(g, config, x_hat, g.op("Round", means_of(g, config, g.input("x", 4), x_hat)))
     else:
         base = x_hat = synthesised(blocks, g.op("Concat", *y_hats, axis=-1))
-    error = g.op("Mul", g.op("Sub", x_hat, g.input("x", 4)), g.input("pixels", 4))
-    seeds[base] = g.op("Mul", error, g.op("Mul", g.input("worth", 0), g.constant(2)))
-    d_y = dict(zip((f"d_{name}" for name in y), gradients(g, seeds, y, constant), strict=True))
-    return g.built(**d_y, **sigmas)
+    wrong = g.op("Sub", x_hat, g.input("x", 4))
+    error = g.op("Mul", g.op("Mul", wrong, g.input("pixels", 4)), g.input("worth", 0))
+    terms = [g.op("Mul", error, wrong), *(g.op("Mul", bits, factor) for bits, factor in seeds.items())]
+    value = g.op("Sum", *(g.op("ReduceSum", term, keepdims=0) for term in terms))
+    seeds[base] = g.op("Mul", error, g.constant(2))
+    return value, seeds, constant
+
+
+def _searched(config: LiteConfig) -> int:
+    """Slices that are searched: not a closed loop's."""
+    return len(config.slices) - (config.skip_channels > 0)
 
 
 def _skip_symbols(blocks: Blocks, base: str, prior: _Prior) -> str:
@@ -92,7 +153,7 @@ def _skip_symbols(blocks: Blocks, base: str, prior: _Prior) -> str:
     for value in (symbols, g.op("Mul", left, zero)):
         error = g.op("Sub", left, value)
         error = g.op("Mul", g.op("Mul", error, error), g.input("skip_worth", 4))
-        bits = g.op("Mul", _log_probability(g, value, prior.sigma), g.constant(-1 / math.log(2)))
+        bits = g.op("Mul", _log_probability(g, value, prior.sigma), g.constant(_BITS))
         costs.append(g.op("Add", error, bits))
     return g.op("Where", g.op("Less", costs[1], costs[0]), zero, symbols)
 

@@ -23,7 +23,7 @@ from dcae.runtime.onnx import exact
 from dcae.runtime.onnx.runner import Runner, number_of_threads
 from dcae.runtime.onnx.search import GraphSearch
 from dcae.runtime.process import ProcessCheck
-from dcae.runtime.protocol import Array, Floats, SlicePrior, Step
+from dcae.runtime.protocol import Array, Floats, SlicePrior, Step, Trial
 from dcae.runtime.search import searched
 
 _NOTHING = np.zeros((1, 0, 0, 0), np.float32)
@@ -77,7 +77,7 @@ class OnnxEngine:
         yield
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
         def run(name: str, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
             return self._outputs(name, quality, inputs)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.runtime.protocol import Array
-from dcae.runtime.search import middle, random_signs
+from dcae.runtime.search import Moves, middle, random_signs
 
 
 class Graphs(Protocol):
@@ -50,10 +50,16 @@ class GraphSearch:
         given = {**self._given, "sharpness": _number(1 / temperature)}
         given |= self._slices("y", y) | self._slices("settled", settled)
         found = self._graphs("objective_gradient", **given)
-        gradient, sigma = (
-            np.concatenate([found[f"{name}{k}"] for k in range(len(self.channels))], 1) for name in ("d_y", "sigma")
-        )
-        return gradient, sigma
+        return self._joined(found, "d_y"), self._joined(found, "sigma")
+
+    def moves(self, values: Array, relative: bool) -> Moves:
+        given = {**self._given, "relative": _number(relative), **self._slices("values", values)}
+        found = self._graphs("moves", **given)
+        arrays = (self._joined(found, name) for name in ("symbols", "mean", "d_symbols", "up", "down"))
+        return Moves(float(found["value"]), *arrays)
+
+    def _joined(self, found: dict[str, NDArray[Any]], name: str) -> Array:
+        return np.concatenate([found[f"{name}{k}"] for k in range(len(self.channels))], 1)
 
     def _slices(self, name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
         parts = np.split(array, self._ends, 1)
