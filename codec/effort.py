@@ -20,6 +20,8 @@ import numpy as np
 
 from dcae.codec.source import Source
 from dcae.errors import OptionError
+from dcae.networks.config import DCAEConfig
+from dcae.networks.registry import preset_of
 from dcae.runtime.protocol import Array, Engine, Step
 
 PART = 768
@@ -39,6 +41,11 @@ def steps_of(effort: int, slices: int) -> list[Step]:
 
 
 EFFORTS = range(5)
+
+
+def effort_or_default(effort: int | None, config: DCAEConfig) -> int:
+    """The effort, or where there is none that of the model's preset."""
+    return preset_of(config).effort if effort is None else effort
 
 
 def check_effort(effort: int) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image
 
 from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
-from dcae.codec.effort import EFFORTS, steps_of
+from dcae.codec.effort import EFFORTS, effort_or_default, steps_of
 from dcae.errors import OptionError
+from dcae.networks.registry import config_from_dict
 
 torch = pytest.importorskip("torch")
 
@@ -139,6 +141,25 @@ def test_efforts_that_there_are_not(codec: Codec) -> None:
     for effort in (-1, 5, 1.5, True, None):
         with pytest.raises(OptionError, match="effort must be"):
             codec.encode(synthetic_picture(8, 8), effort=effort)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:the model does badly")
+def test_by_default_there_are_two_steps(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of functions, of the command and in Pillow; of a codec none."""
+    import dcae
+    import dcae.pillow
+    from dcae.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    picture, codec = synthetic_picture(60, 50), Codec(tiny_path)
+    expected, plain = (codec.encode(picture, 8, effort=effort) for effort in (2, 0))
+    assert expected != plain == codec.encode(picture, 8) == dcae.encode(picture, 8, model=tiny_path, effort=0)
+    assert dcae.encode(picture, 8, model=tiny_path) == expected
+    picture.save("a.dcae", quality=8, model=tiny_path)
+    picture.save("b.png")
+    CliRunner().invoke(main, ["encode", "b.png", "-q", "8", "--model", str(tiny_path)], catch_exceptions=False)
+    assert Path("a.dcae").read_bytes() == Path("b.dcae").read_bytes() == expected
+    assert effort_or_default(None, config_from_dict({"preset": "paper"})) == 0
 
 
 def test_steps_settle_every_slice_in_the_end() -> None:
