@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
+from dcae.codec.effort import effort_or_default
 from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
@@ -38,7 +39,7 @@ def encode(
     model: str | Path = DEFAULT_MODEL,
     device: str = "cpu",
     portable: bool = False,
-    effort: int = 0,
+    effort: int | None = None,
     fallback: bool = True,
     frame: int | None = None,
     background: str | None = None,
@@ -57,7 +58,9 @@ def encode(
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
         model, device, engine: as :class:`dcae.Codec` has them.
-        portable, effort, fallback: as :meth:`dcae.Codec.encode` has them; the last is on here.
+        effort: 0 to 4, how long to search for a smaller file of the same quality; 2 by default, and 0 with models of
+            `paper`.
+        portable, fallback: as :meth:`dcae.Codec.encode` has them; the last is on here.
         frame, background, strip, to_srgb: what is made of the picture before it is coded, as
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
@@ -77,6 +80,7 @@ def encode(
     header = find_model(model)
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
+    effort = effort_or_default(effort, header.config)
     if target is None:
         return codec.encode(prepared, quality, portable, effort=effort, fallback=fallback)
     return encode_to_target(

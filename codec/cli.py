@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--target-bpp", type=float, help="The same in bits per pixel.")
 @click.option("--target-psnr", type=float, help="Smallest file whose picture has at least so many dB.")
 @click.option(
-    "--effort", type=click.IntRange(0, 4), default=0, show_default=True,
-    help="How long to search for a smaller file of the same quality; above 0 it needs torch.",
+    "--effort", type=click.IntRange(0, 4),
+    help="How long to search for a smaller file of the same quality.  [default: 2; for `paper` 0]",
 )  # fmt: skip
 @options.preparation
 @click.option(
@@ -48,7 +48,7 @@ def encode(
     target_bpp: float | None,
     target_psnr: float | None,
     model: str | None,
-    effort: int,
+    effort: int | None,
     fallback: bool,
     frame: int | None,
     background: str | None,
@@ -73,11 +73,13 @@ def encode(
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
+        from dcae.codec.effort import effort_or_default
         from dcae.codec.filecoders import FileEncoder
         from dcae.codec.pictures.preparation import Preparation
 
         how = Preparation(frame, background, strip, to_srgb)
-        coding = {"portable": portable, "effort": effort, "fallback": fallback}
+        how_long = effort_or_default(effort, header.config)
+        coding = {"portable": portable, "effort": how_long, "fallback": fallback}
         return FileEncoder(
             model=header.path, quality=quality, target=target, preparation=how, options=coding, **shared
         )  # fmt: skip

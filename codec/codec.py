@@ -124,15 +124,15 @@ class Codec:
                 takes longer, and is less likely to fail on other machines.
             correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
-            effort: 0 to 4, how long to search for latents that take fewer bits, see `dcae/codec/effort.py`; above 0 it
-                needs an engine that knows gradients, which is torch.
+            effort: 0 to 4, how long to search for latents that take fewer bits, see `dcae/codec/effort.py`;
+                :func:`dcae.encode` takes 2 by default.
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
-            OptionError: a quality that the model does not cover, an effort that the engine does not, or a background
-                that is no colour.
+            OptionError: a quality that the model does not cover, an effort that there is not, or a background that
+                is no colour.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
 
         Warns:

@@ -20,6 +20,8 @@ import numpy as np
 
 from dcae.codec.source import Source
 from dcae.errors import OptionError
+from dcae.networks.config import DCAEConfig
+from dcae.networks.registry import preset_of
 from dcae.runtime.protocol import Array, Engine, Step, Trial
 
 PART = 768
@@ -29,7 +31,7 @@ AROUND = 64
 
 
 _SOFT = Step(0.2, 0.2), Step(0.1, 0.12)
-_STEPS: tuple[tuple[Step | Trial, ...], ...] = (
+STEPS: tuple[tuple[Step | Trial, ...], ...] = (
     (),
     _SOFT[:1],
     _SOFT,
@@ -37,7 +39,12 @@ _STEPS: tuple[tuple[Step | Trial, ...], ...] = (
     (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 12),
 )
 """What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
-EFFORTS = range(len(_STEPS))
+EFFORTS = range(len(STEPS))
+
+
+def effort_or_default(effort: int | None, config: DCAEConfig) -> int:
+    """The effort, or where there is none that of the model's preset."""
+    return preset_of(config).effort if effort is None else effort
 
 
 def check_effort(effort: int) -> None:
@@ -68,7 +75,7 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
                 np.ascontiguousarray(z_hat[..., _of(rows, 64), _of(columns, 64)], np.float32),
                 quality,
                 _inside(source, rows, columns),
-                _STEPS[effort],
+                STEPS[effort],
             )
             inner = slice(top, min(top + PART, source.height)), slice(left, min(left + PART, source.width))
             taken = [

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image
 
 from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
-from dcae.codec.effort import _STEPS, EFFORTS
+from dcae.codec.effort import EFFORTS, STEPS, effort_or_default
 from dcae.errors import OptionError
+from dcae.networks.registry import config_from_dict
 from dcae.runtime.protocol import Trial
 from dcae.runtime.search import tried
 
@@ -93,7 +95,7 @@ def test_engines_find_the_same(codecs: dict[str, Codec], effort: int) -> None:
         y = first.engine.analysis(x, quality)[:, : first.config.latent_channels - first.config.skip_channels]
         z_hat = np.rint(first.engine.hyper_analysis(y, quality) - first.engine.z_median) + first.engine.z_median
         found = [
-            codec.engine.search_latents(x, y, z_hat.astype(np.float32), quality, weights, _STEPS[effort])
+            codec.engine.search_latents(x, y, z_hat.astype(np.float32), quality, weights, STEPS[effort])
             for codec in codecs.values()
         ]
         assert np.abs(found[0] - y).mean() > 0.01
@@ -112,10 +114,7 @@ def test_padding_does_not_count(codecs: dict[str, Codec]) -> None:
     with torch.enable_grad():
         y = network.analysis(x, network.conditioning(8.0))
         z_hat = network.hyper_analysis(y, network.conditioning(8.0)).round()
-        values = [
-            LatentSearch(network, picture, z_hat, 8.0, weights).objective(y, 0.2, torch.zeros_like(y).bool())[0]
-            for picture in (x, other)
-        ]
+        values = [LatentSearch(network, picture, z_hat, 8.0, weights).objective(y, 0.2)[0] for picture in (x, other)]
     if not network.closed_loop:  # which codes what is left of the padding as well
         assert float(values[0]) == float(values[1])
     assert torch.isfinite(torch.stack(values)).all()
@@ -176,6 +175,25 @@ def test_trials_keep_what_was_worth_it(codecs: dict[str, Codec]) -> None:
         for count in (1, 4):
             values.append(problem.moves(tried(problem, y, curvature, [Trial(0.5)] * count), True).value)
     assert values[2] < values[1] < 0.995 * values[0]
+
+
+@pytest.mark.filterwarnings("ignore:the model does badly")
+def test_by_default_there_are_two_steps(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of functions, of the command and in Pillow; of a codec none."""
+    import dcae
+    import dcae.pillow
+    from dcae.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    picture, codec = synthetic_picture(60, 50), Codec(tiny_path)
+    expected, plain = (codec.encode(picture, 8, effort=effort) for effort in (2, 0))
+    assert expected != plain == codec.encode(picture, 8) == dcae.encode(picture, 8, model=tiny_path, effort=0)
+    assert dcae.encode(picture, 8, model=tiny_path) == expected
+    picture.save("a.dcae", quality=8, model=tiny_path)
+    picture.save("b.png")
+    CliRunner().invoke(main, ["encode", "b.png", "-q", "8", "--model", str(tiny_path)], catch_exceptions=False)
+    assert Path("a.dcae").read_bytes() == Path("b.dcae").read_bytes() == expected
+    assert effort_or_default(None, config_from_dict({"preset": "paper"})) == 0
 
 
 @pytest.mark.slow

@@ -38,6 +38,8 @@ class Preset:
     reach: str = ""
     """Module that knows the reach of its layers, see `dcae/networks/lite/reach.py`; "" where pictures are only taken
     whole."""
+    effort: int = 0
+    """How long encoding searches by default, see `dcae/codec/effort.py`; docs/effort.md says why."""
     portable: bool = False
     """Whether its entropy model may be evaluated in float64 instead, for files that other machines shall read."""
 
@@ -53,6 +55,7 @@ _PRESETS = {
             graphs="dcae.networks.lite.graphs",
             search="dcae.networks.lite.graph_search",
             reach="dcae.networks.lite.reach",
+            effort=2,
         ),
         Preset(
             "paper", "dcae.networks.paper.config:PaperConfig", "dcae.networks.paper.wiring:PaperDCAE", portable=True

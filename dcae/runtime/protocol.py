@@ -48,8 +48,6 @@ class Step(NamedTuple):
     """Size of the step, as a share of what curvature allows."""
     temperature: float
     """Of the soft rounding: it is the identity for large ones and rounds for 0."""
-    settle: float = 0.0
-    """Slices that are rounded for good before this step; a fraction rounds that share of a slice's latents."""
 
 
 class Trial(NamedTuple):

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dcae.runtime.protocol import Array, Step, Trial
 
@@ -46,31 +45,24 @@ class Moves(NamedTuple):
 class Problem(Protocol):
     """The objective of one picture."""
 
-    channels: Sequence[int]
-    """Of each searched slice."""
-
     def curvature(self, y: Array, /) -> Array:
         """Twice λ times the mean energy that a step of each channel of y has in the picture, (1, M, 1, 1), in bits."""
 
-    def gradient(self, y: Array, temperature: float, settled: NDArray[np.bool_], /) -> tuple[Array, Array]:
-        """Gradient of J in bits and σ at y, all (1, M, H/16, W/16); latents that are `settled` are rounded."""
+    def gradient(self, y: Array, temperature: float, /) -> tuple[Array, Array]:
+        """Gradient of J in bits and σ at y, all (1, M, H/16, W/16)."""
 
     def moves(self, values: Array, relative: bool, /) -> Moves:
         """Moves from some symbols (1, M, H/16, W/16), or if `relative` from what latents are rounded to."""
 
 
 def searched(problem: Problem, y: Array, steps: Sequence[Step | Trial]) -> Array:
-    """y after some steps and then trials, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from
-    their mean."""
+    """y after some steps and then trials, (1, M, H/16, W/16) as it came."""
     steps, trials = split(steps)
-    curvature, order, count = problem.curvature(y), coding_order(y.shape, problem.channels), 0.0
+    curvature = problem.curvature(y)
     for step in steps:
-        count += step.settle
-        settled = order < count
-        gradient, sigma = problem.gradient(y, step.temperature, settled)
+        gradient, sigma = problem.gradient(y, step.temperature)
         h = curvature + np.float32(4 * math.log2(math.e)) / (sigma**2 + np.float32(1 / 12))
-        change = np.float32(step.rate) * (gradient / h).clip(-1, 1)
-        y = y - np.where(settled, np.float32(0), change.clip(-MOST, MOST))
+        y = y - (np.float32(step.rate) * (gradient / h).clip(-1, 1)).clip(-MOST, MOST)
     return tried(problem, y, curvature, trials) if trials else y
 
 
@@ -113,9 +105,3 @@ def random_signs(shape: Sequence[int]) -> Array:
     """-1 or 1, the same ones every time."""
     # `RandomState`, unlike what came after it, draws the same numbers in every version of NumPy.
     return (np.random.RandomState(0).randint(0, 2, size=tuple(shape)) * 2 - 1).astype(np.float32)
-
-
-def coding_order(shape: Sequence[int], channels: Sequence[int]) -> NDArray[np.float64]:
-    """When each latent is settled: k + a random fraction for those of slice k, (1, M, H/16, W/16)."""
-    first = np.repeat(np.arange(len(channels)), channels)
-    return np.random.RandomState(0).random_sample(tuple(shape)) + first[:, None, None]

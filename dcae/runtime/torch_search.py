@@ -3,9 +3,8 @@
 What is minimised is J = λ·D + R of the picture, in bits, with the rounding of y - mean replaced by a smooth function
 (soft rounding, Agustsson and Theis, NeurIPS 2020) whose temperature falls, and with gradients through all of the
 entropy model's context. Steps are scaled by an estimate of J's curvature, channel by channel: twice λ times the energy
-that a step of the channel has in the picture, and that of the rate of a Gaussian. Later steps may round slice after
-slice for good and let the slices that are left make up for its error. Trials of other symbols may follow, which change
-whole steps and so need no smooth function: see `search.py`. The decoder knows nothing of any of this.
+that a step of the channel has in the picture, and that of the rate of a Gaussian. Trials of other symbols may follow,
+which change whole steps and so need no smooth function: see `search.py`. The decoder knows nothing of any of this.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dcae.networks.bounds import LEAST_PROBABILITY
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
 from dcae.runtime.protocol import Array, Step, Trial
-from dcae.runtime.search import MOST, Moves, coding_order, middle, random_signs, split, tried
+from dcae.runtime.search import MOST, Moves, middle, random_signs, split, tried
 
 _FLOOR = 0.11
 """Smallest standard deviation of a Gaussian, as in training."""
@@ -62,18 +61,16 @@ class LatentSearch:
         self.searched = len(config.slices) - network.closed_loop
         self.channels = config.slices[: self.searched]
 
-    def objective(self, y: Tensor, temperature: float, settled: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(self, y: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """J in bits, and σ of every latent, (1, M, H/16, W/16), without gradient.
 
         Args:
             y: (1, M, H/16, W/16), the latents of the searched slices.
-            settled: of the same shape, true where a latent is rounded.
         """
-        parts, done = y.split(self.channels, 1), settled.split(self.channels, 1)
+        parts = y.split(self.channels, 1)
 
         def symbols_of(k: int, mean: Tensor) -> tuple[Tensor, Tensor]:
-            left = parts[k] - mean
-            symbols = torch.where(done[k], left + (left.round() - left).detach(), soft_round(left, temperature))
+            symbols = soft_round(parts[k] - mean, temperature)
             return symbols, symbols
 
         return self._value(symbols_of)
@@ -159,18 +156,12 @@ def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step | Trial]) ->
     """y after some steps and trials, as :func:`dcae.runtime.search.searched`."""
     steps, trials = split(steps)
     curvature = problem.curvature(y)
-    settled = torch.zeros_like(y, dtype=torch.bool)
-    order = torch.from_numpy(coding_order(y.shape, problem.channels)).to(y.device)
-    count = 0.0
     for step in steps:
-        count += step.settle
-        settled = order < count
         variable = y.detach().requires_grad_()
-        value, sigma = problem.objective(variable, step.temperature, settled)
+        value, sigma = problem.objective(variable, step.temperature)
         (gradient,) = torch.autograd.grad(value, variable)
         h = curvature + 4 * math.log2(math.e) / (sigma.square() + 1 / 12)
-        change = step.rate * (gradient / h).clamp(-1, 1)
-        y = (y - torch.where(settled, 0, change.clamp(-MOST, MOST))).detach()
+        y = (y - (step.rate * (gradient / h).clamp(-1, 1)).clamp(-MOST, MOST)).detach()
     if trials:
         y = torch.from_numpy(tried(problem, y.cpu().numpy(), curvature.cpu().numpy(), trials))
     return y

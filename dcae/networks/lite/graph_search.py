@@ -50,19 +50,17 @@ def float_hyper_synthesis(config: LiteConfig, weights: Weights) -> BuiltGraph:
 def objective_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
     """Gradient of J = `worth` · squared error + bits, and σ of every latent.
 
-    Inputs are `x`, `pixels` (1, 1, H, W), how much the squared error of each counts; `state` of slice 0; `y0`, ... and
-    `settled0`, ... (bool), (1, C_k, H/16, W/16); `sharpness`, the inverse of the soft rounding's temperature, and
-    `worth`, numbers; and gains (channels,). Of a closed loop further `skip_worth` (1, 1, 1, C_k), `skip_gain`,
-    `skip_inverse` and `step`. Outputs are `d_y0`, ... and `sigma0`, ..., (1, C_k, H/16, W/16).
+    Inputs are `x`, `pixels` (1, 1, H, W), how much the squared error of each counts; `state` of slice 0; `y0`, ...,
+    (1, C_k, H/16, W/16); `sharpness`, the inverse of the soft rounding's temperature, and `worth`, numbers; and gains
+    (channels,). Of a closed loop further `skip_worth` (1, 1, 1, C_k), `skip_gain`, `skip_inverse` and `step`. Outputs
+    are `d_y0`, ... and `sigma0`, ..., (1, C_k, H/16, W/16).
     """
     g = Graph()
     sigmas: dict[str, str] = {}
     y = [g.input(f"y{k}", 4) for k in range(_searched(config))]
 
     def symbols_of(k: int, prior: _Prior) -> tuple[str, str]:
-        left = g.op("Sub", g.nhwc(y[k]), prior.mean)
-        settled = g.nhwc(g.input(f"settled{k}", 4, "bool"))
-        symbols = g.op("Where", settled, g.op("Round", left), _soft_rounded(g, left))
+        symbols = _soft_rounded(g, g.op("Sub", g.nhwc(y[k]), prior.mean))
         sigmas[f"sigma{k}"] = g.nchw(prior.sigma)
         return symbols, symbols
 
@@ -74,7 +72,7 @@ def objective_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
 def moves(config: LiteConfig, weights: Weights) -> BuiltGraph:
     """Symbols and what changing them would do, see `dcae.runtime.search.Moves`.
 
-    Inputs are those of :func:`objective_gradient`, but for `y0`, ..., `settled0`, ... and `sharpness`: `values0`, ...,
+    Inputs are those of :func:`objective_gradient`, but for `y0`, ... and `sharpness`: `values0`, ...,
     which are symbols if the number `relative` is 0 and latents if it is 1. Outputs are `value` and `symbols0`, ...,
     `mean0`, ..., `d_symbols0`, ..., `up0`, ... and `down0`, ..., (1, C_k, H/16, W/16).
     """

@@ -79,7 +79,7 @@ class OnnxEngine:
     def search_latents(
         self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
-        def run(name: str, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        def run(name: str, /, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
             return self._outputs(name, quality, inputs)
 
         c = self.config

@@ -35,7 +35,7 @@ class GraphSearch:
     def __init__(
         self, graphs: Graphs, channels: Sequence[int], x: Array, z_hat: Array, worth: float, weights: Array
     ) -> None:
-        self._graphs, self.channels, self._worth = graphs, channels, worth
+        self._graphs, self._count, self._worth = graphs, len(channels), worth
         self._ends = np.cumsum(channels).tolist()[:-1]
         state = graphs("float_hyper_synthesis", z_hat=z_hat)["state"]
         self._given = {"x": x, "pixels": weights, "state": state, "worth": _number(worth)}
@@ -46,9 +46,8 @@ class GraphSearch:
         d_y = self._graphs("synthesis_gradient", y_hat=part, d_x=random_signs((1, 3, rows, columns)))["d_y"]
         return np.asarray(2 * self._worth * np.square(d_y).mean((0, 2, 3), keepdims=True), np.float32)
 
-    def gradient(self, y: Array, temperature: float, settled: NDArray[np.bool_]) -> tuple[Array, Array]:
-        given = {**self._given, "sharpness": _number(1 / temperature)}
-        given |= self._slices("y", y) | self._slices("settled", settled)
+    def gradient(self, y: Array, temperature: float) -> tuple[Array, Array]:
+        given = {**self._given, "sharpness": _number(1 / temperature), **self._slices("y", y)}
         found = self._graphs("objective_gradient", **given)
         return self._joined(found, "d_y"), self._joined(found, "sigma")
 
@@ -59,7 +58,7 @@ class GraphSearch:
         return Moves(float(found["value"]), *arrays)
 
     def _joined(self, found: dict[str, NDArray[Any]], name: str) -> Array:
-        return np.concatenate([found[f"{name}{k}"] for k in range(len(self.channels))], 1)
+        return np.concatenate([found[f"{name}{k}"] for k in range(self._count)], 1)
 
     def _slices(self, name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
         parts = np.split(array, self._ends, 1)
