@@ -42,7 +42,14 @@ class Moves(NamedTuple):
     """Bits that it costs more if it falls by 1."""
 
 
-class Problem(Protocol):
+class Symbols(Protocol):
+    """The objective of one picture over its symbols."""
+
+    def moves(self, values: Array, relative: bool, /) -> Moves:
+        """Moves from some symbols (1, M, H/16, W/16), or if `relative` from what latents are rounded to."""
+
+
+class Problem(Symbols, Protocol):
     """The objective of one picture."""
 
     def curvature(self, y: Array, /) -> Array:
@@ -50,9 +57,6 @@ class Problem(Protocol):
 
     def gradient(self, y: Array, temperature: float, /) -> tuple[Array, Array]:
         """Gradient of J in bits and σ at y, all (1, M, H/16, W/16)."""
-
-    def moves(self, values: Array, relative: bool, /) -> Moves:
-        """Moves from some symbols (1, M, H/16, W/16), or if `relative` from what latents are rounded to."""
 
 
 def searched(problem: Problem, y: Array, steps: Sequence[Step | Trial]) -> Array:
@@ -72,11 +76,11 @@ def split(steps: Sequence[Step | Trial]) -> tuple[list[Step], list[Trial]]:
     return [step for step in steps if isinstance(step, Step)], trials
 
 
-def tried(problem: Problem, y: Array, curvature: Array, trials: Sequence[Trial]) -> Array:
+def tried(problem: Symbols, y: Array, curvature: Array, trials: Sequence[Trial]) -> Array:
     """y, a whole number of steps from its means, after trials that were worth it.
 
     Args:
-        curvature: (1, M, 1, 1), as of :meth:`Problem.curvature`.
+        curvature: (1, M, 1, 1), as of `Problem.curvature`.
     """
     draw = np.random.RandomState(0)
     curvature = np.broadcast_to(curvature, y.shape)

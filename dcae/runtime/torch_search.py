@@ -76,7 +76,7 @@ class LatentSearch:
         return self._value(symbols_of)
 
     def moves(self, values: Array, relative: bool) -> Moves:
-        """What :meth:`dcae.runtime.search.Problem.moves` asks for."""
+        """What :meth:`dcae.runtime.search.Symbols.moves` asks for."""
         parts = torch.from_numpy(values).to(self.x).split(self.channels, 1)
         means: list[Tensor] = []
         leaves: list[Tensor] = []
