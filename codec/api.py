@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
-from dcae.codec.effort import effort_or_default
+from dcae.codec.effort import effort_or_default, roi_of
 from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
@@ -47,6 +47,7 @@ def encode(
     to_srgb: bool = False,
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
+    roi: PictureSource | None = None,
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file.
 
@@ -65,6 +66,8 @@ def encode(
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
 
+        roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
+
     Raises:
         PictureError: unreadable, too large, or of a kind that is not coded.
         OptionError: a quality that the model does not cover, a target that is out of its reach, or several of these.
@@ -80,12 +83,11 @@ def encode(
     header = find_model(model)
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
-    effort = effort_or_default(effort, header.config)
+    options: dict[str, Any] = {"portable": portable, "fallback": fallback}
+    options |= {"effort": effort_or_default(effort, header.config), "roi": None if roi is None else roi_of(roi)}
     if target is None:
-        return codec.encode(prepared, quality, portable, effort=effort, fallback=fallback)
-    return encode_to_target(
-        codec, prepared, target, {"portable": portable, "effort": effort, "fallback": fallback}
-    ).data  # fmt: skip
+        return codec.encode(prepared, quality, **options)
+    return encode_to_target(codec, prepared, target, options).data
 
 
 def decode(

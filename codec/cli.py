@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     "--effort", type=click.IntRange(0, 4),
     help="How long to search for a smaller file of the same quality.  [default: 2; for `paper` 0]",
 )  # fmt: skip
+@click.option("--roi", metavar="MASK", help="Gray picture of the same size: black where errors need not count.")
 @options.preparation
 @click.option(
     "--fallback/--no-fallback", default=True, show_default=True,
@@ -49,6 +50,7 @@ def encode(
     target_psnr: float | None,
     model: str | None,
     effort: int | None,
+    roi: str | None,
     fallback: bool,
     frame: int | None,
     background: str | None,
@@ -73,13 +75,15 @@ def encode(
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
-        from dcae.codec.effort import effort_or_default
+        from dcae.codec.effort import effort_or_default, roi_of
         from dcae.codec.filecoders import FileEncoder
         from dcae.codec.pictures.preparation import Preparation
 
         how = Preparation(frame, background, strip, to_srgb)
         how_long = effort_or_default(effort, header.config)
-        coding = {"portable": portable, "effort": how_long, "fallback": fallback}
+        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback}
+        if roi is not None:
+            coding["roi"] = roi_of(roi)
         return FileEncoder(
             model=header.path, quality=quality, target=target, preparation=how, options=coding, **shared
         )  # fmt: skip

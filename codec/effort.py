@@ -17,7 +17,10 @@ that overlap, so that memory is bounded.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dcae.codec.pictures.picture import Picture
+from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.errors import OptionError
 from dcae.networks.config import DCAEConfig
@@ -57,6 +60,26 @@ def check_effort(effort: int) -> None:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
 
 
+def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture) -> None:
+    """Refuse weights of another shape than the picture's, or without a search that heeds them.
+
+    Raises:
+        OptionError: they are.
+    """
+    if roi is None:
+        return
+    if not effort:
+        raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
+    if roi.dtype != np.uint8 or roi.shape != (picture.height, picture.width):
+        shape = "x".join(map(str, roi.shape[::-1]))
+        raise OptionError(f"the mask (roi) is {shape} of {roi.dtype}, the picture {picture.width}x{picture.height}")
+
+
+def roi_of(mask: PictureSource) -> NDArray[np.uint8]:
+    """The weights (H, W) of a gray picture: white counts in full, black not at all."""
+    return np.array(prepare(mask).image().convert("L"))
+
+
 def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, effort: int) -> None:
     """Move the latents of a picture to where λ·D + R is lower.
 
@@ -74,7 +97,7 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
                 np.ascontiguousarray(y[..., _of(rows, 16), _of(columns, 16)]),
                 np.ascontiguousarray(z_hat[..., _of(rows, 64), _of(columns, 64)], np.float32),
                 quality,
-                _inside(source, rows, columns),
+                _weights(source, rows, columns),
                 STEPS[effort],
             )
             inner = slice(top, min(top + PART, source.height)), slice(left, min(left + PART, source.width))
@@ -93,9 +116,10 @@ def _of(part: slice, stride: int) -> slice:
     return slice(part.start // stride, part.stop // stride)
 
 
-def _inside(source: Source, rows: slice, columns: slice) -> Array:
-    """(1, 1, rows, columns): 1 in the picture, 0 in its padding."""
+def _weights(source: Source, rows: slice, columns: slice) -> Array:
+    """(1, 1, rows, columns): how much each pixel's squared error counts, 0 in the padding."""
     height, width = source.pixels.shape[:2]
-    inside = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-    inside[..., : max(0, height - rows.start), : max(0, width - columns.start)] = 1
-    return inside
+    found = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    inside = found[..., : max(0, height - rows.start), : max(0, width - columns.start)]
+    inside[...] = 1 if source.weights is None else source.weights[rows, columns] / np.float32(255)
+    return found

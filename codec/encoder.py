@@ -87,7 +87,8 @@ class Encoder:
 
     def _errors(self, source: Source, coded: Coded, quality: float) -> feedback.Errors:
         """What is wrong with what a coded picture decodes to."""
-        errors = feedback.Errors(source.height, source.width, *source.pixels.shape[:2])
+        height, width = source.pixels.shape[:2]
+        errors = feedback.Errors(source.height, source.width, height, width, source.weights)
         with self._coder.observe(TRANSFORM):
             for row, column, part in self._transforms.synthesis(coded.y_hat, coded.means, quality):
                 rows, columns = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])

@@ -177,6 +177,46 @@ def test_trials_keep_what_was_worth_it(codecs: dict[str, Codec]) -> None:
     assert values[2] < values[1] < 0.995 * values[0]
 
 
+def test_errors_count_as_the_mask_says(codec: Codec) -> None:
+    picture = synthetic_picture(200, 120)
+    mask = np.zeros((120, 200), np.uint8)
+    mask[:, :64] = 255
+    data = [codec.encode(picture, 8, effort=2, roi=roi) for roi in (None, np.full_like(mask, 255), mask)]
+    assert data[0] == data[1] and len(data[2]) < len(data[0])
+    error = [np.square(np.asarray(picture, float) - np.asarray(codec.decode(file), float)) for file in data]
+    assert error[2][:, :48].mean() < 1.05 * error[0][:, :48].mean()
+    assert error[2][:, 80:].mean() > error[0][:, 80:].mean()
+
+
+def test_masks_that_are_none(codec: Codec) -> None:
+    picture = synthetic_picture(30, 20)
+    with pytest.raises(OptionError, match=r"the mask .* is 20x30 of uint8, the picture 30x20"):
+        codec.encode(picture, effort=1, roi=np.zeros((30, 20), np.uint8))
+    with pytest.raises(OptionError, match="needs an effort"):
+        codec.encode(picture, effort=0, roi=np.zeros((20, 30), np.uint8))
+
+
+def test_masks_are_gray_pictures(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dcae
+    from dcae.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    picture = synthetic_picture(200, 120)
+    picture.save("a.png")
+    mask = Image.new("L", picture.size)
+    mask.paste(255, (0, 0, 64, 120))
+    mask.convert("RGB").save("mask.png")
+    expected = Codec(tiny_path).encode(picture, 8, effort=2, roi=np.asarray(mask))
+    assert dcae.encode(picture, 8, model=tiny_path, fallback=False, roi="mask.png") == expected
+    command = ["encode", "a.png", "-q", "8", "--no-fallback", "--model", str(tiny_path), "--roi"]
+    assert CliRunner().invoke(main, [*command, "mask.png"]).exit_code == 0
+    assert Path("a.dcae").read_bytes() == expected
+    for wrong, said in (("missing.png", "missing.png: no such file"), (str(tiny_path), "not a picture")):
+        done = CliRunner().invoke(main, [*command, wrong, "--force"])
+        assert done.exit_code == 1 and said in done.stderr
+    assert Path("a.dcae").read_bytes() == expected
+
+
 @pytest.mark.filterwarnings("ignore:the model does badly")
 def test_by_default_there_are_two_steps(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of functions, of the command and in Pillow; of a codec none."""

@@ -147,10 +147,10 @@ def test_files_are_closed(data: bytes) -> None:
 
 def test_save(tiny_model: CodingModel) -> None:
     codec = Codec(tiny_model)
-    PICTURE.save("b.dcae", quality=2.5, model="tiny", optimize=True)
+    PICTURE.save("b.dcae", quality=2.5, model="tiny", effort=0, optimize=True)
     assert Path("b.dcae").read_bytes() == codec.encode(PICTURE, 2.5)
     buffer = io.BytesIO()
-    PICTURE.save(buffer, "DCAE", model="tiny")
+    PICTURE.save(buffer, "DCAE", model="tiny", effort=0)
     assert buffer.getvalue() == codec.encode(PICTURE)
     assert Image.open(buffer).size == (70, 50)
     size = len(codec.encode(PICTURE, 5))

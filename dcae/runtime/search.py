@@ -53,7 +53,8 @@ class Problem(Symbols, Protocol):
     """The objective of one picture."""
 
     def curvature(self, y: Array, /) -> Array:
-        """Twice λ times the mean energy that a step of each channel of y has in the picture, (1, M, 1, 1), in bits."""
+        """Twice λ times the mean energy that a step of each channel of y has in the picture, by the pixels' weights, in
+        bits, (1, M, H/16, W/16)."""
 
     def gradient(self, y: Array, temperature: float, /) -> tuple[Array, Array]:
         """Gradient of J in bits and σ at y, all (1, M, H/16, W/16)."""
@@ -103,6 +104,14 @@ def middle(y: Latents) -> Latents:
     """The part of y that curvature is measured on."""
     rows, columns = (slice(max(0, (n - PROBE) // 2), (n + PROBE) // 2) for n in y.shape[-2:])
     return y[..., rows, columns]
+
+
+def local_weights(weights: Array) -> Array:
+    """Weights of pixels (1, 1, H, W) -> how much the pixels that a latent reaches count, (1, 1, H/16, W/16)."""
+    height, width = (side // 16 for side in weights.shape[-2:])
+    means = weights.reshape(height, 16, width, 16).mean((1, 3))
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(means, 1, "edge"), (3, 3))
+    return np.asarray(around.mean((2, 3)), np.float32)[None, None]
 
 
 def random_signs(shape: Sequence[int]) -> Array:

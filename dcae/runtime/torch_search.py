@@ -20,7 +20,7 @@ from dcae.networks.bounds import LEAST_PROBABILITY
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
 from dcae.runtime.protocol import Array, Step, Trial
-from dcae.runtime.search import MOST, Moves, middle, random_signs, split, tried
+from dcae.runtime.search import MOST, Moves, local_weights, middle, random_signs, split, tried
 
 _FLOOR = 0.11
 """Smallest standard deviation of a Gaussian, as in training."""
@@ -139,7 +139,8 @@ class LatentSearch:
         return base + added
 
     def curvature(self, y: Tensor) -> Tensor:
-        """Twice λ times the mean energy that a step of each channel of y has in the picture, (1, M, 1, 1), in bits.
+        """Twice λ times the mean energy that a step of each channel of y has in the picture, by the pixels' weights, in
+        bits, (1, M, H/16, W/16).
 
         The energy is that of the columns of the synthesis' Jacobian, estimated by one product with a random vector
         (Hutchinson) on the middle of the picture.
@@ -149,7 +150,8 @@ class LatentSearch:
         x_hat = (network.base_synthesis if network.closed_loop else network.synthesis)(part, self.q)
         probe = torch.from_numpy(random_signs(x_hat.shape)).to(x_hat)
         (gradient,) = torch.autograd.grad((x_hat * probe).sum(), part)
-        return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True)
+        weights = torch.from_numpy(local_weights(self.weights.cpu().numpy())).to(y)
+        return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True) * weights
 
 
 def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step | Trial]) -> Tensor:

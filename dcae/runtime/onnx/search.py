@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.runtime.protocol import Array
-from dcae.runtime.search import Moves, middle, random_signs
+from dcae.runtime.search import Moves, local_weights, middle, random_signs
 
 
 class Graphs(Protocol):
@@ -44,7 +44,8 @@ class GraphSearch:
         part = np.rint(middle(y))
         rows, columns = (16 * side for side in part.shape[-2:])
         d_y = self._graphs("synthesis_gradient", y_hat=part, d_x=random_signs((1, 3, rows, columns)))["d_y"]
-        return np.asarray(2 * self._worth * np.square(d_y).mean((0, 2, 3), keepdims=True), np.float32)
+        everywhere = np.asarray(2 * self._worth * np.square(d_y).mean((0, 2, 3), keepdims=True), np.float32)
+        return everywhere * local_weights(self._given["pixels"])
 
     def gradient(self, y: Array, temperature: float) -> tuple[Array, Array]:
         given = {**self._given, "sharpness": _number(1 / temperature), **self._slices("y", y)}
