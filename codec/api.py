@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
+from dcae.codec.effort import effort_or_default, roi_of
 from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
@@ -38,7 +39,7 @@ def encode(
     model: str | Path = DEFAULT_MODEL,
     device: str = "cpu",
     portable: bool = False,
-    effort: int = 0,
+    effort: int | None = None,
     fallback: bool = True,
     frame: int | None = None,
     background: str | None = None,
@@ -46,6 +47,7 @@ def encode(
     to_srgb: bool = False,
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
+    roi: PictureSource | None = None,
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file.
 
@@ -57,10 +59,14 @@ def encode(
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
         model, device, engine: as :class:`dcae.Codec` has them.
-        portable, effort, fallback: as :meth:`dcae.Codec.encode` has them; the last is on here.
+        effort: 0 to 4, how long to search for a smaller file of the same quality; 2 by default, and 0 with models of
+            `paper`.
+        portable, fallback: as :meth:`dcae.Codec.encode` has them; the last is on here.
         frame, background, strip, to_srgb: what is made of the picture before it is coded, as
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
+
+        roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
 
     Raises:
         PictureError: unreadable, too large, or of a kind that is not coded.
@@ -75,14 +81,13 @@ def encode(
     if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
         raise OptionError(f"a quality is a number, got {quality!r:.40}")
     header = find_model(model)
-    engine = "torch" if effort and engine == "auto" else engine  # which alone knows gradients
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
+    options: dict[str, Any] = {"portable": portable, "fallback": fallback}
+    options |= {"effort": effort_or_default(effort, header.config), "roi": None if roi is None else roi_of(roi)}
     if target is None:
-        return codec.encode(prepared, quality, portable, effort=effort, fallback=fallback)
-    return encode_to_target(
-        codec, prepared, target, {"portable": portable, "effort": effort, "fallback": fallback}
-    ).data  # fmt: skip
+        return codec.encode(prepared, quality, **options)
+    return encode_to_target(codec, prepared, target, options).data
 
 
 def decode(

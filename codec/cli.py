@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 @click.option("--target-bpp", type=float, help="The same in bits per pixel.")
 @click.option("--target-psnr", type=float, help="Smallest file whose picture has at least so many dB.")
 @click.option(
-    "--effort", type=click.IntRange(0, 4), default=0, show_default=True,
-    help="How long to search for a smaller file of the same quality; above 0 it needs torch.",
+    "--effort", type=click.IntRange(0, 4),
+    help="How long to search for a smaller file of the same quality.  [default: 2; for `paper` 0]",
 )  # fmt: skip
+@click.option("--roi", metavar="MASK", help="Gray picture of the same size: black where errors need not count.")
 @options.preparation
 @click.option(
     "--fallback/--no-fallback", default=True, show_default=True,
@@ -48,7 +49,8 @@ def encode(
     target_bpp: float | None,
     target_psnr: float | None,
     model: str | None,
-    effort: int,
+    effort: int | None,
+    roi: str | None,
     fallback: bool,
     frame: int | None,
     background: str | None,
@@ -70,18 +72,18 @@ def encode(
     if output is not None and not is_folder(output) and Path(output).suffix.lower() in PICTURES:
         raise OptionError(f"{output}: the name of a picture; files of encode end in {SUFFIX}")
 
-    if effort and settings["engine"] == "onnx":
-        raise OptionError(f"effort {effort} needs gradients, which the engine onnx does not know; use --engine torch")
-    if effort:
-        settings["engine"] = "torch"
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
+        from dcae.codec.effort import effort_or_default, roi_of
         from dcae.codec.filecoders import FileEncoder
         from dcae.codec.pictures.preparation import Preparation
 
         how = Preparation(frame, background, strip, to_srgb)
-        coding = {"portable": portable, "effort": effort, "fallback": fallback}
+        how_long = effort_or_default(effort, header.config)
+        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback}
+        if roi is not None:
+            coding["roi"] = roi_of(roi)
         return FileEncoder(
             model=header.path, quality=quality, target=target, preparation=how, options=coding, **shared
         )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dcae.codec.container import (
     COLOURS,
@@ -17,7 +18,7 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
-from dcae.codec.effort import check_effort
+from dcae.codec.effort import check_effort, check_roi
 from dcae.codec.encoder import Encoder
 from dcae.codec.feedback import rounded
 from dcae.codec.latents import Decoded, LatentCoder
@@ -113,6 +114,7 @@ class Codec:
         effort: int = 0,
         fallback: bool = False,
         preparation: Preparation = AS_IT_IS,
+        roi: NDArray[np.uint8] | None = None,
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file, with its alpha and metadata.
 
@@ -125,15 +127,16 @@ class Codec:
                 takes longer, and is less likely to fail on other machines.
             correct_means: decode what was coded, correct its brightness and code again (see `dcae/codec/feedback.py`);
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
-            effort: 0 to 4, how long to search for latents that take fewer bits, see `dcae/codec/effort.py`; above 0 it
-                needs an engine that knows gradients, which is torch.
+            effort: 0 to 4, how long to search for latents that take fewer bits, see `dcae/codec/effort.py`;
+                :func:`dcae.encode` takes 2 by default.
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
+            roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
-            OptionError: a quality that the model does not cover, an effort that the engine does not, or a background
-                that is no colour.
+            OptionError: a quality that the model does not cover, an effort that there is not, or a background that
+                is no colour.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
 
         Warns:
@@ -143,7 +146,7 @@ class Codec:
             with self.observe(LOAD):
                 picture = prepare(image, preparation, self.max_pixels)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
-            container = self._encode(picture, quality, portable, correct_means, effort, fallback)
+            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi)
             with self.observe(WRITE):
                 return write_container(with_companions(container, picture))
 
@@ -155,16 +158,18 @@ class Codec:
         correct_means: bool | None,
         effort: int,
         fallback: bool,
+        roi: NDArray[np.uint8] | None,
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
-        check_effort(effort, self.engine)
+        check_effort(effort)
+        check_roi(roi, effort, picture)
         steps = round(quality * QUALITY_STEPS)
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        source = Source(picture.pixels, self.config.stride)
+        source = Source(picture.pixels, self.config.stride, weights=roi)
         feed_back = self.engine.corrects_means if correct_means is None else correct_means
         encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, measured=fallback)
         coded = encoded.sections

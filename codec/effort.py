@@ -1,26 +1,32 @@
 """Effort: how long the encoder searches for latents that give a lower λ·D + R; see `dcae/runtime/torch_search.py`.
 
-=======  ==============  =====================================================================================
-effort   gradient steps  what is done
-=======  ==============  =====================================================================================
-0        0               the analysis transform alone
-1        1               one step from its result
-2        2               two steps
-3        6               two steps, then slice after slice is rounded and the rest makes up for it, a step each
-4        13              as 3, each slice in random parts
-=======  ==============  =====================================================================================
+=======  =========  ==========================================================================================
+effort   gradients  what is done
+=======  =========  ==========================================================================================
+0        0          the analysis transform alone
+1        1          one step from its result
+2        2          two steps
+3        9          two steps, then three trials that change symbols by 1 and keep what was worth it
+4        35         two steps, then sixteen trials
+=======  =========  ==========================================================================================
 
-The numbers are those of five slices. A file of any effort is an ordinary file. Large pictures are searched in parts
+A file of any effort is an ordinary file. Large pictures are searched in parts
 that overlap, so that memory is bounded.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dcae.codec.pictures.picture import Picture
+from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.errors import OptionError
-from dcae.runtime.protocol import Array, Engine, Step
+from dcae.networks.config import DCAEConfig
+from dcae.networks.registry import preset_of
+from dcae.runtime.protocol import Array, Engine, Step, Trial
+from dcae.runtime.search import gradients
 
 PART = 768
 """Side of a part of the picture in pixels, a multiple of 64; its neighbourhood comes to it."""
@@ -28,32 +34,51 @@ AROUND = 64
 """Pixels around a part that are searched with it and thrown away, a multiple of 64."""
 
 
-def steps_of(effort: int, slices: int) -> list[Step]:
-    """The gradient steps of an effort, for a network whose search is over so many slices."""
-    if effort < 3:
-        return [[], [Step(0.2, 0.2)], [Step(0.2, 0.2), Step(0.1, 0.12)]][effort]
-    soft = [Step(0.2, 0.25)] * 2
-    parts = [1] * slices if effort == 3 else [2] * (slices - 1) + [4]
-    settling = [Step(0.1, 0.2, 1 / count) for count in parts for _ in range(count)]
-    return soft + settling[:-1]  # nothing is left to make up for the last
+_SOFT = Step(0.2, 0.2), Step(0.1, 0.12)
+STEPS: tuple[tuple[Step | Trial, ...], ...] = (
+    (),
+    _SOFT[:1],
+    _SOFT,
+    (*_SOFT, *[Trial(0.5)] * 3),
+    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 12),
+)
+"""What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
+EFFORTS = range(len(STEPS))
 
 
-EFFORTS = range(5)
+def effort_or_default(effort: int | None, config: DCAEConfig) -> int:
+    """The effort, or where there is none that of the model's preset."""
+    return preset_of(config).effort if effort is None else effort
 
 
-def check_effort(effort: int, engine: Engine) -> None:
-    """Refuse an effort that there is not, or that needs another engine.
+def check_effort(effort: int) -> None:
+    """Refuse an effort that there is not.
 
     Raises:
         OptionError: it is.
     """
     if isinstance(effort, bool) or effort not in EFFORTS:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
-    if effort and not engine.searches:
-        raise OptionError(
-            f"effort {effort} needs gradients, which the engine onnx does not know; use --engine torch "
-            "(pip install 'dcae[torch]'), or an effort of 0"
-        )
+
+
+def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture) -> None:
+    """Refuse weights of another shape than the picture's, or without a search that heeds them.
+
+    Raises:
+        OptionError: they are.
+    """
+    if roi is None:
+        return
+    if not effort:
+        raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
+    if roi.dtype != np.uint8 or roi.shape != (picture.height, picture.width):
+        shape = "x".join(map(str, roi.shape[::-1]))
+        raise OptionError(f"the mask (roi) is {shape} of {roi.dtype}, the picture {picture.width}x{picture.height}")
+
+
+def roi_of(mask: PictureSource) -> NDArray[np.uint8]:
+    """The weights (H, W) of a gray picture: white counts in full, black not at all."""
+    return np.array(prepare(mask).image().convert("L"))
 
 
 def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, effort: int) -> None:
@@ -64,8 +89,6 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
         y: (1, M, H/16, W/16) of the searched slices, changed in place.
         z: (1, N, H/64, W/64).
     """
-    config = engine.header.config
-    steps = steps_of(effort, len(config.slices) - engine.closed_loop)
     plain, z_hat = source.corrected(None), np.rint(z - engine.z_median) + engine.z_median
     for top in range(0, source.height, PART):
         for left in range(0, source.width, PART):
@@ -75,8 +98,8 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
                 np.ascontiguousarray(y[..., _of(rows, 16), _of(columns, 16)]),
                 np.ascontiguousarray(z_hat[..., _of(rows, 64), _of(columns, 64)], np.float32),
                 quality,
-                _inside(source, rows, columns),
-                steps,
+                _weights(source, rows, columns),
+                STEPS[effort],
             )
             inner = slice(top, min(top + PART, source.height)), slice(left, min(left + PART, source.width))
             taken = [
@@ -86,12 +109,12 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
             y[..., _of(inner[0], 16), _of(inner[1], 16)] = found[..., taken[0], taken[1]]
 
 
-def searched_pixels(source: Source, steps: int) -> int:
-    """Pixels that some gradient steps go over, for `dcae.runtime.progress`: those of all parts with their
+def searched_pixels(source: Source, effort: int) -> int:
+    """Pixels that the gradients of an effort go over, for `dcae.runtime.progress`: those of all parts with their
     neighbourhoods."""
     parts = ([_grown(start, side) for start in range(0, side, PART)] for side in (source.height, source.width))
     height, width = (sum(part.stop - part.start for part in along) for along in parts)
-    return steps * height * width
+    return gradients(STEPS[effort]) * height * width
 
 
 def _grown(start: int, side: int) -> slice:
@@ -102,9 +125,10 @@ def _of(part: slice, stride: int) -> slice:
     return slice(part.start // stride, part.stop // stride)
 
 
-def _inside(source: Source, rows: slice, columns: slice) -> Array:
-    """(1, 1, rows, columns): 1 in the picture, 0 in its padding."""
+def _weights(source: Source, rows: slice, columns: slice) -> Array:
+    """(1, 1, rows, columns): how much each pixel's squared error counts, 0 in the padding."""
     height, width = source.pixels.shape[:2]
-    inside = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-    inside[..., : max(0, height - rows.start), : max(0, width - columns.start)] = 1
-    return inside
+    found = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    inside = found[..., : max(0, height - rows.start), : max(0, width - columns.start)]
+    inside[...] = 1 if source.weights is None else source.weights[rows, columns] / np.float32(255)
+    return found

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcae.codec import feedback
-from dcae.codec.effort import search, searched_pixels, steps_of
+from dcae.codec.effort import search, searched_pixels
 from dcae.codec.latents import Coded, LatentCoder, Sections
 from dcae.codec.source import Source
 from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
@@ -71,8 +71,7 @@ class Encoder:
         watcher().begin(source.pixels.shape[0] * source.pixels.shape[1])
         self._expect(source, 1 + feed_back + (effort > 0), looked_at)
         if effort:
-            steps = steps_of(effort, len(self._config.slices) - self._engine.closed_loop)
-            watcher().expect(GRADIENT, searched_pixels(source, len(steps)))
+            watcher().expect(GRADIENT, searched_pixels(source, effort))
         coded = self._coded(source, quality, numerics)
         if not looked_at:
             return Encoded(coded.sections, None)
@@ -104,7 +103,8 @@ class Encoder:
 
     def _errors(self, source: Source, coded: Coded, quality: float) -> feedback.Errors:
         """What is wrong with what a coded picture decodes to."""
-        errors = feedback.Errors(source.height, source.width, *source.pixels.shape[:2])
+        height, width = source.pixels.shape[:2]
+        errors = feedback.Errors(source.height, source.width, height, width, source.weights)
         with self._coder.observe(TRANSFORM):
             for row, column, part in self._transforms.synthesis(coded.y_hat, coded.means, quality):
                 rows, columns = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])

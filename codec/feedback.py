@@ -34,21 +34,29 @@ class Errors:
     Args:
         height, width: of the padded picture, multiples of 64.
         rows, columns: of the picture itself, whose squared errors count.
+        weights: (rows, columns) uint8, how much each of them counts, 255 for once; None for that everywhere.
     """
 
-    def __init__(self, height: int, width: int, rows: int, columns: int) -> None:
-        self._inside = rows, columns
+    def __init__(
+        self, height: int, width: int, rows: int, columns: int, weights: NDArray[np.uint8] | None = None
+    ) -> None:
+        self._inside, self._weights, self._weighted = (rows, columns), weights, 0
         self._sums = np.zeros((height // BLOCK, width // BLOCK, 3), np.int64)
         self.squared = 0
-        """Sum of squares in levels of 255, over all colours."""
+        """Sum of squares in levels of 255, over all colours, by their weights."""
 
     def add(self, row: int, column: int, original: NDArray[np.uint8], shown: Samples) -> None:
         """Add a part (rows, columns, 3), beginning at a row and at a column that is a multiple of 64."""
         error = original.astype(np.int16)
         error -= shown
         height, width = self._inside
-        for line in error[: max(height - row, 0), : max(width - column, 0)]:
-            self.squared += int(np.square(line, dtype=np.int32).sum(dtype=np.int64))
+        for k, line in enumerate(error[: max(height - row, 0), : max(width - column, 0)], row):
+            squares = np.square(line, dtype=np.int32)
+            if self._weights is None:
+                self.squared += int(squares.sum(dtype=np.int64))
+            else:
+                self._weighted += int(self._weights[k, column : column + len(line)] @ squares.sum(1, dtype=np.int64))
+                self.squared = self._weighted // 255
         across = error.reshape(len(error), -1, BLOCK, 3).sum(2, dtype=np.int64)
         begins = np.flatnonzero(np.diff((row + np.arange(len(error))) // BLOCK, prepend=-1))
         top, left = row // BLOCK, column // BLOCK

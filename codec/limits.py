@@ -13,7 +13,8 @@ MAX_PIXELS = 100 << 20
 BYTES_PER_PIXEL = 40
 """Memory that encoding or decoding with `lite` takes at most, per padded pixel; `FIXED_BYTES` come to it."""
 FIXED_BYTES = 256 << 20
-"""Memory that it takes at most whatever the picture: that of a band, and what a process's first picture loads."""
+"""Memory that it takes at most whatever the picture: that of a band, and what a process's first picture loads. The
+encoder's search takes half a gigabyte more."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 

@@ -19,15 +19,19 @@ class Source:
         pixels: (rows, columns, 3) RGB or (rows, columns, 1) gray, uint8 or uint16.
         stride: in pixels.
         error: (1, 3, H/64, W/64) of the padded picture, what is added to each block, see `feedback`.
+        weights: (rows, columns) uint8, how much the squared error of each pixel counts, 255 for once; None for that
+            everywhere.
     """
 
-    def __init__(self, pixels: Samples, stride: int, error: Array | None = None) -> None:
-        self.pixels, self._stride, self._error = pixels, stride, error
+    def __init__(
+        self, pixels: Samples, stride: int, error: Array | None = None, weights: NDArray[np.uint8] | None = None
+    ) -> None:
+        self.pixels, self.weights, self._stride, self._error = pixels, weights, stride, error
         self.height, self.width = (-(-side // stride) * stride for side in pixels.shape[:2])
 
     def corrected(self, error: Array | None) -> Source:
         """The same with another error."""
-        return Source(self.pixels, self._stride, error)
+        return Source(self.pixels, self._stride, error, self.weights)
 
     def levels(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
         """(rows, columns, 3) of the padded picture, rounded to 8 bits."""

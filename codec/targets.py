@@ -84,7 +84,8 @@ def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Ma
         OptionError: no quality of the model does; the message names the nearest.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
-    plain = _Search(codec, picture, dict(options) | {"effort": 0} if options.get("effort") else options)
+    without = {name: value for name, value in options.items() if name != "roi"} | {"effort": 0}
+    plain = _Search(codec, picture, without if options.get("effort") else options)
     if not options.get("effort"):
         return plain.found(target)
     # The quality is found without the search for latents, which takes long, and then made right with it.

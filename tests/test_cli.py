@@ -71,7 +71,7 @@ def _here() -> set[str]:
 
 
 def test_encode_and_decode_with_derived_names(dcae: Dcae, photo: Image.Image, tiny_model: CodingModel) -> None:
-    result = dcae("encode", "photo.png", "--model", "tiny", "-q", "3.5")
+    result = dcae("encode", "photo.png", "--model", "tiny", "-q", "3.5", "--effort", "0")
     assert result.exit_code == 0, result.output
     data = Path("photo.dcae").read_bytes()
     assert data == Codec(tiny_model).encode(photo, 3.5)
@@ -102,7 +102,7 @@ def test_standard_input_and_output(dcae: Dcae, tiny_model: CodingModel) -> None:
     """Bytes alone on stdout, the report on stderr."""
     buffer = io.BytesIO()
     synthetic_picture(20, 10).save(buffer, "PNG")
-    encoded = dcae("encode", "-", "--model", "tiny", data=buffer.getvalue())
+    encoded = dcae("encode", "-", "--model", "tiny", "--effort", "0", data=buffer.getvalue())
     assert encoded.stdout_bytes == Codec(tiny_model).encode(buffer.getvalue())
     assert encoded.stderr.startswith(f"-: {len(encoded.stdout_bytes)} bytes, ")
     decoded = dcae("decode", "-", data=encoded.stdout_bytes)

@@ -94,7 +94,7 @@ def test_command_line(
         synthetic_picture(30 + k, 20).save(tmp_path / "in" / name)
     (tmp_path / "in" / "broken.png").write_bytes(b"nothing")
     folder = f"{scheme}{tmp_path}/" if scheme else ""
-    batch = ["-r", "--runner", "ray", "--jobs", "2", "--manifest", "lines.jsonl"]
+    batch = ["-r", "--effort", "0", "--runner", "ray", "--jobs", "2", "--manifest", "lines.jsonl"]
     arguments = ["encode", f"{folder}in", "-o", f"{folder}out", "--model", "tiny", *batch]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1, done.output

@@ -56,6 +56,7 @@ def test_command_line(tmp_path: Path) -> None:
         ["--help"],
         ["models"],
         ["encode", "a.png", "-q", "6"],
+        ["encode", "a.png", "-q", "6", "--effort", "0", "-o", "plain.dcae"],
         ["info", "a.dcae"],
         ["decode", "a.dcae", "-o", "b.png"],
         ["upscale", "b.png", "-o", "c.png", "--scale", "2", "--model", "tables"],
@@ -65,6 +66,7 @@ def test_command_line(tmp_path: Path) -> None:
     ):
         done = _run(tmp_path, _COMMAND, *arguments)
         assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.dcae").stat().st_size < (tmp_path / "plain.dcae").stat().st_size
     done = _run(tmp_path, _COMMAND, "eval", "compare", "a.png", "b.png")
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(r"PSNR +(\d+\.\d+) dB\n", done.stdout)

@@ -147,10 +147,10 @@ def test_files_are_closed(data: bytes) -> None:
 
 def test_save(tiny_model: CodingModel) -> None:
     codec = Codec(tiny_model)
-    PICTURE.save("b.dcae", quality=2.5, model="tiny", optimize=True)
+    PICTURE.save("b.dcae", quality=2.5, model="tiny", effort=0, optimize=True)
     assert Path("b.dcae").read_bytes() == codec.encode(PICTURE, 2.5)
     buffer = io.BytesIO()
-    PICTURE.save(buffer, "DCAE", model="tiny")
+    PICTURE.save(buffer, "DCAE", model="tiny", effort=0)
     assert buffer.getvalue() == codec.encode(PICTURE)
     assert Image.open(buffer).size == (70, 50)
     size = len(codec.encode(PICTURE, 5))
@@ -186,7 +186,7 @@ def test_the_frame_that_is_shown_is_saved(tiny_model: CodingModel) -> None:
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     with Image.open("a.gif") as image:
         image.seek(1)
-        image.save("b.dcae", model="tiny")
+        image.save("b.dcae", model="tiny", effort=0)
         assert Path("b.dcae").read_bytes() == Codec(tiny_model).encode(image.copy(), fallback=True)
 
 

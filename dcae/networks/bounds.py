@@ -6,3 +6,5 @@ QUERY_BOUND = 8.0
 """Largest magnitude of a query of the dictionary attention."""
 KERNEL = 3
 """Side of the depthwise convolutions."""
+LEAST_PROBABILITY = 1e-9
+"""Smallest probability of a symbol, in training and in the encoder's search."""

@@ -7,6 +7,7 @@ initialisers or inputs. It takes one picture of any size. Nobody's graph is ever
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,15 +28,28 @@ class BuiltGraph(NamedTuple):
     """Names of the graph's inputs."""
 
 
+@dataclass
+class Node:
+    """An operator of a graph under construction."""
+
+    kind: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+
+
 class Graph:
     """A graph under construction. Values are named by strings, which the methods return."""
 
     def __init__(self) -> None:
-        self._nodes: list[bytes] = []
+        self.nodes: list[Node] = []
+        """In an order in which they can be evaluated."""
         self._inputs: dict[str, bytes] = {}
-        self._constants: list[bytes] = []
         self._declared: list[bytes] = []
         self._bytes = 0
+        self.constants: dict[str, NDArray[Any]] = {}
+        """Initialisers that are part of the graph, by name."""
+        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self.weights: dict[str, NDArray[Any]] = {}
         """External initialisers by name, not part of the graph."""
 
@@ -55,15 +69,18 @@ class Graph:
         return name
 
     def constant(self, values: Any, kind: str = "float32") -> str:
-        """A number or array that is the same in every model of a configuration."""
-        name = f"c{len(self._constants)}"
-        self._constants.append(onnx_file.tensor(name, np.asarray(values, kind)))
-        return name
+        """A number or array that is the same in every model of a configuration; asked for again it is the same."""
+        array = np.asarray(values, kind)
+        key = array.dtype.name, array.shape, array.tobytes()
+        if key not in self._known:
+            self._known[key] = name = f"c{len(self.constants)}"
+            self.constants[name] = array
+        return self._known[key]
 
     def several(self, kind: str, outputs: int, inputs: Sequence[str], **attributes: Any) -> list[str]:
         """The outputs of an operator."""
-        names = [f"n{len(self._nodes)}_{k}" for k in range(outputs)]
-        self._nodes.append(onnx_file.node(kind, inputs, names, attributes))
+        names = [f"n{len(self.nodes)}_{k}" for k in range(outputs)]
+        self.nodes.append(Node(kind, list(inputs), list(names), attributes))
         return names
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -104,7 +121,10 @@ class Graph:
     def built(self, **outputs: str) -> BuiltGraph:
         """The graph with these values as outputs, in their order."""
         names = {name: f"out.{name}" for name in outputs}
-        ends = [onnx_file.node("Identity", [value], [names[name]], {}) for name, value in outputs.items()]
-        initialisers = [*self._constants, *self._declared]
-        serialised = onnx_file.model([*self._nodes, *ends], initialisers, self._inputs.values(), [*names.values()])
+        nodes = [*self.nodes, *(Node("Identity", [value], [names[name]], {}) for name, value in outputs.items())]
+        operators = [onnx_file.node(n.kind, n.inputs, n.outputs, n.attributes) for n in nodes]
+        constants = [onnx_file.tensor(name, array) for name, array in self.constants.items()]
+        serialised = onnx_file.model(
+            operators, [*constants, *self._declared], self._inputs.values(), [*names.values()]
+        )  # fmt: skip
         return BuiltGraph(serialised, self.weights, tuple(self._inputs))

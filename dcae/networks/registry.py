@@ -36,9 +36,14 @@ class Preset:
     """Whether its entropy model has an exact integer form (`dcae/networks/exact_ready.py`), which coding then uses."""
     graphs: str = ""
     """Module that builds its graphs for ONNX Runtime, see `dcae/networks/lite/graphs.py`; "" where there is none."""
+    search: str = ""
+    """Module that builds the graphs of the encoder's search, see `dcae/networks/lite/graph_search.py`, wherever there
+    are `graphs`."""
     reach: str = ""
     """Module that knows the reach of its layers, see `dcae/networks/lite/reach.py`; "" where pictures are only taken
     whole."""
+    effort: int = 0
+    """How long encoding searches by default, see `dcae/codec/effort.py`; docs/effort.md says why."""
     portable: bool = False
     """Whether its entropy model may be evaluated in float64 instead, for files that other machines shall read."""
 
@@ -52,7 +57,9 @@ _PRESETS = {
             "dcae.networks.lite.wiring:LiteDCAE",
             exact=True,
             graphs="dcae.networks.lite.graphs",
+            search="dcae.networks.lite.graph_search",
             reach="dcae.networks.lite.reach",
+            effort=2,
         ),
         Preset(
             "paper", "dcae.networks.paper.config:PaperConfig", "dcae.networks.paper.wiring:PaperDCAE", portable=True

@@ -48,8 +48,14 @@ class Step(NamedTuple):
     """Size of the step, as a share of what curvature allows."""
     temperature: float
     """Of the soft rounding: it is the identity for large ones and rounds for 0."""
-    settle: float = 0.0
-    """Slices that are rounded for good before this step; a fraction rounds that share of a slice's latents."""
+
+
+class Trial(NamedTuple):
+    """One trial of a search for better latents, for two gradients: symbols are changed by 1, and what was worth it
+    stays."""
+
+    share: float
+    """Of the changes that promise to gain, which are drawn at random."""
 
 
 class SlicePrior(NamedTuple):
@@ -111,8 +117,6 @@ class Engine(Protocol):
     """Whether the last slice and the block means carry what the synthesis of the other slices leaves over."""
     corrects_means: bool
     """Whether encoding gains by looking at the decoded picture and correcting its brightness."""
-    searches: bool
-    """Whether it has `search_latents`."""
     tables_y: Tables
     """Probabilities of a symbol of y, a row per scale."""
     tables_z: Tables
@@ -144,10 +148,10 @@ class Engine(Protocol):
         """ŷ -> x̂, or x̂1 where there is a closed loop."""
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
-        """y after gradient steps that lower λ·D + R, the squared error of each pixel counting as `weights`
-        (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last."""
+        """y after gradient steps and then trials that lower λ·D + R, the squared error of each pixel counting as
+        `weights` (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last."""
 
     # What the closed loop has beside these; see `dcae/networks/lite/closed_loop.py`.
 

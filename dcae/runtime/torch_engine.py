@@ -19,7 +19,7 @@ from dcae.networks import steps
 from dcae.networks.bands import WHOLE, Band
 from dcae.networks.registry import preset_of
 from dcae.runtime.process import ProcessCheck
-from dcae.runtime.protocol import Array, Floats, SlicePrior, Step
+from dcae.runtime.protocol import Array, Floats, SlicePrior, Step, Trial
 from dcae.runtime.torch_search import LatentSearch, searched
 
 
@@ -52,7 +52,6 @@ class TorchEngine:
         self.numerics = (model.prior.numerics, *(["float64"] if portable else []))
         self.latent_grid = model.network.latent_grid
         self.closed_loop, self.corrects_means = model.network.closed_loop, model.network.corrects_means
-        self.searches = True
         self.tables_y, self.tables_z = model.tables_y, model.tables_z
         self.z_median = _array(model.z_median)
         self._entropy_models = {model.prior.numerics: TorchEntropyModel(model.prior, device)}
@@ -70,7 +69,7 @@ class TorchEngine:
             yield
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
         # Gradients are known outside of inference mode alone, and only of tensors that were made there.
         with torch.inference_mode(False), torch.enable_grad():

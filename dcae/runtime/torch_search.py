@@ -3,32 +3,27 @@
 What is minimised is J = λ·D + R of the picture, in bits, with the rounding of y - mean replaced by a smooth function
 (soft rounding, Agustsson and Theis, NeurIPS 2020) whose temperature falls, and with gradients through all of the
 entropy model's context. Steps are scaled by an estimate of J's curvature, channel by channel: twice λ times the energy
-that a step of the channel has in the picture, and that of the rate of a Gaussian. Later steps may round slice after
-slice for good and let the slices that are left make up for its error. The decoder knows nothing of any of this.
+that a step of the channel has in the picture, and that of the rate of a Gaussian. Trials of other symbols may follow,
+which change whole steps and so need no smooth function: see `search.py`. The decoder knows nothing of any of this.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dcae.networks.base import DCAE, SlicePrior
+from dcae.networks.bounds import LEAST_PROBABILITY
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
-from dcae.runtime.progress import GRADIENT, watcher
-from dcae.runtime.protocol import Step
+from dcae.runtime.protocol import Array, Step, Trial
+from dcae.runtime.search import MOST, Moves, local_weights, middle, random_signs, report, split, tried
 
-_LEAST = 1e-9
-"""Smallest probability of a symbol, as in training."""
 _FLOOR = 0.11
 """Smallest standard deviation of a Gaussian, as in training."""
-_MOST = 0.25
-"""Largest step of a latent, in quantisation steps."""
-_PROBE = 16
-"""Side of the part of y that curvature is measured on, in latents."""
 
 
 def soft_round(x: Tensor, temperature: float) -> Tensor:
@@ -43,7 +38,7 @@ def _bits(symbols: Tensor, sigma: Tensor) -> Tensor:
     sigma = sigma.clamp(min=_FLOOR) * 2**0.5
     distance = symbols.abs()
     probability = 0.5 * (torch.erfc((distance - 0.5) / sigma) - torch.erfc((distance + 0.5) / sigma))
-    return -probability.clamp(min=_LEAST).log2()
+    return -probability.clamp(min=LEAST_PROBABILITY).log2()
 
 
 class LatentSearch:
@@ -66,15 +61,45 @@ class LatentSearch:
         self.searched = len(config.slices) - network.closed_loop
         self.channels = config.slices[: self.searched]
 
-    def objective(self, y: Tensor, temperature: float, settled: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(self, y: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """J in bits, and σ of every latent, (1, M, H/16, W/16), without gradient.
 
         Args:
             y: (1, M, H/16, W/16), the latents of the searched slices.
-            settled: of the same shape, true where a latent is rounded.
+        """
+        parts = y.split(self.channels, 1)
+
+        def symbols_of(k: int, mean: Tensor) -> tuple[Tensor, Tensor]:
+            symbols = soft_round(parts[k] - mean, temperature)
+            return symbols, symbols
+
+        return self._value(symbols_of)
+
+    def moves(self, values: Array, relative: bool) -> Moves:
+        """What :meth:`dcae.runtime.search.Symbols.moves` asks for."""
+        parts = torch.from_numpy(values).to(self.x).split(self.channels, 1)
+        means: list[Tensor] = []
+        leaves: list[Tensor] = []
+
+        def symbols_of(k: int, mean: Tensor) -> tuple[Tensor, Tensor]:
+            means.append(mean.detach())
+            leaves.append((parts[k] - means[k] * relative).round().requires_grad_())
+            return leaves[k], leaves[k].detach()
+
+        value, sigma = self._value(symbols_of)
+        gradient = torch.cat(torch.autograd.grad(value, leaves), 1)
+        symbols = torch.cat(leaves, 1).detach()
+        own, up, down = (_bits(symbols + change, sigma) for change in (0, 1, -1))
+        arrays = (tensor.cpu().numpy() for tensor in (symbols, torch.cat(means, 1), gradient, up - own, down - own))
+        return Moves(float(value.detach()), *arrays)
+
+    def _value(self, symbols_of: Callable[[int, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """J in bits, and σ of every searched latent, without gradient.
+
+        Args:
+            symbols_of: number of a slice and its mean -> its symbols as the decoder has them, and as they are coded.
         """
         network, q = self.network, self.q
-        parts, done = y.split(self.channels, 1), settled.split(self.channels, 1)
         bits: list[Tensor] = []
         sigmas: list[Tensor] = []
         base: list[Tensor] = []
@@ -84,12 +109,11 @@ class LatentSearch:
             if k == self.searched:  # a closed loop's: coded as they come, not searched
                 base.append(network.base_synthesis(torch.cat(y_hats, 1), q))
                 with torch.no_grad():
-                    symbols = self._skip_symbols(base[0], prior, sigma)
+                    symbols = coded = self._skip_symbols(base[0], prior, sigma)
             else:
-                left = parts[k] - prior.mean
-                symbols = torch.where(done[k], left + (left.round() - left).detach(), soft_round(left, temperature))
+                symbols, coded = symbols_of(k, prior.mean)
                 sigmas.append(sigma.detach())
-            bits.append(_bits(symbols, sigma).sum())
+            bits.append(_bits(coded, sigma).sum())
             return symbols + prior.mean
 
         context = network.hyper_synthesis(self.z_hat, q)
@@ -115,43 +139,32 @@ class LatentSearch:
         return base + added
 
     def curvature(self, y: Tensor) -> Tensor:
-        """Twice λ times the mean energy that a step of each channel of y has in the picture, (1, M, 1, 1), in bits.
+        """Twice λ times the mean energy that a step of each channel of y has in the picture, by the pixels' weights, in
+        bits, (1, M, H/16, W/16).
 
         The energy is that of the columns of the synthesis' Jacobian, estimated by one product with a random vector
         (Hutchinson) on the middle of the picture.
         """
-        rows, columns = (slice(max(0, (n - _PROBE) // 2), (n + _PROBE) // 2) for n in y.shape[-2:])
-        part = y[..., rows, columns].detach().round().requires_grad_()
+        part = middle(y).detach().round().requires_grad_()
         network = self.network
         x_hat = (network.base_synthesis if network.closed_loop else network.synthesis)(part, self.q)
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.randint(0, 2, x_hat.shape, generator=generator).to(x_hat) * 2 - 1
+        probe = torch.from_numpy(random_signs(x_hat.shape)).to(x_hat)
         (gradient,) = torch.autograd.grad((x_hat * probe).sum(), part)
-        return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True)
+        weights = torch.from_numpy(local_weights(self.weights.cpu().numpy())).to(y)
+        return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True) * weights
 
 
-def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step]) -> Tensor:
-    """y after some steps, (1, M, H/16, W/16) as it came; latents that were rounded are whole steps from their mean."""
+def searched(problem: LatentSearch, y: Tensor, steps: Sequence[Step | Trial]) -> Tensor:
+    """y after some steps and trials, as :func:`dcae.runtime.search.searched`."""
+    steps, trials = split(steps)
     curvature = problem.curvature(y)
-    settled = torch.zeros_like(y, dtype=torch.bool)
-    generator = torch.Generator().manual_seed(0)
-    order = _coding_order(y, problem.channels, generator)
-    count = 0.0
     for step in steps:
-        count += step.settle
-        settled = order < count
         variable = y.detach().requires_grad_()
-        value, sigma = problem.objective(variable, step.temperature, settled)
+        value, sigma = problem.objective(variable, step.temperature)
         (gradient,) = torch.autograd.grad(value, variable)
         h = curvature + 4 * math.log2(math.e) / (sigma.square() + 1 / 12)
-        change = step.rate * (gradient / h).clamp(-1, 1)
-        y = (y - torch.where(settled, 0, change.clamp(-_MOST, _MOST))).detach()
-        watcher().advance(GRADIENT, 256 * y.shape[2] * y.shape[3])
+        y = (y - (step.rate * (gradient / h).clamp(-1, 1)).clamp(-MOST, MOST)).detach()
+        report(y)
+    if trials:
+        y = torch.from_numpy(tried(problem, y.cpu().numpy(), curvature.cpu().numpy(), trials))
     return y
-
-
-def _coding_order(y: Tensor, channels: Sequence[int], generator: torch.Generator) -> Tensor:
-    """When each latent is settled: k + a random fraction for those of slice k, of y's shape."""
-    fraction = torch.rand(y.shape, generator=generator).to(y)
-    first = torch.cat([torch.full((count,), float(k)) for k, count in enumerate(channels)])
-    return fraction + first.to(y)[None, :, None, None]

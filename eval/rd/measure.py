@@ -182,7 +182,7 @@ class _Ours:
     def __init__(self, path: Path, effort: int) -> None:
         from dcae.codec.codec import Codec
 
-        self._codec, self._effort = Codec(path, engine="torch" if effort else "auto"), effort
+        self._codec, self._effort = Codec(path), effort
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         return self._codec.encode(image, quality, effort=self._effort)

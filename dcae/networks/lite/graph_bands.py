@@ -70,3 +70,40 @@ class GraphBands:
     def length(self, x: str, axis: int) -> str:
         """(1,) length of an axis."""
         return self.graph.slice(self.graph.op("Shape", x), axis, axis + 1, 0)
+
+
+class GraphWhole(GraphBands):
+    """The same for pictures that are taken whole, without anything that bands need, in operators that have gradients
+    (see `dcae/networks/graph_gradients.py`)."""
+
+    @property
+    def first(self) -> str:
+        return self.graph.constant([1], "int64")
+
+    last = first
+
+    def joined(self, x: str, name: str, axis: int) -> str:
+        return x
+
+    def keep(self, x: str, name: str, begin: int | str, axis: int) -> None:
+        pass
+
+    def taken(self, x: str, name: str, count: str, axis: int) -> str:
+        return x
+
+    def multiple(self, x: str, name: str, size: int, above: str | None = None) -> str:
+        return x
+
+    def paired(self, a: str, b: str, name: str, axis: int) -> tuple[str, str]:
+        return a, b
+
+    def padded(self, x: str, rows: int, columns: int, axis: int, mode: str) -> str:
+        g = self.graph
+        if mode == "constant":
+            side = [0] * axis + [rows, columns] + [0] * (2 - axis)
+            return g.op("Pad", x, g.constant(side * 2, "int64"))
+        for place, count in ((axis, rows), (axis + 1, columns)):
+            end = g.op("Sub", self.length(x, place), g.constant([1], "int64"))
+            borders = g.slice(x, 0, 1, place), g.slice(x, end, 2**62, place)
+            x = g.op("Concat", *[borders[0]] * count, x, *[borders[1]] * count, axis=place)
+        return x

@@ -21,11 +21,15 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 class Blocks:
-    """Adds the blocks of a network to a graph."""
+    """Adds the blocks of a network to a graph.
 
-    def __init__(self, graph: Graph, config: LiteConfig, weights: Weights) -> None:
+    Args:
+        bands: what is done with the rows of a band; a :class:`GraphWhole` for a graph of whole pictures.
+    """
+
+    def __init__(self, graph: Graph, config: LiteConfig, weights: Weights, bands: GraphBands | None = None) -> None:
         self.graph, self.config, self.weights = graph, config, weights
-        self.bands = GraphBands(graph)
+        self.bands = bands or GraphBands(graph)
 
     def linear(self, x: str, name: str, rows: slice = slice(None)) -> str:
         """The map of a name, or some of its rows."""

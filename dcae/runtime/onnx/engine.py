@@ -21,8 +21,10 @@ from dcae.networks.registry import preset_of
 from dcae.networks.scales import SCALE_LEVELS
 from dcae.runtime.onnx import exact
 from dcae.runtime.onnx.runner import Runner, number_of_threads
+from dcae.runtime.onnx.search import GraphSearch
 from dcae.runtime.process import ProcessCheck
-from dcae.runtime.protocol import Array, Floats, SlicePrior, Step
+from dcae.runtime.protocol import Array, Floats, SlicePrior, Step, Trial
+from dcae.runtime.search import searched
 
 _NOTHING = np.zeros((1, 0, 0, 0), np.float32)
 """What is kept of the bands above the first one."""
@@ -43,7 +45,6 @@ class OnnxEngine:
     device = "cpu"
     numerics: tuple[str, ...] = ("integer",)
     latent_grid = exact.GRID
-    searches = False
 
     def __init__(self, path: Path) -> None:
         stored = read_model(path)
@@ -53,6 +54,7 @@ class OnnxEngine:
         if not preset.graphs:
             raise OptionError(f"models of {preset.name} are not run by ONNX Runtime; use the engine torch")
         self.graphs: Any = resolve_name(preset.graphs)
+        self._search: Any = resolve_name(preset.search)
         self.tables_y, self.tables_z, self.z_median = stored.tables_y, stored.tables_z, stored.z_median
         try:
             self.weights = _weights(stored, self.graphs.weight_shapes(self.config))
@@ -75,16 +77,22 @@ class OnnxEngine:
         yield
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step]
+        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
     ) -> Array:
-        raise NotImplementedError("ONNX Runtime knows no gradients; see `searches`")
+        def run(name: str, /, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+            return self._outputs(name, quality, inputs)
+
+        c = self.config
+        worth = c.lambda_of(quality) / METRICS[c.metric] * 255**2 / 3  # as of `torch_search`
+        problem = GraphSearch(run, c.slices[: len(c.slices) - self.closed_loop], x, z_hat, worth, weights)
+        return searched(problem, y, steps)
 
     def analysis(self, x: Array, quality: float, band: Band = WHOLE) -> Array:
-        return self._run("analysis", quality, band, x=x, gain_y=self._gain("gain_y", quality, True))
+        return self._run("analysis", quality, band, x=x)
 
     def hyper_analysis(self, y: Array, quality: float, band: Band = WHOLE) -> Array:
-        gains = {"context_gain": self._gain("context_gain", quality, True), "gain_z": self._gain("gain_z", quality)}
-        return self._run("hyper_analysis", quality, band, y=y, **gains)
+        gain = self._gain("context_gain", quality)[: self.config.transform_channels]
+        return self._run("hyper_analysis", quality, band, y=y, context_gain=gain)
 
     def synthesis(self, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
         if not self.closed_loop:
@@ -93,46 +101,66 @@ class OnnxEngine:
         return self.add_skip(self.base_synthesis(base, quality, band), skip, quality, band)
 
     def base_synthesis(self, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
-        gain = self._gain("inverse_y", quality, True)
-        return self._run("base_synthesis", quality, band, y_hat=y_hat, inverse_y=gain)
+        return self._run("base_synthesis", quality, band, y_hat=y_hat)
 
     def skip_latents(self, x: Array, base: Array, quality: float, band: Band = WHOLE) -> Array:
-        gain = self._skip_gain("gain_y", quality)
-        return self._run("skip_latents", quality, band, x=x, base=base, gain_y=gain)
+        return self._run("skip_latents", quality, band, x=x, base=base)
 
     def skip_worth(self, quality: float) -> Array:
         # As `skip_worth` of the network has it.
         weight = self.config.lambda_of(quality) / METRICS[self.config.metric] * 255**2 / 3
         energies = np.square(self.weights["left_over.up.patch.weight"]).sum(0).reshape(-1, 1, 1)
-        return np.asarray(weight * self._skip_gain("inverse_y", quality) ** 2 * energies, np.float32)[None]
+        return np.asarray(weight * self._number("skip_inverse", quality) ** 2 * energies, np.float32)[None]
 
     def add_skip(self, base: Array, y_hat: Array, quality: float, band: Band = WHOLE) -> Array:
-        inverse = self._skip_gain("inverse_y", quality)
-        return self._run("add_skip", quality, band, base=base, y_hat=y_hat, inverse_y=inverse)
+        return self._run("add_skip", quality, band, base=base, y_hat=y_hat)
 
     def block_means(self, x: Array, x_hat: Array, quality: float) -> Array:
-        return self._run("block_means", quality, WHOLE, x=x, x_hat=x_hat, step=self._means_step(quality))
+        return self._run("block_means", quality, WHOLE, x=x, x_hat=x_hat)
 
     def add_means(self, x_hat: Array, means: Array, quality: float) -> Array:
-        return self._run("add_means", quality, WHOLE, x_hat=x_hat, means=means, step=self._means_step(quality))
+        return self._run("add_means", quality, WHOLE, x_hat=x_hat, means=means)
 
     def _run(self, name: str, quality: float, band: Band, **inputs: Array) -> Array:
-        if name not in self._runners:
-            make: Callable[..., BuiltGraph] = getattr(self.graphs, name)
-            self._runners[name] = Runner(make(self.config, self.weights), optimise=True)
-        runner = self._runners[name]
+        """The first output of a graph of the transforms."""
         given: dict[str, NDArray[Any]] = {
             **inputs, "first": np.array([band.first], np.int64), "last": np.array([band.last], np.int64)
         }  # fmt: skip
-        for other in set(runner.inputs) - set(given):
+        for other in self._runner(name).inputs:
             if other.startswith("kept."):
                 given[other] = _NOTHING if band.first else band.kept.pop(other)
-            else:  # modulations
-                given[other] = self._interpolated(self.weights[other], quality)
-        found = dict(zip(runner.outputs, runner(**{name: given[name] for name in runner.inputs}), strict=True))
+        found = self._outputs(name, quality, given)
         if not band.last:
             band.kept.update((name, values) for name, values in found.items() if name.startswith("kept."))
-        return found[runner.outputs[0]]
+        return next(iter(found.values()))
+
+    def _runner(self, name: str) -> Runner:
+        if name not in self._runners:
+            searches = not hasattr(self.graphs, name)
+            make: Callable[..., BuiltGraph] = getattr(self._search if searches else self.graphs, name)
+            self._runners[name] = Runner(make(self.config, self.weights), optimise=True, plan=not searches)
+        return self._runners[name]
+
+    def _outputs(self, name: str, quality: float, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of a graph, whose other inputs depend on the quality alone."""
+        runner = self._runner(name)
+        inputs = {other: given[other] if other in given else self._number(other, quality) for other in runner.inputs}
+        return dict(zip(runner.outputs, runner(**inputs), strict=True))
+
+    def _number(self, name: str, quality: float) -> Array:
+        """What a graph takes by a name that depends on the quality alone."""
+        base = self.config.transform_channels
+        if name in ("skip_gain", "skip_inverse"):
+            gain = self._gain("gain_y" if name == "skip_gain" else "inverse_y", quality)
+            return gain[base:].reshape(-1, 1, 1)
+        if name == "skip_worth":
+            return self.skip_worth(quality).transpose(0, 2, 3, 1)
+        if name == "step":
+            return self._interpolated(self.weights["left_over.mean_step"], quality)
+        if name in self.weights:  # modulations, and the offset of scales
+            return self._interpolated(self.weights[name], quality)
+        gain = self._gain(name, quality)
+        return gain[:base] if name in ("gain_y", "inverse_y") else gain
 
     def _interpolated(self, table: Array, quality: float) -> Array:
         """A table over the anchors (anchors, ...) at a quality between them."""
@@ -141,17 +169,10 @@ class OnnxEngine:
         found: Array = np.asarray(weights @ table, np.float32)
         return found
 
-    def _gain(self, name: str, quality: float, transforms: bool = False) -> Array:
-        """Gains per channel; those of y alone that the `transforms` have."""
+    def _gain(self, name: str, quality: float) -> Array:
+        """Gains per channel."""
         with np.errstate(over="ignore"):  # damaged weights, whose pictures nobody promises
-            gain = self._interpolated(np.exp(self.weights[f"{name}.log_gain"]), quality)
-        return gain[: self.config.transform_channels] if transforms else gain
-
-    def _skip_gain(self, name: str, quality: float) -> Array:
-        return self._gain(name, quality)[self.config.transform_channels :].reshape(-1, 1, 1)
-
-    def _means_step(self, quality: float) -> Array:
-        return self._interpolated(self.weights["left_over.mean_step"], quality)
+            return self._interpolated(np.exp(self.weights[f"{name}.log_gain"]), quality)
 
 
 class OnnxEntropyModel:
