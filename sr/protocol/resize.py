@@ -16,6 +16,8 @@ from dcae.checks import check_choice
 from dcae.errors import OptionError
 
 Floats = NDArray[np.floating]
+_ROWS = 64
+"""Rows of a picture that are rounded at once."""
 
 
 class Kernel(NamedTuple):
@@ -100,7 +102,9 @@ def resized(x: NDArray[np.float32], factor: float, kernel: str = "bicubic") -> N
         places, weights = taps(x.shape[0], factor, kernel)
         summed = np.zeros((len(places), *x.shape[1:]), np.float32)
         for k in range(places.shape[1]):
-            summed += weights[:, k, None, None].astype(np.float32) * x[places[:, k]]
+            tap = x[places[:, k]]
+            tap *= weights[:, k, None, None].astype(np.float32)
+            summed += tap
         x = np.moveaxis(summed, 0, axis)
     return x
 
@@ -113,7 +117,11 @@ def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float
 def to_samples(x: NDArray[np.float32], like: np.dtype | type = np.uint8) -> NDArray:
     """Float samples clipped to [0, 1] and rounded, halves to even, to all values of uint8 or uint16."""
     most = np.iinfo(like).max
-    return np.rint(np.clip(x, 0, 1).astype(np.float64) * most).astype(like)
+    found = np.empty(x.shape, like)
+    for k in range(0, len(x), _ROWS):  # of a large picture, float64 is kept of few rows
+        part = np.clip(x[k : k + _ROWS], 0, 1).astype(np.float64)
+        found[k : k + _ROWS] = np.rint(part * most)
+    return found
 
 
 def modcrop(pixels: NDArray, scale: int) -> NDArray:
