@@ -220,6 +220,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         "missing": ({k: v for k, v in weights.items() if k != "norm.bias"}, "too few for drct, among them norm.bias"),
         "more": (weights | {"odd.weight": torch.zeros(2)}, "1 tensors too many"),
         "shape": (weights | {"norm.bias": torch.zeros(2)}, "size mismatch for norm.bias"),
+        "empty": (weights | {"conv_first.weight": torch.zeros(0, 3, 3, 3)}, "cannot be imported"),
+        "scalar": (weights | {"upsample.0.weight": torch.tensor(1.0)}, "cannot be imported"),
+        "scale": (
+            {name: torch.ones(9, 3) for name in ("trunk.0.rcb.0.weight", "conv1.0.weight", "upsampling.9999999.a")},
+            "scale must be",
+        ),
     }
     for name, (content, message) in cases.items():
         torch.save(content, tmp_path / f"{name}.pth")

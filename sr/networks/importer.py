@@ -43,7 +43,7 @@ def import_upscaler(path: Path, img_range: float = 1.0) -> SRNetwork:
             preset = fields["preset"]
             raise ModelFileError(f"{len(odd)} tensors too many or too few for {preset}, among them {min(odd)}")
         network.load_state_dict(kept)
-    except (ModelFileError, OptionError, LookupError, ValueError, RuntimeError) as error:
+    except (ModelFileError, OptionError, LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
         raise ModelFileError(f"{path}: cannot be imported ({str(error).splitlines()[-1].strip()})") from error
     return network.eval()
 
@@ -97,7 +97,7 @@ def _drct_fields(weights: dict[str, Tensor]) -> dict[str, Any]:
 def _srresnet_fields(weights: dict[str, Tensor]) -> dict[str, Any]:
     return {
         "preset": "srresnet",
-        "scale": 2 ** _count(r"upsampling\.(\d+)\.", weights),
+        "scale": 2 ** min(_count(r"upsampling\.(\d+)\.", weights), 8),  # names may have any number
         "channels": weights["conv1.0.weight"].shape[0],
         "blocks": _count(r"trunk\.(\d+)\.", weights),
     }
