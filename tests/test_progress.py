@@ -114,6 +114,10 @@ def test_the_share_grows_to_one_and_is_one_of_time() -> None:
     assert bar.fraction == 1
     bar.begin(10**6)
     assert bar.fraction == 0
+    bar.expect(SLICE, 5 * 10**6)
+    bar.expect(GRADIENT, 10**6)
+    bar.advance(GRADIENT, 10**6)
+    assert 0.7 < bar.fraction < 0.95  # one gradient step takes several times as long as coding
     bar.close()
 
 

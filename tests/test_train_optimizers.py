@@ -38,7 +38,7 @@ def test_usual_gradients_are_left_alone() -> None:
     parameter = nn.Parameter(torch.zeros(8, 8))
     optimizer = torch.optim.Adam([parameter], lr=RATE)
     for step in range(300):
-        gradient = torch.randn(8, 8, generator=generator) * (1000 if step < 50 else 1)  # the first steps are not judged
+        gradient = torch.randn(8, 8, generator=generator) * (1 if step < 50 else 1000)  # the first steps are not judged
         parameter.grad = gradient.clone()
         assert limit_surprises(optimizer) == 0
         assert torch.equal(parameter.grad, gradient)
