@@ -72,6 +72,7 @@ def _graphs(engine: OnnxEngine) -> dict[str, BuiltGraph]:
     source, last = engine.source, len(engine.config.slices) - 1
     graphs = {"hyper_synthesis": exact.hyper_synthesis(source)}
     for k in range(last + 1):
+        graphs[f"attention_logits.{k}"] = exact.attention_logits(source, k)
         graphs[f"slice_prior.{k}"] = exact.slice_prior(source, k)
         graphs[f"latent_residual.{k}"] = exact.latent_residual(source, k)
         if k < last:
@@ -88,7 +89,8 @@ def _tables(engine: OnnxEngine) -> dict[str, NDArray[Any]]:
     tables: dict[str, NDArray[Any]] = {"z_median": engine.z_median.reshape(-1)}
     for which, rows in (("y", engine.tables_y), ("z", engine.tables_z)):
         tables |= {f"{which}.{part}": getattr(rows, part) for part in ("frequencies", "lengths", "offsets")}
-    tables |= {"gains": engine.source.exact.gains, "gain_shifts": engine.source.exact.gain_shifts}
+    source = engine.source.exact
+    tables |= {"gains": source.gains, "gain_shifts": source.gain_shifts, "exponentials": source.exponentials}
     synthesis = engine.graphs.base_synthesis(engine.config, engine.weights)
     tables |= {name: engine.weights[name] for name in synthesis.inputs if name in engine.weights}
     with np.errstate(over="ignore"):  # damaged weights, whose pictures nobody promises

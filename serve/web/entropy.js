@@ -70,6 +70,13 @@ class EntropyModel {
     return state;
   }
 
+  /** Exponentials of logits, looked up between two graphs: ONNX Runtime takes longer for it. */
+  exponentials([below, dims]) {
+    const table = this.model.tables.exponentials;
+    const entries = new Int32Array(below.buffer, below.byteOffset, 2 * below.length); // the low halves are all there is
+    return [Float32Array.from({ length: below.length }, (_, i) => table[entries[2 * i]]), dims];
+  }
+
   /** Means and rows (channels, rows, columns) of slice k, the new state, and what the residual takes from it. */
   async slicePrior(k, state) {
     const { slices, context_width: inner, residual_width: hiddenWidth } = this.model.config;
@@ -84,7 +91,10 @@ class EntropyModel {
     const gains = { mean_gain: this.gain("mean_gain", k), scale_offset: this.gain("scale_offset", k) };
     for await (const [tile, rows, columns] of this.tiled(this.model.division.prior_margin)) {
       const part = cut(state, height, width, inner, tile.fromRows, tile.fromColumns);
-      const found = await this.model.run(`slice_prior.${k}`, { state: [part, [1, rows, columns, inner]], ...gains });
+      const given = [part, [1, rows, columns, inner]];
+      const { below } = await this.model.run(`attention_logits.${k}`, { state: given });
+      const exponentials = this.exponentials(below);
+      const found = await this.model.run(`slice_prior.${k}`, { state: given, exponentials, ...gains });
       put(prior.mean, height, width, 1, found.mean[0], tile);
       put(prior.rows, height, width, 1, found.rows[0], tile);
       put(prior.state, height, width, inner, found.new[0], tile);
