@@ -47,7 +47,7 @@ async function qualityInputs(model, quality) {
   }
   if (model.closedLoop) {
     const gain = model.interpolated("inverse_skip", quality);
-    inputs.add_skip.inverse_y = [gain, [gain.length, 1, 1]];
+    inputs.add_skip.skip_inverse = [gain, [gain.length, 1, 1]];
   }
   return inputs;
 }
