@@ -99,6 +99,20 @@ test("models that are none, damaged or another's are refused, and can be tried a
   await decoding.decode(decoded(large.data));
 });
 
+test("a picture without loss is limited before it is looked at", async () => {
+  const { crc32 } = await moduleOf("container.js");
+  const section = (letter, payload) => {
+    const body = [letter.charCodeAt(0), payload.length, ...payload];
+    const check = new Uint8Array(Uint32Array.of(crc32(Uint8Array.from(body))).buffer);
+    return [...body, ...check];
+  };
+  const side = [0x88, 0x27]; // 5000
+  const header = [...side, ...side, 0, 0, 0x80, 0x02, ...Array(8 + 4 + 1).fill(0)];
+  const signature = [0x89, 0x44, 0x43, 0x41, 0x45, 0x0d, 0x0a, 0x1a, 0x0a];
+  const file = Uint8Array.from([...signature, 2, ...section("H", header), ...section("P", [1])]);
+  await assert.rejects(decoder().decode(file), { name: "FileFormatError", message: /5000x5000 pixels are more than/ });
+});
+
 test("a runtime that is not there is one sentence", async () => {
   const decoding = decoder({ runtime: "file:///nowhere/ort.mjs" });
   await assert.rejects(decoding.decode(decoded(large.data)), { name: "DCAEError", message: /cannot be loaded/ });
