@@ -228,8 +228,9 @@ def _speed(results: dict[str, Any]) -> str:
     for direction, verb in (("encode", "encoding"), ("decode", "decoding")):
         times = {m["codec"]: _seconds(m) for m in _of(results, threads, small, direction)}
         ours = times["dcae"]
+        plain = " at effort 0" if direction == "encode" else ""
         lines.append(
-            f"{verb} {ours:.2f} s, 1/{times['paper'] / ours:.0f} of the time of `paper` and "
+            f"{verb}{plain} {ours:.2f} s, 1/{times['paper'] / ours:.0f} of the time of `paper` and "
             f"{ours / times['avif-psnr']:.2g} times that of AVIF"
         )
     large = []
@@ -249,7 +250,7 @@ def _speed(results: dict[str, Any]) -> str:
         whole += f", with `--engine torch` {process['decode_torch']:.1f} s"
     environment = results["environment"]
     text = (
-        f"One run of `dcae eval speed` on {environment['processor']}, {threads} threads, {small / 1e6:.2g} megapixels: "
+        f"One run of `dcae eval speed` on {environment['processor']}, {threads} thread{'s' * (threads > 1)}, {small / 1e6:.2g} megapixels: "
         f"{lines[0]}; {lines[1]}. Encoding and decoding, and the larger peak of memory: {'; '.join(large)}. "
         f"{whole}. By stage, size and number of threads: [docs/speed/speed.md](docs/speed/speed.md)."
     )
