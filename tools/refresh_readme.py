@@ -250,7 +250,8 @@ def _speed(results: dict[str, Any]) -> str:
         whole += f", with `--engine torch` {process['decode_torch']:.1f} s"
     environment = results["environment"]
     text = (
-        f"One run of `dcae eval speed` on {environment['processor']}, {threads} thread{'s' * (threads > 1)}, {small / 1e6:.2g} megapixels: "
+        f"One run of `dcae eval speed` on {environment['processor']}, "
+        f"{threads} thread{'s' * (threads > 1)}, {small / 1e6:.2g} megapixels: "
         f"{lines[0]}; {lines[1]}. Encoding and decoding, and the larger peak of memory: {'; '.join(large)}. "
         f"{whole}. By stage, size and number of threads: [docs/speed/speed.md](docs/speed/speed.md)."
     )
