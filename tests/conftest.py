@@ -25,6 +25,13 @@ EXTRAS = ("torch", "compressai", "matplotlib", "bjontegaard", "jinja2")
 """Packages whose absence leaves out a whole file of tests."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests in several processes (`pytest -n 2`), and what they start, have a thread each, unless the environment says
+    otherwise: libraries read it when they are loaded, and these processes are started after this."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
