@@ -19,6 +19,7 @@ from dcae.runtime.tiled_entropy import TiledEntropyModel
 from dcae.runtime.tiles import Divider
 
 Symbols = NDArray[np.int32]
+_PART = 1 << 16
 
 
 class Sections(NamedTuple):
@@ -64,9 +65,10 @@ class Check:
         self.value = zlib.crc32(symbols.astype("<i4", copy=False), self.value)
 
     def add_latents(self, y_hat: Floats, grid: int) -> None:
-        """Latents (1, C, h, w) as multiples of 1/grid, a channel at a time for the memory's sake."""
-        for channel in y_hat[0]:
-            self.add(_symbols(channel * grid))
+        """Latents (1, C, h, w) as multiples of 1/grid, some channels at a time for the memory's sake."""
+        count = max(_PART // y_hat[0, 0].size, 1)
+        for k in range(0, y_hat.shape[1], count):
+            self.add(_symbols(y_hat[0, k : k + count] * grid))
 
 
 class LatentCoder:

@@ -30,7 +30,8 @@ def picture_type(name: str, output: str) -> str:
     suffix = f".{name.lower().lstrip('.')}"
     if suffix in heif.SUFFIXES and not heif.register_heif():
         raise OptionError(f"{output}: {heif.NEEDED}")
-    kind = Image.registered_extensions().get(suffix)
+    Image.preinit()  # the usual types; all others take as long to import as NumPy
+    kind = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise OptionError(f"{output}: no picture type that Pillow writes; use .png")
     return kind

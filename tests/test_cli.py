@@ -114,7 +114,9 @@ def test_standard_input_and_output(dcae: Dcae, tiny_model: CodingModel) -> None:
 
 
 def test_process_with_pipes_imports_neither_torch_nor_training_nor_evaluation(dcae: Dcae, file: bytes) -> None:
+    """Nor all of Pillow's types, for a PNG."""
     names = ("torch", "compressai", "tensorboard", "torchvision", "matplotlib", "pytorch_msssim", "scipy", "dcae.train")
+    names += ("PIL.PdfImagePlugin",)
     code = f"""
 import sys
 from dcae.cli import main

@@ -371,3 +371,15 @@ print([name for name in ("click", "torch", "compressai", "constriction") if name
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['click']"
+
+
+def test_looking_for_a_model_imports_no_other_kind_of_configuration() -> None:
+    code = """
+import sys
+from dcae.models.installed import find_model, find_model_by_id
+assert find_model_by_id(find_model("lite").short_id) == find_model("lite")
+print([name for name in sys.modules if name.startswith("dcae.sr")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,14 +37,27 @@ def models_read_by(read: Callable[[Path], H]) -> dict[str, H]:
     Args:
         read: gives the header of a file, or raises a ModelFileError for those that are not meant.
     """
-    found: dict[str, H] = {}
+    return dict(_each(read))
+
+
+def _each(read: Callable[[Path], H], wanted: Callable[[str], object] = bool) -> Iterator[tuple[str, H]]:
+    """Installed models one after the other: who stops looking imports no other kind's configuration.
+
+    Args:
+        read: as of :func:`models_read_by`.
+        wanted: whether a file is read at all, by its name without suffix.
+    """
+    found = set()
     for folder in model_folders():
         for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            if path.stem in found or not wanted(path.stem):
+                continue
             try:
-                found.setdefault(path.stem, read(path))
+                header = read(path)
             except ModelFileError:
                 continue
-    return found
+            found.add(path.stem)
+            yield path.stem, header
 
 
 def full_name(model: str, names: Iterable[str]) -> str | None:
@@ -76,12 +89,11 @@ def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
         if not path.is_file():
             raise ModelNotFoundError(f"{path}: no such model file")
         return read(path.resolve())
-    models = models_read_by(read)
+    models = dict(_each(read, lambda name: full_name(str(model), [name])))
     name = full_name(str(model), models)
     if name is None:
-        raise ModelNotFoundError(
-            f"no model named {str(model)!r}; installed: {', '.join(models) or 'none'} (or give a model file's path)"
-        )
+        known = ", ".join(models_read_by(read)) or "none"
+        raise ModelNotFoundError(f"no model named {str(model)!r}; installed: {known} (or give a model file's path)")
     return models[name]
 
 
@@ -91,7 +103,7 @@ def find_model_by_id(short_id: bytes) -> ModelHeader:
     Raises:
         ModelNotFoundError: it is not installed.
     """
-    for header in installed_models().values():
+    for _, header in _each(read_header):
         if header.short_id == short_id:
             return header
     raise ModelNotFoundError(

@@ -71,7 +71,7 @@ class Graph:
     def constant(self, values: Any, kind: str = "float32") -> str:
         """A number or array that is the same in every model of a configuration; asked for again it is the same."""
         array = np.asarray(values, kind)
-        key = array.dtype.name, array.shape, array.tobytes()
+        key = kind, array.shape, array.tobytes()
         if key not in self._known:
             self._known[key] = name = f"c{len(self.constants)}"
             self.constants[name] = array

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 OPSET = 17
@@ -18,6 +20,8 @@ IR_VERSION = 8
 """Version of the file format, that of ONNX 1.12, which brought the opset."""
 KINDS = {"float32": 1, "uint8": 2, "int64": 7, "bool": 9, "float64": 11}
 """Types of numbers: NumPy's name -> TensorProto.DataType."""
+_KIND_OF = {np.dtype(name): number for name, number in KINDS.items()}
+"""The same by type, whose name NumPy takes long to tell."""
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7
 """AttributeProto.AttributeType."""
 _EXTERNAL = 1
@@ -40,7 +44,7 @@ def node(kind: str, inputs: Sequence[str], outputs: Sequence[str], attributes: d
 def tensor(name: str, array: NDArray[Any]) -> bytes:
     """An initialiser with its values."""
     values = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    return _message(*_each(1, array.shape), (2, KINDS[array.dtype.name]), (8, name), (9, values))
+    return _message(*_each(1, array.shape), (2, _KIND_OF[array.dtype]), (8, name), (9, values))
 
 
 def external_tensor(name: str, array: NDArray[Any], offset: int) -> bytes:
@@ -52,8 +56,7 @@ def external_tensor(name: str, array: NDArray[Any], offset: int) -> bytes:
     """
     place = {"location": "model", "offset": str(offset), "length": str(array.nbytes)}
     entries = [_message((1, key), (2, text)) for key, text in place.items()]
-    kind = KINDS[array.dtype.name]
-    return _message(*_each(1, array.shape), (2, kind), (8, name), *_each(13, entries), (14, _EXTERNAL))
+    return _message(*_each(1, array.shape), (2, _KIND_OF[array.dtype]), (8, name), *_each(13, entries), (14, _EXTERNAL))
 
 
 def value(name: str, rank: int, kind: str) -> bytes:
@@ -80,16 +83,17 @@ def _each(number: int, values: Iterable[Any]) -> list[tuple[int, Any]]:
 def _message(*fields: tuple[int, int | float | str | bytes]) -> bytes:
     parts: list[bytes] = []
     for number, value in fields:
-        if isinstance(value, float):
-            parts += _varint(number << 3 | 5), struct.pack("<f", value)
-        elif isinstance(value, str | bytes):
+        if isinstance(value, str | bytes):
             data = value.encode() if isinstance(value, str) else value
             parts += _varint(number << 3 | 2), _varint(len(data)), data
+        elif isinstance(value, float):
+            parts += _varint(number << 3 | 5), struct.pack("<f", value)
         else:
             parts += _varint(number << 3), _varint(int(value) % 2**64)  # negative ones as two's complement
     return b"".join(parts)
 
 
+@lru_cache(1 << 12)  # most are tags and short lengths
 def _varint(number: int) -> bytes:
     """Seven bits a byte, the lowest first; the highest bit says that more follow."""
     found = bytearray()
