@@ -1,4 +1,4 @@
-"""The commands `dcae upscale`, `downscale`, `import-upscaler` and `eval sr`. Heavy imports happen inside."""
+"""The commands `dcae upscale`, `downscale` and `import-upscaler`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import click
 from dcae.codec import batch, options
 from dcae.codec.batch import PICTURES
 from dcae.codec.run import Work, run
-from dcae.errors import OptionError, one_line
+from dcae.errors import one_line
 from dcae.extras import require
-from dcae.files import check_output
 from dcae.models.installed import check_model_output
 
 if TYPE_CHECKING:
@@ -180,48 +179,6 @@ def _run_scaler(
         return str(Path(name).with_suffix(f".{suffix}"))
 
     run(Work(done, PICTURES, f".{suffix}", rename, coder), pictures, output, **settings)
-
-
-@click.command("sr")
-@click.argument("folder")
-@click.option("--scale", type=click.IntRange(2, 4), default=2, show_default=True, help="Factor on both sides.")
-@click.option(
-    "--models", default="bicubic", show_default=True, metavar="NAME[,NAME...]",
-    help=f"Upscalers: {', '.join(KERNEL_NAMES)}, names of installed models, paths of model files.",
-)  # fmt: skip
-@kernel_option
-@click.option("--limit", type=click.IntRange(1), help="Only the first pictures.")
-@click.option("--device", default="cpu", show_default=True, help="torch device of the networks.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Rows of the pictures: .csv or .json.",
-)
-@click.option("--force", is_flag=True, help="Overwrite the output.")
-def evaluate(
-    folder: str, scale: int, models: str, kernel: str, limit: int | None, device: str, output: Path | None, force: bool
-) -> None:
-    """The field's protocol on the pictures of a FOLDER.
-
-    Each is cropped to multiples of the scale, reduced, enlarged by every upscaler, rounded to 8 bits, and compared
-    inside a border of `scale` pixels: PSNR and SSIM of Y (BT.601, not rounded), PSNR of RGB; means over the pictures.
-    """
-    if output is not None:
-        if output.suffix not in (".csv", ".json"):
-            raise OptionError(f"{output}: rows are written as .csv or .json")
-        check_output(str(output), force)
-    from dcae.sr.evaluation import measured, table, write_rows
-    from dcae.sr.find import find_upscalers
-
-    names = [name for name in dict.fromkeys(part.strip() for part in models.split(",")) if name]
-    if not names:
-        raise OptionError("no upscaler named; give --models")
-    upscalers = find_upscalers(names, scale, device)
-    rows = list(measured(folder, upscalers, kernel, limit, lambda line: click.echo(line, err=True)))
-    click.echo(table(rows))
-    if output is not None:
-        write_rows(output, rows, force)
 
 
 @click.command("import-upscaler")

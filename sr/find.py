@@ -101,13 +101,13 @@ def find_upscaler(
 
 
 def find_upscalers(names: Sequence[str], scale: int, device: str = "cpu") -> list[Upscaler]:
-    """The upscalers of several names, the networks among them on a device; arguments and errors as of
+    """The upscalers of several names, each once, the networks among them on a device; arguments and errors as of
     :func:`find_upscaler`.
 
     Raises:
         OptionError: another device than the processor, and none of them is a network.
     """
-    found = [look_up(name, scale) for name in names]
+    found = list({each.name: each for each in (look_up(name, scale) for name in names)}.values())
     if device != "cpu" and not any(each.is_network for each in found):
         listed = ", ".join(each.name for each in found)
         raise OptionError(f"none of {listed} is a network; leave out --device {device}")

@@ -216,6 +216,6 @@ def test_eval_sr_refuses(tmp_path: Path, dcae: Run, words: list[str], message: s
 
 
 def test_eval_sr_of_nothing(tmp_path: Path, dcae: Run) -> None:
-    assert "no such folder" in dcae("eval", "sr", tmp_path / "none").output
+    assert "no such file or folder" in dcae("eval", "sr", tmp_path / "none").output
     done = dcae("eval", "sr", tmp_path)
     assert done.exit_code == 1 and "nothing to measure" in done.output
