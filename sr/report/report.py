@@ -47,7 +47,10 @@ def page(rows: Sequence[Row], strips: Sequence[Strip]) -> str:
         means=_means(rows, models),
         published=Table(
             [*HEADER, "source"],
-            [TableRow([*(_parsed(text) for text in other.cells()), text_cell(other.source)]) for other in others],
+            [
+                TableRow([*(_parsed(text) for text in other.cells()), Cell(other.source, kind="text note")])
+                for other in others
+            ],
         ),
         strips=strips,
         every_picture=_every(rows, models[0]),
@@ -58,6 +61,8 @@ def page(rows: Sequence[Row], strips: Sequence[Strip]) -> str:
 
 def _parsed(text: str) -> Cell:
     """A cell of "33.11", "33.11 / 0.9" or other text, sorted by its number."""
+    if text == "-":
+        return number_cell(None)
     first = text.split(" / ")[0]
     return Cell(text, float(first)) if first.replace(".", "", 1).isdigit() else text_cell(text)
 
