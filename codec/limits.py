@@ -51,11 +51,11 @@ def check_size(width: int, height: int, stride: int, max_pixels: int, error: typ
 
 def affordable_pixels() -> int:
     """The limit of the command line: `MAX_PIXELS`, or more if decoding then fits into half of the free memory."""
-    free = _free_memory()
+    free = free_memory()
     return MAX_PIXELS if free is None else max(MAX_PIXELS, (free // 2 - FIXED_BYTES) // BYTES_PER_PIXEL)
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes that the machine, or what this process is confined to of it, has left; None where nobody says."""
     found = []
     try:

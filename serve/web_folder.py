@@ -38,10 +38,12 @@ def write_web_folder(
 
     Raises:
         ModelNotFoundError, ModelFileError: no such model, or a damaged one.
-        OptionError: a file is there already, a model that browsers cannot run, or no runtime in that folder.
+        OptionError: a file is there already or in the folder's place, a model that browsers cannot run, or no runtime
+            in that folder.
         DCAEError: a file that cannot be read or written.
     """
     folder = Path(folder)
+    _check_folder(folder)
     contents = {path.name: path.read_bytes() for path in sorted(MODULES.glob("*.js"))}
     if runtime is not None:
         for name in RUNTIME:
@@ -49,14 +51,23 @@ def write_web_folder(
                 contents[name] = (Path(runtime) / name).read_bytes()
             except OSError as error:
                 raise OptionError(f"{Path(runtime) / name}: {error.strerror}; give the folder dist of it") from error
-    contents[web_model_name(model)] = web_model(find_model(model).path)
+    model_name = web_model_name(model)
+    if there := [name for name in (*contents, model_name) if not force and (folder / name).exists()]:
+        raise OptionError(f"{folder / there[0]}: exists already; use --force to overwrite it")
+    contents[model_name] = web_model(find_model(model).path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DCAEError(f"{folder}: {error.strerror}") from error
-    if there := [name for name in contents if not force and (folder / name).exists()]:
-        raise OptionError(f"{folder / there[0]}: exists already; use --force to overwrite it")
     for name, data in contents.items():
         with replacing(folder / name) as file:
             file.write(data)
     return {folder / name: len(data) for name, data in contents.items()}
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse what is no folder, nor can become one."""
+    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not first.is_dir():
+        problem = "not a folder to write into" if first == folder else f"cannot be made a folder, {first} is a file"
+        raise OptionError(f"{folder}: {problem}; name another, or a new one")

@@ -1,7 +1,8 @@
-"""The commands `dcae upscale`, `downscale`, `import-upscaler` and `eval sr`. Heavy imports happen inside."""
+"""The commands `dcae upscale`, `downscale` and `import-upscaler`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,9 +12,9 @@ import click
 from dcae.codec import batch, options
 from dcae.codec.batch import PICTURES
 from dcae.codec.run import Work, run
-from dcae.errors import OptionError
+from dcae.errors import one_line
 from dcae.extras import require
-from dcae.files import check_output
+from dcae.models.installed import check_model_output
 
 if TYPE_CHECKING:
     from dcae.sr.files import FileScaler
@@ -77,35 +78,71 @@ def downscale(pictures: tuple[str, ...], scale: int, kernel: str, **settings: An
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--scale", type=click.IntRange(2, 4), default=2, show_default=True, help="Factor on both sides.")
 @click.option(
-    "--model", default="bicubic", show_default=True, metavar="NAME|PATH",
-    help=f"An installed model's name, a model file, or a kernel: {', '.join(KERNEL_NAMES)}.",
+    "--model", metavar="NAME|PATH",
+    help=f"An installed model's name, a model file, or a kernel: {', '.join(KERNEL_NAMES)}.  [default: the newest "
+    "installed tables of the scale, else bicubic]",
 )  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="torch device of a network.")
 @click.option(
     "--tile", type=click.IntRange(0),
-    help="Side in pixels of the parts that a network enlarges by themselves; 0: whole pictures.  "
-    "[default: 256]",
+    help="Side in pixels of the parts of a picture that a model enlarges at once; 0: whole pictures.  [default: what "
+    "--memory has room for, at most 256 for networks and 512 for tables]",
 )  # fmt: skip
+@click.option(
+    "--memory", metavar="SIZE",
+    help="Memory that those parts may take in each process: 500M, 2GiB.  [default: half of what is free, shared by "
+    "the processes]",
+)  # fmt: skip
+@click.option(
+    "--frames",
+    is_flag=True,
+    help="PICTURES is the folder of a video's frames: all of one size, in the order of the numbers in their names.",
+)
 @_writing
 @options.preparation
 @options.batch
-def upscale(pictures: tuple[str, ...], scale: int, model: str, device: str, tile: int | None, **settings: Any) -> None:
+def upscale(
+    pictures: tuple[str, ...], scale: int, model: str | None, device: str, tile: int | None, memory: str | None,
+    frames: bool, **settings: Any,
+) -> None:  # fmt: skip
     """Enlarge PICTURES.
 
     Alpha, gray, 16 bits and metadata are kept. Files, folders, quoted patterns and @FILE as for encode; those of a
-    folder keep their names.
+    folder keep their names. When memory runs out, smaller parts are tried.
     """
-    if model not in KERNEL_NAMES:
-        from dcae.sr.models import find_sr_model
+    if tile is not None and memory is not None:
+        raise click.UsageError("give --tile or --memory, not both")
+    from dcae.codec.targets import parse_size
+    from dcae.sr.find import look_up
 
-        model = str(find_sr_model(model, scale).path)  # before any work
+    found = look_up(model, scale)
+    found.check(device, tile is not None or memory is not None)
+    size = None if memory is None else parse_size(memory)
+    if frames:
+        pictures = _frames(pictures, **settings)
+        settings["output"] = os.path.join(settings["output"], "")  # a folder, of a single frame as well
+    if not settings["quiet"]:
+        click.echo(f"enlarging by {scale} with {one_line(found.name)}", err=True)
 
     def scaler(**shared: Any) -> FileScaler:
         from dcae.sr.files import FileUpscaler
 
-        return FileUpscaler(scale=scale, model=model, tile=tile, **shared)
+        return FileUpscaler(scale=scale, model=found.reference, tile=tile, memory=size, **shared)
 
     _run_scaler("enlarged", scaler, pictures, device=device, engine="auto", **settings)
+
+
+def _frames(
+    pictures: tuple[str, ...], *, output: str, recursive: bool, runner: str, quiet: bool, **_: Any
+) -> tuple[str, ...]:
+    """The frames of a folder, in their order; what is odd about them is said."""
+    from dcae.sr.frames import frames_of
+
+    if len(pictures) != 1 or recursive or runner != "local":
+        raise click.UsageError("--frames takes one folder, without -r and --runner")
+    if output == "-":
+        raise click.UsageError("frames need a folder to go to: -o DIR")
+    return frames_of(pictures[0], (lambda line: None) if quiet else lambda line: click.echo(one_line(line), err=True))
 
 
 def _run_scaler(
@@ -144,48 +181,6 @@ def _run_scaler(
     run(Work(done, PICTURES, f".{suffix}", rename, coder), pictures, output, **settings)
 
 
-@click.command("sr")
-@click.argument("folder")
-@click.option("--scale", type=click.IntRange(2, 4), default=2, show_default=True, help="Factor on both sides.")
-@click.option(
-    "--models", default="bicubic", show_default=True, metavar="NAME[,NAME...]",
-    help=f"Upscalers: {', '.join(KERNEL_NAMES)}, names of installed models, paths of model files.",
-)  # fmt: skip
-@kernel_option
-@click.option("--limit", type=click.IntRange(1), help="Only the first pictures.")
-@click.option("--device", default="cpu", show_default=True, help="torch device of the networks.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Rows of the pictures: .csv or .json.",
-)
-@click.option("--force", is_flag=True, help="Overwrite the output.")
-def evaluate(
-    folder: str, scale: int, models: str, kernel: str, limit: int | None, device: str, output: Path | None, force: bool
-) -> None:
-    """The field's protocol on the pictures of a FOLDER.
-
-    Each is cropped to multiples of the scale, reduced, enlarged by every upscaler, rounded to 8 bits, and compared
-    inside a border of `scale` pixels: PSNR and SSIM of Y (BT.601, not rounded), PSNR of RGB; means over the pictures.
-    """
-    if output is not None:
-        if output.suffix not in (".csv", ".json"):
-            raise OptionError(f"{output}: rows are written as .csv or .json")
-        check_output(str(output), force)
-    from dcae.sr.evaluation import measured, table, write_rows
-    from dcae.sr.find import find_upscaler
-
-    names = [name for name in dict.fromkeys(part.strip() for part in models.split(",")) if name]
-    if not names:
-        raise OptionError("no upscaler named; give --models")
-    upscalers = [find_upscaler(name, scale, device) for name in names]
-    rows = list(measured(folder, upscalers, kernel, limit, lambda line: click.echo(line, err=True)))
-    click.echo(table(rows))
-    if output is not None:
-        write_rows(output, rows, force)
-
-
 @click.command("import-upscaler")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file (.safetensors).")
@@ -200,7 +195,7 @@ def import_upscaler(source: Path, output: Path, img_range: float, force: bool) -
     A checkpoint (.pth) of DRCT or SRGAN's generator, whose architecture is read from the file; or the folder of the
     tables (.npy) of an SR-LUT, MuLUT, SPF-LUT or AutoLUT, or one of them where a folder has those of several.
     """
-    check_output(str(output), force)
+    check_model_output(str(output), force)
     if source.is_dir() or source.suffix == ".npy":
         _import_tables(source, output, force)
         return

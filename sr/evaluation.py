@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,45 +69,41 @@ def load_rgb(path: str) -> NDArray[np.uint8]:
 
 
 def measured(
-    folder: str, upscalers: list[Upscaler], kernel: str, limit: int | None, say: Callable[[str], None]
-) -> Iterator[Row]:
-    """Rows of all upscalers on the pictures of a folder, by name.
+    paths: tuple[str, ...], upscalers: list[Upscaler], kernel: str, limit: int | None, say: Callable[[str], None]
+) -> Iterator[tuple[str, Row]]:
+    """Paths of pictures, and the rows of all upscalers for them.
 
     Args:
+        paths: files, folders, patterns and lists, as of :func:`dcae.codec.batch.work_list`.
         upscalers: of one scale.
         kernel: reduces the pictures; the protocol's is "bicubic".
         limit: stop after so many pictures; None for all.
         say: told of pictures that cannot be measured, which are left out.
 
     Raises:
-        OptionError: no such folder.
-        DCAEError: nothing in it can be measured.
+        OptionError: a path that does not exist.
+        DCAEError: nothing there can be measured.
     """
-    if not Path(folder).is_dir():
-        raise OptionError(f"{folder}: no such folder of pictures")
-    done = 0
-    for source in work_list((folder,), PICTURES, False).sources:
-        if limit is not None and done >= limit:
+    names: set[str] = set()
+    for source in work_list(paths, PICTURES, False).sources:
+        if limit is not None and len(names) >= limit:
             break
         try:
             pixels = load_rgb(source.path)
         except PictureError as error:
             say(f"left out: {error}")
             continue
-        done += 1
+        name = source.path if source.name in names else source.name  # files of two folders may have one name
+        names.add(name)
         for upscaler in upscalers:
-            yield measure(source.name, pixels, upscaler, kernel)
-    if not done:
-        raise DCAEError(f"{folder}: no readable picture in it, nothing to measure")
+            yield source.path, measure(name, pixels, upscaler, kernel)
+    if not names:
+        raise DCAEError(f"{' '.join(paths)}: no readable picture, nothing to measure")
 
 
 def measure(name: str, pixels: NDArray[np.uint8], upscaler: Upscaler, kernel: str) -> Row:
     """Result of an upscaler on a picture (H, W, 3)."""
-    reference = modcrop(pixels, upscaler.scale)
-    small = to_float(reduced(reference, upscaler.scale, kernel))
-    started = time.perf_counter()
-    enlarged = to_samples(upscaler(small))
-    seconds = time.perf_counter() - started
+    reference, enlarged, seconds = restored(pixels, upscaler, kernel)
     found, cost = scores(reference, enlarged, upscaler.scale), upscaler.cost()
     height, width = reference.shape[:2]
     return Row(
@@ -128,6 +124,43 @@ def table(rows: list[Row]) -> str:
             f"{np.mean([row.psnr_rgb for row in own]):.3f}", f"{sum(row.seconds for row in own) / megapixels:.3g}",
             f"{own[0].parameters}", f"{own[0].kmacs:.3g}",
         ))  # fmt: skip
+    return in_columns(lines)
+
+
+def restored(
+    pixels: NDArray[np.uint8], upscaler: Upscaler, kernel: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
+    """A picture (H, W, 3) cropped to multiples of the scale; what an upscaler makes of its reduction; and the seconds
+    that it takes."""
+    reference = modcrop(pixels, upscaler.scale)
+    small = to_float(reduced(reference, upscaler.scale, kernel))
+    started = time.perf_counter()
+    enlarged = to_samples(upscaler(small))
+    return reference, enlarged, time.perf_counter() - started
+
+
+def compared(a: Path, b: Path, scale: int, border: int | None) -> Iterator[str]:
+    """Lines with the scores of a picture and its enlarged reduction, both cropped to multiples of the scale.
+
+    Args:
+        border: pixels at each side that do not count; None: as many as the scale.
+
+    Raises:
+        PictureError: unreadable, too small, or with transparent pixels.
+        OptionError: pictures of different sizes, or with nothing inside the border.
+    """
+    first, second = (modcrop(load_rgb(str(path)), scale) for path in (a, b))
+    if first.shape != second.shape:
+        sizes = [f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (first, second)]
+        raise OptionError(f"{a} has {sizes[0]} pixels and {b} {sizes[1]}, at multiples of {scale}; they must be equal")
+    found = scores(first, second, scale if border is None else border)
+    yield f"PSNR Y   {found.psnr_y:.4f} dB"
+    yield f"SSIM Y   {'-' if found.ssim_y is None else f'{found.ssim_y:.6f}'}"
+    yield f"PSNR RGB {found.psnr_rgb:.4f} dB"
+
+
+def in_columns(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as text in columns, the first of them to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])

@@ -82,13 +82,15 @@ class FileUpscaler(FileScaler):
     model: str = field(kw_only=True)
     """Name or path, as of :func:`dcae.sr.find.find_upscaler`."""
     tile: int | None = field(default=None, kw_only=True)
-    """Side of a tile in pixels of the small picture; 0: the picture as a whole; None: the default."""
+    """Side of a tile in pixels of the small picture; 0: the picture as a whole; None: what memory has room for."""
+    memory: int | None = field(default=None, kw_only=True)
+    """Bytes that tiles may take; None: half of what is free, shared with the other processes."""
 
     def open(self) -> None:
         self._upscaler()
 
     def _upscaler(self) -> Upscaler:
-        return _loaded(self.model, self.scale, self.device, self.tile)
+        return _loaded(self.model, self.scale, self.device, self.tile, self.memory, self.sharing)
 
     def largest(self) -> int:
         return self.max_pixels or self._limit() // self.scale**2
@@ -105,7 +107,8 @@ class FileUpscaler(FileScaler):
 
 
 @lru_cache(maxsize=2)
-def _loaded(model: str, scale: int, device: str, tile: int | None) -> Upscaler:
+def _loaded(model: str, scale: int, device: str, tile: int | None, memory: int | None, sharing: int) -> Upscaler:
     from dcae.sr.find import find_upscaler
+    from dcae.sr.memory import Limits
 
-    return find_upscaler(model, scale, device, tile)
+    return find_upscaler(model, scale, device, tile, Limits(memory, sharing))

@@ -2,37 +2,125 @@
 
 from __future__ import annotations
 
-from dcae.sr.models import find_sr_model, load_network
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dcae.errors import ModelNotFoundError, OptionError
+from dcae.models.installed import is_path
+from dcae.sr.memory import Limits
+from dcae.sr.models import SRHeader, find_sr_model, load_network
 from dcae.sr.protocol.resize import KERNELS
 from dcae.sr.tables.config import TableConfig
 from dcae.sr.tables.tablefile import read_tables
 from dcae.sr.tables.upscaler import TableUpscaler
 from dcae.sr.upscalers import Interpolation, Upscaler, check_scale
 
+_DEFAULT = "tables"
+"""What enlarges unless the caller says otherwise, where there is one of the scale; they need no torch, and make the
+same pixels on every machine."""
 
-def find_upscaler(name: str, scale: int, device: str = "cpu", tile: int | None = None) -> Upscaler:
-    """The upscaler of a name, ready to enlarge.
+
+class Found(NamedTuple):
+    """What a name stands for, before it is loaded."""
+
+    name: str
+    """Of a kernel, of an installed model with its scale and version, or the path of a file."""
+    header: SRHeader | None
+    """Of a model; None for kernels."""
+
+    @property
+    def reference(self) -> str:
+        """Name or path that stands for the same."""
+        return self.name if self.header is None else str(self.header.path)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether torch runs it."""
+        return self.header is not None and not isinstance(self.header.config, TableConfig)
+
+    def check(self, device: str, tiled: bool) -> None:
+        """Refuse settings that would do nothing.
+
+        Args:
+            device: that was asked for.
+            tiled: whether something was asked for about tiles.
+
+        Raises:
+            OptionError: another device than the processor for what only runs there, or tiles of a kernel.
+        """
+        if device != "cpu" and not self.is_network:
+            raise OptionError(f"{self.name} runs on the CPU; leave out --device {device}")
+        if tiled and self.header is None:
+            raise OptionError(f"{self.name} has no tiles; leave out --tile and --memory")
+
+
+def look_up(name: str | None, scale: int) -> Found:
+    """What enlarges by `scale` under a name.
 
     Args:
         name: a kernel of `KERNELS`, an installed model's name (with or without scale and version), or the path of a
-            model file.
-        device: torch device of a network.
-        tile: side in pixels of the tiles that are enlarged at once, before they are; 0: pictures as a whole; None: the
-            default.
+            model file; None: the newest installed tables of this scale, and where there are none "bicubic".
 
     Raises:
-        OptionError: a scale that it does not have, or no such device.
+        OptionError: a scale that it does not have.
         ModelNotFoundError: no such name or file.
+        ModelFileError: a file that is no model that enlarges.
+    """
+    check_scale(scale)
+    if name is None:
+        try:
+            return look_up(_DEFAULT, scale)
+        except ModelNotFoundError:
+            return Found("bicubic", None)
+    if name in KERNELS:
+        return Found(name, None)
+    header = find_sr_model(name, scale)
+    return Found(name if is_path(name) else header.path.stem, header)
+
+
+def find_upscaler(
+    name: str | None, scale: int, device: str = "cpu", tile: int | None = None, limits: Limits | None = None
+) -> Upscaler:
+    """The upscaler of a name, ready to enlarge.
+
+    Args:
+        name: as of :func:`look_up`.
+        device: torch device of a network.
+        tile: side in pixels of the tiles that are enlarged at once, before they are; 0: pictures as a whole; None: what
+            memory has room for, up to the default.
+        limits: on memory, where no tile is given.
+
+    Raises:
+        OptionError, ModelNotFoundError: as of :func:`look_up`, or no such device.
         ModelFileError: a file that is no model that enlarges, or damaged.
         MissingDependencyError: a network, and torch is not installed.
     """
-    check_scale(scale)
-    if name in KERNELS:
-        return Interpolation(name, scale)
-    header = find_sr_model(name, scale)
-    if isinstance(header.config, TableConfig):
-        return TableUpscaler(*read_tables(header.path), name, tile)
-    network = load_network(header.path, device)
-    from dcae.sr.networks.upscaler import TILE, NetworkUpscaler
+    found = look_up(name, scale)
+    found.check(device, tile is not None)
+    return _opened(found, scale, device, tile, limits or Limits())
 
-    return NetworkUpscaler(network, name, TILE if tile is None else tile)
+
+def find_upscalers(names: Sequence[str], scale: int, device: str = "cpu") -> list[Upscaler]:
+    """The upscalers of several names, each once, the networks among them on a device; arguments and errors as of
+    :func:`find_upscaler`.
+
+    Raises:
+        OptionError: another device than the processor, and none of them is a network.
+    """
+    found = list({each.name: each for each in (look_up(name, scale) for name in names)}.values())
+    if device != "cpu" and not any(each.is_network for each in found):
+        listed = ", ".join(each.name for each in found)
+        raise OptionError(f"none of {listed} is a network; leave out --device {device}")
+    return [_opened(each, scale, device if each.is_network else "cpu", None, Limits()) for each in found]
+
+
+def _opened(found: Found, scale: int, device: str, tile: int | None, limits: Limits) -> Upscaler:
+    if found.header is None:
+        return Interpolation(found.name, scale)
+    if not found.is_network:
+        return TableUpscaler(*read_tables(found.header.path), found.name, tile, limits)
+    network = load_network(found.header.path, device)
+    network.merge()
+    from dcae.sr.networks.upscaler import NetworkUpscaler
+
+    return NetworkUpscaler(network, found.name, tile, limits)

@@ -1,8 +1,9 @@
-"""What several test files make: a tiny model, pictures."""
+"""What several test files make: a tiny model, pictures, a reader of pages."""
 
 from __future__ import annotations
 
 import struct
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,3 +120,29 @@ def icc_profile(space: bytes, gamma: float) -> bytes:
         body += content + bytes(-len(content) % 4)
     header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
     return (header + white[8:]).ljust(128, b"\0") + table + body
+
+
+class Page(HTMLParser):
+    """A page of a report: elements that are open, addresses that it names, and rows of tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.rows = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        self.rows += tag == "tr"
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value:
+                self.references.append(value)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in ("meta", "img", "br"):
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag

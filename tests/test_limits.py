@@ -80,12 +80,12 @@ def test_limits_that_are_none(tiny_model: CodingModel, limit: Any) -> None:
 @pytest.mark.parametrize(
     ("free", "expected"), [(None, MAX_PIXELS), (1 << 30, MAX_PIXELS), (64 << 30, ((32 << 30) - (256 << 20)) // 40)]
 )
-def test_the_command_takes_what_fits_into_half_of_the_free_memory(
+def test_the_command_takes_what_fits_into_half_of_thefree_memory(
     tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int
 ) -> None:
     synthetic_picture(8, 8).save(tmp_path / "a.png")
     found = []
-    monkeypatch.setattr(limits, "_free_memory", lambda: free)
+    monkeypatch.setattr(limits, "free_memory", lambda: free)
     init = Codec.__init__
     monkeypatch.setattr(Codec, "__init__", lambda self, *a: found.append(a[2]) or init(self, *a))
     options = ["--model", str(tiny_path), "--force"]
@@ -109,14 +109,14 @@ def test_the_commands_keep_memory_for_the_next_arrays(
     assert kept == ["encode", "decode"]
 
 
-def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def testfree_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_CGROUP", tmp_path)
-    whole = limits._free_memory()
+    whole = limits.free_memory()
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert (limits._free_memory() is None) == (whole is None)
+    assert (limits.free_memory() is None) == (whole is None)
     (tmp_path / "memory.max").write_text("5000\n")
-    assert limits._free_memory() == 4000
+    assert limits.free_memory() == 4000
 
 
 @pytest.mark.parametrize("section", ["z", "y"])

@@ -8,17 +8,17 @@ import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import synthetic_picture
+from helpers import Page, synthetic_picture
 from PIL import Image
 from test_rd import ROW
 
 from dcae.errors import OptionError
-from dcae.eval.rd.crops import _disagreement, _ends, strip
+from dcae.eval.crops import disagreement
+from dcae.eval.rd.crops import _ends, strip
 from dcae.eval.rd.curves import bpp_at
 from dcae.eval.rd.measure import Contestant
 from dcae.eval.rd.published import published
@@ -119,11 +119,11 @@ def test_the_crop_is_where_two_codecs_differ_most() -> None:
     a, b = pixels.copy(), pixels.copy()
     a[300:320, 500:520] = 50
     b[0:20, 0:20] = 40
-    left, top, right, bottom = _disagreement(pixels, a, b)
+    left, top, right, bottom = disagreement(pixels, a, b)
     assert left <= 500 and right >= 520 and top <= 300 and bottom >= 320
     assert (right - left, bottom - top) == (256, 256)
     small = pixels[:100, :50]
-    assert _disagreement(small, small, small) == (0, 0, 50, 100)
+    assert disagreement(small, small, small) == (0, 0, 50, 100)
 
 
 def test_a_strip_of_real_codecs_at_equal_bytes(tmp_path: Path) -> None:
@@ -142,30 +142,6 @@ def test_a_strip_of_real_codecs_at_equal_bytes(tmp_path: Path) -> None:
     assert first.data_uri.startswith("data:image/webp;base64,")
 
 
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.references: list[str] = []
-        self.rows = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-        self.rows += tag == "tr"
-        for name, value in attrs:
-            if name in ("src", "href", "xlink:href") and value:
-                self.references.append(value)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in ("meta", "img"):
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 @pytest.mark.slow
 def test_the_written_report(tmp_path: Path) -> None:
     report = _report()
@@ -176,7 +152,7 @@ def test_the_written_report(tmp_path: Path) -> None:
     first, again = ({p.name: p.read_bytes() for p in (tmp_path / k).rglob("*.*")} for k in "01")
     assert first == again, "the same rows give the same files"
     assert {"index.html", "summary.json", "bd-rate.txt", "jpeg.json", "rd-psnr.svg", "rd-ms-ssim.png"} <= set(first)
-    page = _Page()
+    page = Page()
     page.feed(first["index.html"].decode())
     assert page.open == []
     assert all(r.startswith(("data:", "#")) for r in page.references), "self-contained"

@@ -293,9 +293,10 @@ def test_they_are_listed(folder: Path) -> None:
 
 def test_eval_sr_measures_models(folder: Path, tmp_path: Path) -> None:
     synthetic_picture(40, 32, 1).save(tmp_path / "a.png")
-    words = ["eval", "sr", str(tmp_path), "--models", f"bicubic,tiny,{folder / 'tiny-x2-1.safetensors'}"]
+    path = folder / "tiny-x2-1.safetensors"
+    words = ["eval", "sr", str(tmp_path), "--models", f"bicubic,tiny,tiny-x2-2,{path}"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert [line.split()[0] for line in done.output.splitlines()[1:]] == words[-1].split(",")
+    assert [line.split()[0] for line in done.output.splitlines()[1:]] == ["bicubic", "tiny-x2-2", str(path)]
     parameters = {line.split()[-2] for line in done.output.splitlines()[2:]}
     assert parameters == {str(network_of().cost().parameters)}

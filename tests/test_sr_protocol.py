@@ -202,6 +202,10 @@ def test_the_table_has_means_of_the_pictures_dB() -> None:
         (["--models", "nobody"], "no model named 'nobody'"),
         (["--models", ","], "no upscaler named; give --models"),
         (["-o", "rows.txt"], "written as .csv or .json"),
+        (
+            ["--models", "bicubic,tables", "--device", "cuda"],
+            "none of bicubic, tables-x2-1 is a network; leave out --device cuda",
+        ),
     ],
 )
 def test_eval_sr_refuses(tmp_path: Path, dcae: Run, words: list[str], message: str) -> None:
@@ -212,6 +216,6 @@ def test_eval_sr_refuses(tmp_path: Path, dcae: Run, words: list[str], message: s
 
 
 def test_eval_sr_of_nothing(tmp_path: Path, dcae: Run) -> None:
-    assert "no such folder" in dcae("eval", "sr", tmp_path / "none").output
+    assert "no such file or folder" in dcae("eval", "sr", tmp_path / "none").output
     done = dcae("eval", "sr", tmp_path)
     assert done.exit_code == 1 and "nothing to measure" in done.output

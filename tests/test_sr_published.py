@@ -15,7 +15,8 @@ from drct_golden import check_case, golden_network
 from dcae.cli import main
 from dcae.errors import ModelFileError, OptionError
 from dcae.networks.registry import any_config
-from dcae.sr.models import load_network, new_network
+from dcae.sr.find import find_upscaler
+from dcae.sr.models import load_network, new_network, write_network
 from dcae.sr.networks.base import SRNetwork
 from dcae.sr.networks.discriminators import UNetDiscriminator, VGGDiscriminator
 from dcae.sr.networks.importer import import_upscaler
@@ -140,6 +141,23 @@ def test_srresnet_in_tiles_is_the_whole(scale: int) -> None:
     assert np.abs(NetworkUpscaler(network, "n", tile=16)(x) - whole).max() > 1e-4
 
 
+def test_batch_norms_are_merged_into_convolutions(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = new_network({"preset": "srresnet", "scale": 2, "channels": 6, "blocks": 2})
+    for norm in [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]:
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+        torch.nn.init.normal_(norm.bias)
+    network(torch.rand(4, 3, 16, 16))  # statistics of the norms
+    write_network(network.eval(), tmp_path / "m.safetensors", {}, False)
+    merged = find_upscaler(str(tmp_path / "m.safetensors"), 2)
+    assert isinstance(merged, NetworkUpscaler)
+    kinds = [type(layer).__name__ for layer in merged.network.modules()]
+    assert "BatchNorm2d" not in kinds and kinds.count("Conv2d") == 8
+    x = np.random.default_rng(2).random((20, 31, 3), np.float32)
+    assert np.abs(merged(x) - NetworkUpscaler(network, "n")(x)).max() < 1e-5
+    assert load_network(tmp_path / "m.safetensors").state_dict().keys() == network.state_dict().keys()
+
+
 def test_sizes_whose_heads_do_not_divide_are_refused() -> None:
     for width, growth, heads in ((72, 24, 5), (64, 16, 6), (100, 20, 7)):
         with pytest.raises(OptionError, match="which do not divide them"):
@@ -208,6 +226,12 @@ def test_import_upscaler_writes_a_model_file(tmp_path: Path) -> None:
         assert torch.equal(found(x), wanted(x))
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 1 and "exists already" in done.output
+
+
+def test_import_upscaler_refuses_a_wrong_name_before_any_work(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["import-upscaler", str(tmp_path / "none.pth"), "-o", str(tmp_path / "x.png")])
+    assert done.exit_code == 1
+    assert "x.png: model files end in .safetensors" in done.output
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

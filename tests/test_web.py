@@ -193,6 +193,17 @@ def test_the_folder_of_a_page(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_the_folder_is_looked_at_before_the_model_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcae.serve.web_folder.web_model", None)  # building would be an error
+    (tmp_path / "dcae.js").write_text("mine")
+    with pytest.raises(OptionError, match="exists already; use --force"):
+        write_web_folder(tmp_path, TINY)
+    with pytest.raises(OptionError, match=r"dcae.js: not a folder .*; name another, or a new one"):
+        write_web_folder(tmp_path / "dcae.js", TINY)
+    with pytest.raises(OptionError, match=r"cannot be made a folder, .*; name another, or a new one"):
+        write_web_folder(tmp_path / "dcae.js" / "below", TINY)
+
+
 def test_modules_are_short_and_import_what_is_there() -> None:
     for path in MODULES.glob("*.js"):
         text = path.read_text(encoding="utf-8")

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from dcae.extras import require_training
-from dcae.files import check_output
 from dcae.models.header import read_any_header
-from dcae.models.installed import DEFAULT_MODEL, full_name, models_read_by
+from dcae.models.installed import DEFAULT_MODEL, check_model_output, full_name, models_read_by
 
 
 @click.command()
@@ -32,7 +31,7 @@ def models() -> None:
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def import_checkpoint(checkpoint: str, output: str, lambda_: float | None, force: bool) -> None:
     """Turn a published DCAE CHECKPOINT (.pth.tar) into a model file."""
-    check_output(output, force)
+    check_model_output(output, force)
     require_training()
     from dcae.models.export import export_model
     from dcae.networks.paper.importer import import_checkpoint as read

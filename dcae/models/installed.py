@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from dcae.errors import ModelFileError, ModelNotFoundError
+from dcae.errors import ModelFileError, ModelNotFoundError, OptionError
+from dcae.files import check_output
 from dcae.models.header import AnyHeader, ModelHeader, read_header
 
 DEFAULT_MODEL = "lite"
@@ -68,6 +69,22 @@ def full_name(model: str, names: Iterable[str]) -> str | None:
     return model if model in names else newest and newest[0]
 
 
+def is_path(model: str | Path) -> bool:
+    """Whether what stands for a model is a file's path rather than an installed one's name."""
+    return Path(model).suffix == _SUFFIX or bool(os.path.dirname(model))
+
+
+def check_model_output(path: str, force: bool) -> None:
+    """Refuse early a file that no model can be written to.
+
+    Raises:
+        OptionError: another suffix, or as of :func:`dcae.files.check_output`.
+    """
+    if Path(path).suffix != _SUFFIX:
+        raise OptionError(f"{path}: model files end in {_SUFFIX}")
+    check_output(path, force)
+
+
 def find_model(model: str | Path) -> ModelHeader:
     """The header of a model that codes, as :func:`model_read_by` finds it."""
     return model_read_by(model, read_header)
@@ -85,7 +102,7 @@ def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
         ModelFileError: the file is no model, or not one that is meant.
     """
     path = Path(model)
-    if path.suffix == _SUFFIX or os.path.dirname(model):
+    if is_path(model):
         if not path.is_file():
             raise ModelNotFoundError(f"{path}: no such model file")
         return read(path.resolve())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,34 +13,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dcae.codec.rates import nearest_size
+from dcae.eval.crops import Box, Crop, cut, disagreement
 from dcae.eval.metrics import psnr
 from dcae.eval.pictures import load_pixels
 from dcae.eval.rd.rows import Row
 from dcae.eval.rivals import PictureCodec
 
-SIDE = 256
-"""Side of a crop, in pixels; the whole side of a smaller picture."""
-_STRIDE = 16
-
 
 @dataclass(frozen=True)
-class Crop:
+class CodecCrop(Crop):
     """A region of the picture as one codec keeps it."""
 
-    label: str
     quality: float | None
     """None for the original."""
     size: int
     """Bytes of the file."""
-    psnr: float
-    """dB of the whole picture."""
-    webp: bytes
-    """The region, losslessly."""
-
-    @property
-    def data_uri(self) -> str:
-        """The region as an address that holds the picture, for a page without other files."""
-        return "data:image/webp;base64," + base64.b64encode(self.webp).decode()
 
 
 @dataclass(frozen=True)
@@ -51,9 +37,8 @@ class Strip:
     picture: str
     why: str
     """Why this picture is shown."""
-    box: tuple[int, int, int, int]
-    """Left, top, right, bottom in pixels."""
-    crops: tuple[Crop, ...]
+    box: Box
+    crops: tuple[CodecCrop, ...]
 
 
 def strip(
@@ -83,9 +68,9 @@ def strip(
         else:
             continue
         found.append((name, best, len(data), np.asarray(codec.decode(data).convert("RGB"))))
-    box = _disagreement(pixels, *(f[3] for f in (found * 2)[:2]))
-    crops = [Crop("original", None, path.stat().st_size, float("inf"), _cut(pixels, box))]
-    crops += [Crop(name, q, size, psnr(pixels, decoded), _cut(decoded, box)) for name, q, size, decoded in found]
+    box = disagreement(pixels, *(f[3] for f in (found * 2)[:2]))
+    crops = [CodecCrop("original", cut(pixels, box), math.inf, None, path.stat().st_size)]
+    crops += [CodecCrop(name, cut(out, box), psnr(pixels, out), q, size) for name, q, size, out in found]
     return Strip(path.name, why, box, tuple(crops))
 
 
@@ -95,19 +80,3 @@ def _ends(ladder: Sequence[tuple[int, float]], target: int) -> tuple[float, floa
     below = [quality for size, quality in ladder if size <= target] or [ladder[0][1]]
     above = [quality for size, quality in ladder if size > target] or [ladder[-1][1]]
     return below[-1], above[0]
-
-
-def _disagreement(pixels: NDArray[np.uint8], a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    errors = [np.square(p.astype(np.int32) - pixels).sum(2).astype(np.float64) for p in (a, b)]
-    total = np.pad((errors[0] - errors[1]).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    height, width = (min(SIDE, n) for n in pixels.shape[:2])
-    sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
-    strided = np.abs(sums[::_STRIDE, ::_STRIDE])
-    top, left = (int(k) * _STRIDE for k in np.unravel_index(strided.argmax(), strided.shape))
-    return left, top, left + width, top + height
-
-
-def _cut(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).crop(box).save(buffer, "WEBP", lossless=True, method=4)
-    return buffer.getvalue()

@@ -4,53 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dcae.eval.metrics import METRICS
+from dcae.eval.page import DASH, Cell, Table, TableRow, number_cell, rendered, text_cell
 from dcae.eval.rd.crops import Strip
 from dcae.eval.rd.curves import Comparison, common_pictures
 from dcae.eval.rd.rows import Row
 
 if TYPE_CHECKING:
     from dcae.eval.rd.report import Report
-
-_DASH = "–"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table."""
-
-    text: str
-    value: float | None = None
-    """Number that the column is sorted by; the text where there is none."""
-    kind: str = ""
-    """Class of the style: "text", "win", "lose", "note"."""
-    title: str = ""
-    """Shown beside the pointer."""
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """Cells, and the class of the whole row."""
-
-    cells: Sequence[Cell]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """What the template's macro writes as a table."""
-
-    header: Sequence[str]
-    rows: Sequence[TableRow]
-    sortable: bool = True
-    name: str = ""
-    """Id of the table in the page."""
 
 
 def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) -> str:
@@ -59,12 +24,9 @@ def page(report: Report, plots: Mapping[str, bytes], strips: Sequence[Strip]) ->
     Args:
         plots: SVG by name, as `dcae.eval.rd.report` names them.
     """
-    environment = Environment(
-        loader=PackageLoader("dcae.eval.rd", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     common = sorted(common_pictures(report.whole))
-    return environment.get_template("page.html.j2").render(
+    return rendered(
+        "dcae.eval.rd",
         report=report,
         title=f"Rate and distortion on {len(report.pictures)} pictures",
         common=common,
@@ -96,19 +58,9 @@ def _plots(report: Report, plots: Mapping[str, bytes]) -> list[tuple[str, list[M
     return found
 
 
-def _text(value: str) -> Cell:
-    return Cell(value, kind="text")
-
-
-def _number(value: float | None, digits: int = 2, sign: str = "", unit: str = "", kind: str = "") -> Cell:
-    if value is None or math.isnan(value):
-        return Cell(_DASH)
-    return Cell(f"{value:{sign}.{digits}f}{unit}", value, kind)
-
-
 def _percent(c: Comparison | None) -> Cell:
     if c is None:
-        return Cell(_DASH)
+        return Cell(DASH)
     if c.percent is None:
         return Cell(f"none: {c.reason}", kind="note")
     kind = "win" if c.percent < 0 else "lose"
@@ -117,24 +69,24 @@ def _percent(c: Comparison | None) -> Cell:
 
 def _spread(c: Comparison | None) -> Cell:
     if c is None or c.spread is None:
-        return Cell(_DASH)
+        return Cell(DASH)
     return Cell(f"{c.spread[0]:+.1f} ± {c.spread[1]:.1f} % ({len(c.per_picture or ())})", c.spread[0])
 
 
 def _range(c: Comparison | None) -> Cell:
-    return Cell(_DASH if c is None or c.percent is None else f"{c.low:.1f} to {c.high:.1f}")
+    return Cell(DASH if c is None or c.percent is None else f"{c.low:.1f} to {c.high:.1f}")
 
 
 def _wins(c: Comparison | None) -> Cell:
     if c is None or not c.per_picture:
-        return Cell(_DASH)
+        return Cell(DASH)
     wins = sum(v < 0 for v in c.per_picture.values())
     return Cell(f"{wins} of {len(c.per_picture)}", wins)
 
 
 def _times(report: Report, codec: str) -> list[Cell]:
     times = report.times.get(codec)
-    return [_number(getattr(times, way, None), 3) for way in ("encode", "decode")]
+    return [number_cell(getattr(times, way, None), 3) for way in ("encode", "decode")]
 
 
 _TIMES = ["encode (CPU s/MP)", "decode (CPU s/MP)"]
@@ -154,7 +106,7 @@ def _versus(report: Report) -> Table | None:
         header += [f"BD-rate, {METRICS[metric].label}", "better on"]
     rows = []
     for codec in _names(report.versus):
-        cells = [_text(report.labels[codec])]
+        cells = [text_cell(report.labels[codec])]
         for metric in report.metrics:
             cells += [_percent(by.get((codec, metric))), _wins(by.get((codec, metric)))]
         rows.append(TableRow([*cells, *_times(report, codec)]))
@@ -172,7 +124,7 @@ def _anchored(report: Report) -> Table | None:
     rows = []
     for codec in _names(report.comparisons):
         label = report.labels.get(codec, f"{codec}: published, not measured here")
-        cells = [_text(label)]
+        cells = [text_cell(label)]
         for metric in report.metrics:
             c = by.get((codec, metric))
             cells += [_percent(c), _spread(c), _range(c)]
@@ -187,11 +139,13 @@ def _variants(report: Report) -> Table | None:
     header = ["codec", "over", *(f"BD-rate, {METRICS[m].label}" for m in report.metrics), "encode time", "decode time"]
     rows = []
     for v in report.variants:
-        cells = [_text(report.labels[v.codec]), _text(report.labels[v.over])]
+        cells = [text_cell(report.labels[v.codec]), text_cell(report.labels[v.over])]
         for metric in report.metrics:
             percent = v.percent.get(metric)
-            cells.append(_number(percent, 1, "+", " %", "win" if percent is not None and percent < 0 else "lose"))
-        rows.append(TableRow([*cells, _number(v.encode, 2, unit=" times"), _number(v.decode, 2, unit=" times")]))
+            cells.append(number_cell(percent, 1, "+", " %", "win" if percent is not None and percent < 0 else "lose"))
+        rows.append(
+            TableRow([*cells, number_cell(v.encode, 2, unit=" times"), number_cell(v.decode, 2, unit=" times")])
+        )
     return Table(header, rows)
 
 
@@ -202,10 +156,10 @@ def _equal(report: Report) -> Table | None:
     others = list(report.equal[0]["saved"])
     rows = []
     for point in report.equal:
-        cells = [_number(point["quality"], 1), _number(point["bpp"], 4), _number(point["psnr"])]
+        cells = [number_cell(point["quality"], 1), number_cell(point["bpp"], 4), number_cell(point["psnr"])]
         for name in others:
             saved = point["saved"][name]
-            cells.append(_number(saved, 1, "+", " %", "win" if saved is not None and saved > 0 else "lose"))
+            cells.append(number_cell(saved, 1, "+", " %", "win" if saved is not None and saved > 0 else "lose"))
         rows.append(TableRow(cells))
     return Table(["quality", "bpp", "PSNR (dB)", *(report.labels[name] for name in others)], rows, sortable=False)
 
@@ -224,9 +178,9 @@ def _rows(report: Report) -> Table:
 
 
 def _file(report: Report, row: Row) -> list[Cell]:
-    cells = [_text(row.picture), _text(report.labels[row.codec]), _number(row.quality, 1)]
-    cells += [_number(row.bytes, 0), _number(row.bpp, 4)]
+    cells = [text_cell(row.picture), text_cell(report.labels[row.codec]), number_cell(row.quality, 1)]
+    cells += [number_cell(row.bytes, 0), number_cell(row.bpp, 4)]
     for m in (METRICS[name] for name in report.metrics):
         value = getattr(row, m.field)
-        cells.append(_number(None if value is None or math.isnan(value) else m.curve(value)))
-    return [*cells, _number(row.encode_cpu, 3), _number(row.decode_cpu, 3), _number(row.peak_mib, 0)]
+        cells.append(number_cell(None if value is None or math.isnan(value) else m.curve(value)))
+    return [*cells, number_cell(row.encode_cpu, 3), number_cell(row.decode_cpu, 3), number_cell(row.peak_mib, 0)]

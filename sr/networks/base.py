@@ -44,6 +44,10 @@ class SRNetwork(nn.Module):
     def fold(self) -> None:
         """Give the layers the form in which they are used, which is that of model files; undoes :meth:`expand`."""
 
+    def merge(self) -> None:
+        """Merge layers that are one once training is over, for speed; the weights have other names then, and nothing
+        can be trained or written any more. Nothing by default."""
+
     @torch.no_grad()
     def calibrate(self, small: Tensor, large: Tensor) -> None:
         """Adapt the starting values to training pictures; nothing by default.

@@ -7,6 +7,7 @@ clipped, as of all networks here.
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dcae.sr.networks.base import SRNetwork
 from dcae.sr.networks.config import SRResNetConfig
@@ -41,6 +42,17 @@ class _Doubling(nn.Module):
         return out
 
 
+def _merged(layers: nn.Sequential) -> nn.Sequential:
+    """The layers with each norm in the convolution before it."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(found[-1], nn.Conv2d):
+            found[-1] = fuse_conv_bn_eval(found[-1], layer)
+        else:
+            found.append(layer)
+    return nn.Sequential(*found)
+
+
 class SRResNet(SRNetwork):
     """The network of a :class:`SRResNetConfig`."""
 
@@ -61,6 +73,12 @@ class SRResNet(SRNetwork):
         first = self.conv1(x)
         out: Tensor = self.conv3(self.upsampling(self.conv2(self.trunk(first)) + first))
         return out
+
+    def merge(self) -> None:
+        for block in self.trunk:
+            assert isinstance(block, _Residual)
+            block.rcb = _merged(block.rcb)
+        self.conv2 = _merged(self.conv2)
 
     def macs(self) -> float:
         channels, scale = self.config.channels, self.config.scale

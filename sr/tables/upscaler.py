@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcae.sr.protocol.resize import to_float, to_samples
+from dcae.sr.memory import Limits, TiledUpscaler
+from dcae.sr.protocol.resize import resized, to_float, to_samples
 from dcae.sr.tables.config import INPUTS
 from dcae.sr.tables.engine import TILE, TableEngine
 from dcae.sr.tables.layout import inputs_of
 from dcae.sr.tables.tablefile import TableHeader
-from dcae.sr.upscalers import Cost, Upscaler
+from dcae.sr.upscalers import Cost
+
+_PER_OUTPUT = 65
+"""Bytes that an output of a look-up takes at most per pixel of a tile: sums of three colours, and what their rounding
+needs."""
 
 
-class TableUpscaler(Upscaler):
-    """Tables, in integers of 8 bits whatever the depth of the samples; the same result on every machine.
+class TableUpscaler(TiledUpscaler):
+    """Tables, in integers of 8 bits; the same result on every machine. What samples of 16 bits have beyond that is
+    enlarged by bicubic interpolation.
 
     Args:
         header: of the model.
         tensors: of the model.
         name: for tables of results.
-        tile: side in pixels of what is enlarged at once; 0: the picture as a whole; None: the default.
+        tile: side in pixels of what is enlarged at once; 0: the picture as a whole; None: the default, or less where
+            memory has no room for it.
+        limits: on memory, where no tile is given.
     """
 
-    def __init__(self, header: TableHeader, tensors: dict[str, NDArray[Any]], name: str, tile: int | None) -> None:
+    def __init__(
+        self, header: TableHeader, tensors: dict[str, NDArray[Any]], name: str, tile: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.scale, self._config = name, header.config.scale, header.config
         self._engine = TableEngine(header.config, tensors)
         self._parameters = sum(value.size for value in tensors.values())
-        self._tile = TILE if tile is None else tile**2
+        if tile is None:
+            config = header.config
+            outputs = max(config.outputs(stage) for stage in range(1, len(config.stages) + 1))
+            tile = (limits or Limits()).side(_PER_OUTPUT * outputs, config.halo, math.isqrt(TILE))
+        super().__init__(tile)
 
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def in_tiles_of(self, x: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
         pixels = to_samples(x)
-        return to_float(self._engine(pixels, self._tile or pixels.size))
+        found = to_float(self._engine(pixels, tile**2 or pixels.size))
+        rest = x - to_float(pixels)
+        return found + resized(rest, self.scale) if rest.any() else found
 
     def cost(self) -> Cost:
         macs = 0
