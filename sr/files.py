@@ -94,7 +94,7 @@ class FileUpscaler(FileScaler):
         return self.max_pixels or self._limit() // self.scale**2
 
     def scaled(self, picture: Picture) -> Picture:
-        from dcae.sr.protocol.resize import resized, to_float, to_samples
+        from dcae.resize import resized, to_float, to_samples
 
         kind = picture.pixels.dtype
         pixels = to_samples(self._upscaler()(to_float(picture.pixels)), kind)

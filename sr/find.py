@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dcae.resize import KERNELS
 from dcae.sr.models import find_sr_model, load_network
-from dcae.sr.protocol.resize import KERNELS
 from dcae.sr.tables.config import TableConfig
 from dcae.sr.tables.tablefile import read_tables
 from dcae.sr.tables.upscaler import TableUpscaler

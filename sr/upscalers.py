@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import OptionError
-from dcae.sr.protocol.resize import resized, taps
+from dcae.resize import resized, taps
 
 SCALES = (2, 3, 4)
 """Scales that pictures are enlarged by."""

@@ -13,10 +13,10 @@ from PIL import Image
 from test_sr_networks import network_of
 
 from dcae.cli import main
+from dcae.resize import resized, to_float, to_samples
 from dcae.sr.files import FileUpscaler
 from dcae.sr.models import write_network
 from dcae.sr.networks.upscaler import NetworkUpscaler
-from dcae.sr.protocol.resize import resized, to_float, to_samples
 
 Run = Callable[..., Result]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcae.sr.protocol.resize import to_float, to_samples
+from dcae.resize import to_float, to_samples
 from dcae.sr.tables.config import INPUTS
 from dcae.sr.tables.engine import TILE, TableEngine
 from dcae.sr.tables.layout import inputs_of
