@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dcae.codec.container import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, SIGNATURE, read_container
+from dcae.codec.container import SIGNATURE, read_container
+from dcae.codec.fields import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS
 from dcae.models.header import read_any_header
 from dcae.models.installed import installed_models, model_read_by
 from dcae.networks.config import DCAEConfig

@@ -8,7 +8,8 @@ from typing import IO, Any, ClassVar
 
 from PIL import Image, ImageFile
 
-from dcae.codec.container import COLOURS, SIGNATURE, peek_header, read_container
+from dcae.codec.container import SIGNATURE, peek_header, read_container
+from dcae.codec.fields import COLOURS
 from dcae.codec.lossless import image_mode, metadata_of
 from dcae.codec.pictures.deep import is_deep
 from dcae.codec.pictures.metadata import exif_of

@@ -1,9 +1,15 @@
-"""The upscaler that a name or path stands for."""
+"""The upscaler that a name, a path, or the id in a `.dcae` file stands for."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
+from dcae.errors import ModelNotFoundError
+from dcae.models.header import ID_BYTES
+from dcae.models.installed import models_read_by
 from dcae.resize import KERNELS
-from dcae.sr.models import find_sr_model, load_network
+from dcae.sr.models import SRHeader, find_sr_model, load_network, read_sr_header
 from dcae.sr.tables.config import TableConfig
 from dcae.sr.tables.tablefile import read_tables
 from dcae.sr.tables.upscaler import TableUpscaler
@@ -29,10 +35,43 @@ def find_upscaler(name: str, scale: int, device: str = "cpu", tile: int | None =
     check_scale(scale)
     if name in KERNELS:
         return Interpolation(name, scale)
-    header = find_sr_model(name, scale)
-    if isinstance(header.config, TableConfig):
-        return TableUpscaler(*read_tables(header.path), name, tile)
-    network = load_network(header.path, device)
-    from dcae.sr.networks.upscaler import TILE, NetworkUpscaler
+    return _opened(find_sr_model(name, scale), name, device, tile)
 
-    return NetworkUpscaler(network, name, TILE if tile is None else tile)
+
+def find_upscaler_by_id(short_id: bytes, device: str = "cpu") -> Upscaler:
+    """The installed upscaler that a `.dcae` file names.
+
+    Args:
+        short_id: first 8 bytes of the model's id.
+        device: torch device of a network.
+
+    Raises:
+        ModelNotFoundError: it is not installed.
+        ModelFileError: its file is damaged.
+        MissingDependencyError: a network, and torch is not installed.
+    """
+    for name, header in models_read_by(read_sr_header).items():
+        if header.short_id == short_id:
+            return _opened(header, name, device, None)
+    raise ModelNotFoundError(
+        f"the file is enlarged by model {short_id.hex()}, which is not installed; put it in a folder named in "
+        "DCAE_MODEL_PATH, or take the small picture with --native"
+    )
+
+
+def _opened(header: SRHeader, name: str, device: str, tile: int | None) -> Upscaler:
+    return _loaded(header.path, header.id, isinstance(header.config, TableConfig), name, device, tile)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, identity: str, tables: bool, name: str, device: str, tile: int | None) -> Upscaler:
+    found: Upscaler
+    if tables:
+        found = TableUpscaler(*read_tables(path), name, tile)
+    else:
+        network = load_network(path, device)
+        from dcae.sr.networks.upscaler import TILE, NetworkUpscaler
+
+        found = NetworkUpscaler(network, name, TILE if tile is None else tile)
+    found.short_id = bytes.fromhex(identity)[:ID_BYTES]
+    return found

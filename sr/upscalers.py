@@ -33,6 +33,8 @@ class Upscaler(ABC):
     """Name in tables."""
     scale: int
     """Factor on both sides."""
+    short_id = b""
+    """First 8 bytes of the model's id; empty for what has no model."""
 
     @abstractmethod
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

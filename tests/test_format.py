@@ -14,15 +14,8 @@ import reference_decoder as reference
 from fuzz.structure import varint
 
 from dcae.codec.coder import MAX_EXCESS
-from dcae.codec.container import (
-    FIELDS,
-    SIGNATURE,
-    VERSION,
-    Container,
-    Header,
-    read_container,
-    write_container,
-)
+from dcae.codec.container import SIGNATURE, VERSION, Container, read_container, write_container
+from dcae.codec.fields import FIELDS, Header
 from dcae.entropy.tables import MAX_ROW
 from dcae.errors import FileFormatError
 

@@ -262,7 +262,8 @@ def test_memory_is_as_promised(tmp_path: Path, engine: str) -> None:
 
 
 def test_reading_a_container_copies_its_payloads_once() -> None:
-    from dcae.codec.container import Container, Header, write_container
+    from dcae.codec.container import Container, write_container
+    from dcae.codec.fields import Header
 
     data = write_container(Container(Header(1, 1, 0, 0, 256, bytes(8), 0), b"", bytes(64 << 20)))
     reset_peak()

@@ -28,7 +28,8 @@ from dcae.codec import latents as latents_module
 from dcae.codec import lossless
 from dcae.codec.codec import Codec
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
-from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
+from dcae.codec.container import Container, read_container, write_container
+from dcae.codec.fields import NUMERICS, Header
 from dcae.codec.latents import LatentCoder
 from dcae.codec.pictures.alpha import unpacked
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
