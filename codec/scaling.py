@@ -75,18 +75,27 @@ class _Contest:
         target = Target(size=len(whole.data))
         if self.asked.target is not None and self.asked.target.psnr is not None:
             target = self.asked.target
-        try:
-            if self.options.get("effort"):
-                hasty = {name: value for name, value in self.small_options.items() if name != "roi"} | {"effort": 0}
-                first = encode_to_target(self.codec, self.picture, Target(size=len(whole.data)), hasty)
-                if self._psnr(self.codec.decode_picture(first.data)) < goal - HOPELESS:
-                    return None
-            small = encode_to_target(self.codec, self.picture, target, self.small_options)
-        except UnreachableError:  # out of the small picture's reach
+        if self.options.get("effort"):
+            hasty = {name: value for name, value in self.small_options.items() if name != "roi"} | {"effort": 0}
+            first = self._tried(Target(size=len(whole.data)), hasty)
+            if first is None or self._psnr(self.codec.decode_picture(first.data)) < goal - HOPELESS:
+                return None
+        small = self._tried(target, self.small_options)
+        if small is None:
             return None
         if target.psnr is not None:
             return small if len(small.data) < len(whole.data) else None
         return small if self._psnr(self.codec.decode_picture(small.data)) > goal else None
+
+    def _tried(self, target: Target, options: Mapping[str, Any]) -> Found | None:
+        """The file of the small picture that meets a target; of its highest quality if it needs not as many bytes;
+        None if it does not meet it."""
+        try:
+            return encode_to_target(self.codec, self.picture, target, options)
+        except UnreachableError as error:
+            if target.psnr is not None or error.fewer:
+                return None
+            return _encoded(self.codec, self.picture, self.codec.config.qualities[1], None, options)
 
     def _at_best(self) -> float:
         """PSNR of the small picture enlarged if it were coded without loss: about the most that it can have."""

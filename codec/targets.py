@@ -96,7 +96,8 @@ def divisor_of(scale: str | float) -> int | None:
     if scale == AUTO:
         return None
     for name in SCALES[:-1]:
-        if scale == name or (not isinstance(scale, bool | str) and math.isclose(scale, Fraction(name))):
+        number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else math.nan
+        if scale == name or math.isclose(number, Fraction(name)):
             return Fraction(name).denominator
     raise OptionError(f"scale must be {', '.join(SCALES[:-1])} or {AUTO}, got {scale!r:.40}")
 
