@@ -15,7 +15,7 @@ from fuzz.structure import varint
 
 from dcae.codec.coder import MAX_EXCESS
 from dcae.codec.container import SIGNATURE, VERSION, Container, read_container, write_container
-from dcae.codec.fields import FIELDS, Enlargement, Header
+from dcae.codec.fields import ENLARGEMENT, FIELDS, Enlargement, Field, Header
 from dcae.entropy.tables import MAX_ROW
 from dcae.errors import FileFormatError
 
@@ -26,12 +26,15 @@ HEADER = Header(width=300, height=2, colour=1, numerics=0, quality=1100, model=b
 # -- the document ---------------------------------------------------------------------------------------------
 
 
-def test_header_table_of_the_document_is_the_code() -> None:
-    lines = DOCUMENT.read_text(encoding="utf-8").split("<!-- test: fields -->")[1].strip().split("\n\n")[0].splitlines()
+@pytest.mark.parametrize(("which", "fields"), [("fields", FIELDS), ("enlargement", ENLARGEMENT)])
+def test_tables_of_the_document_are_the_code(which: str, fields: tuple[Field, ...]) -> None:
+    lines = (
+        DOCUMENT.read_text(encoding="utf-8").split(f"<!-- test: {which} -->")[1].strip().split("\n\n")[0].splitlines()
+    )
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")][:4] for line in lines[2:]]
     expected = [
         [f.name, f.kind, *(("", "") if f.kind == "bytes8" else (str(f.low), str(f.high)))]  # bytes8 has no range
-        for f in FIELDS
+        for f in fields
     ]
     assert rows == expected
 
