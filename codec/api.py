@@ -15,10 +15,12 @@ from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
 from dcae.codec.pictures.preparing import PictureSource, prepare
+from dcae.codec.scaling import encode_as_asked
 from dcae.codec.sources import FileSource, as_bytes
-from dcae.codec.targets import Target, encode_to_target
+from dcae.codec.targets import Asked, Target, divisor_of
 from dcae.errors import OptionError
 from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id
+from dcae.upscalers import UPSCALER
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,6 +50,8 @@ def encode(
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
     roi: PictureSource | None = None,
+    scale: str | float = 1,
+    upscaler: str = UPSCALER,
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file.
 
@@ -65,8 +69,10 @@ def encode(
         frame, background, strip, to_srgb: what is made of the picture before it is coded, as
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
-
         roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
+        scale: "1/2" codes the picture at half its size, for very small files; decoding enlarges it. "auto" does so
+            where the result has more PSNR at no more bytes, or reaches a target that is out of reach otherwise.
+        upscaler: name or path of the model that enlarges it.
 
     Raises:
         PictureError: unreadable, too large, or of a kind that is not coded.
@@ -80,14 +86,14 @@ def encode(
         target = Target(target_size, target_bpp, target_psnr)
     if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
         raise OptionError(f"a quality is a number, got {quality!r:.40}")
+    divisor = divisor_of(scale)
     header = find_model(model)
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
     options: dict[str, Any] = {"portable": portable, "fallback": fallback}
     options |= {"effort": effort_or_default(effort, header.config), "roi": None if roi is None else roi_of(roi)}
-    if target is None:
-        return codec.encode(prepared, quality, **options)
-    return encode_to_target(codec, prepared, target, options).data
+    options["upscaler"] = upscaler
+    return encode_as_asked(codec, prepared, Asked(quality, target, divisor), options).data
 
 
 def decode(
@@ -97,6 +103,7 @@ def decode(
     device: str = "cpu",
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
+    native: bool = False,
 ) -> Image.Image:
     """The picture of a `.dcae` file, with its metadata in `info`; see :meth:`dcae.Codec.decode`.
 
@@ -105,13 +112,14 @@ def decode(
         model: name or path; by default the installed model that the file names.
         device, engine: as :class:`dcae.Codec` has them.
         max_pixels: largest number of pixels, padded to multiples of 64; raise it if you trust the file.
+        native: of a picture that was coded small, leave it as small as it is.
     """
     data = as_bytes(file)
     container = read_container(data)
     if container.lossless:
         return lossless_picture(container, check_limit(max_pixels)).image()
     header = find_model(model) if model is not None else find_model_by_id(container.header.model)
-    return _codec(header.path, header.id, device, max_pixels, engine).decode(data)
+    return _codec(header.path, header.id, device, max_pixels, engine).decode(data, native)
 
 
 def info(file: FileSource) -> FileInfo:

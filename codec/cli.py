@@ -10,13 +10,13 @@ import click
 from dcae.codec import options
 from dcae.codec.batch import PICTURES, SUFFIX, decoded_name, encoded_name, is_batch, is_folder, work_list
 from dcae.codec.run import Work, run
+from dcae.codec.targets import SCALES, Asked, Target, divisor_of, parse_size
 from dcae.errors import DCAEError, OptionError, naming, one_line
 from dcae.files import read_bytes
 from dcae.models.installed import DEFAULT_MODEL, find_model
 
 if TYPE_CHECKING:
     from dcae.codec.filecoders import FileCoder
-    from dcae.codec.targets import Target
 
 
 @click.command()
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--roi", metavar="MASK", help="Gray picture of the same size: black where errors need not count.")
 @options.preparation
+@click.option(
+    "--scale", type=click.Choice(SCALES), default=SCALES[0], show_default=True,
+    help="Code the picture smaller; decoding enlarges it. auto: at half its size, where that has more PSNR.",
+)  # fmt: skip
+@options.upscaler
 @click.option(
     "--fallback/--no-fallback", default=True, show_default=True,
     help="Store the picture without loss where that is no larger.",
@@ -51,6 +56,8 @@ def encode(
     model: str | None,
     effort: int | None,
     roi: str | None,
+    scale: str,
+    upscaler: str,
     fallback: bool,
     frame: int | None,
     background: str | None,
@@ -81,12 +88,11 @@ def encode(
 
         how = Preparation(frame, background, strip, to_srgb)
         how_long = effort_or_default(effort, header.config)
-        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback}
+        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback, "upscaler": upscaler}
         if roi is not None:
             coding["roi"] = roi_of(roi)
-        return FileEncoder(
-            model=header.path, quality=quality, target=target, preparation=how, options=coding, **shared
-        )  # fmt: skip
+        asked = Asked(quality, target, divisor_of(scale))
+        return FileEncoder(model=header.path, asked=asked, preparation=how, options=coding, **shared)
 
     work = Work("encoded", PICTURES, SUFFIX, encoded_name, coder)
     run(work, pictures, output, **settings)
@@ -102,8 +108,6 @@ def _check_background(colour: str | None) -> None:
 def _target(quality: float | None, size: str | None, bpp: float | None, psnr: float | None) -> Target | None:
     if size is bpp is psnr is None:
         return None
-    from dcae.codec.targets import Target, parse_size
-
     if quality is not None:
         raise click.UsageError("give a quality or a target, not both")
     return Target(None if size is None else parse_size(size), bpp, psnr)
@@ -125,6 +129,9 @@ def _target(quality: float | None, size: str | None, bpp: float | None, psnr: fl
 @click.option("--depth", type=click.Choice(["8", "16"]), help="Bits of a sample.  [default: as the picture had]")
 @click.option("--background", metavar="COLOUR", help="Put a colour under transparent pixels: white, #ffcc00.")
 @click.option("--fit", type=click.IntRange(1), metavar="SIDE", help="Shrink to at most so many pixels a side.")
+@click.option("--native", is_flag=True, help="Leave a picture that was coded small as small as it is.")
+@click.option("--scale", type=click.IntRange(1, 4), default=1, show_default=True, help="Enlarge the decoded picture.")
+@options.upscaler
 @options.coding
 @options.batch
 def decode(
@@ -135,6 +142,9 @@ def decode(
     depth: str | None,
     background: str | None,
     fit: int | None,
+    native: bool,
+    scale: int,
+    upscaler: str,
     model: str | None,
     **settings: Any,
 ) -> None:
@@ -158,7 +168,7 @@ def decode(
         bits = None if depth is None else int(depth)
         return FileDecoder(
             model=path, kind=found_kind, picture_quality=picture_quality, fit=fit, depth=bits, background=background,
-            **shared,
+            native=native, scale=scale, upscaler=upscaler, **shared,
         )  # fmt: skip
 
     def rename(name: str) -> str:

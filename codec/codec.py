@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dcae.codec.container import (
-    COLOURS,
-    DEPTHS,
-    NUMERICS,
-    QUALITY_STEPS,
-    Container,
-    Header,
-    read_container,
-    write_container,
-)
+from dcae.codec.container import Container, read_container, write_container
 from dcae.codec.effort import check_effort, check_roi
 from dcae.codec.encoder import Encoder
+from dcae.codec.enlarging import as_coded, enlargement_of, reduced, reduced_plane, shown, upscaler_of
 from dcae.codec.feedback import rounded
+from dcae.codec.fields import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, Header
 from dcae.codec.latents import Decoded, LatentCoder
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
 from dcae.codec.lossless import (
@@ -30,7 +23,7 @@ from dcae.codec.lossless import (
     with_companions,
     with_pixels,
 )
-from dcae.codec.pictures.picture import Picture, gray
+from dcae.codec.pictures.picture import Picture, Samples, gray, shallow
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
@@ -42,6 +35,7 @@ from dcae.networks.config import METRICS, DCAEConfig
 from dcae.runtime.engines import open_engine
 from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.transforms import Transforms
+from dcae.upscalers import UPSCALER, Upscaler, find_upscaler
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,6 +109,8 @@ class Codec:
         fallback: bool = False,
         preparation: Preparation = AS_IT_IS,
         roi: NDArray[np.uint8] | None = None,
+        scale: int = 1,
+        upscaler: str = UPSCALER,
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file, with its alpha and metadata.
 
@@ -132,6 +128,8 @@ class Codec:
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
             roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
+            scale: 2 codes the picture at half its size, 3 at a third, 4 at a quarter; decoding enlarges it.
+            upscaler: name or path of the model that enlarges it, and has this scale.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
@@ -146,7 +144,8 @@ class Codec:
             with self.observe(LOAD):
                 picture = prepare(image, preparation, self.max_pixels)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
-            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi)
+                enlarger = None if scale == 1 else find_upscaler(upscaler, scale)
+            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi, enlarger)
             with self.observe(WRITE):
                 return write_container(with_companions(container, picture))
 
@@ -159,6 +158,7 @@ class Codec:
         effort: int,
         fallback: bool,
         roi: NDArray[np.uint8] | None,
+        enlarger: Upscaler | None,
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
@@ -169,16 +169,22 @@ class Codec:
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        source = Source(picture.pixels, self.config.stride, weights=roi)
+        pixels, enlargement = picture.pixels, None
+        if enlarger:
+            pixels, enlargement = reduced(pixels, enlarger.scale), enlargement_of(picture, enlarger)
+            roi = None if roi is None else shallow(reduced_plane(roi, enlarger.scale))
+        source = Source(pixels, self.config.stride, weights=roi)
         feed_back = self.engine.corrects_means if correct_means is None else correct_means
         encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, measured=fallback)
+        if enlarger and encoded.squared is not None:  # at the size that is shown, but for what enlarging adds
+            encoded = encoded._replace(squared=encoded.squared * enlarger.scale**2)
         coded = encoded.sections
         weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
         if fallback and (file := better_lossless(picture, encoded, weight)):
             return lossless_container(picture, steps, file)
         header = Header(
-            width=picture.width,
-            height=picture.height,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
             colour=COLOURS.index(picture.mode),
             numerics=NUMERICS.index(numerics),
             quality=steps,
@@ -186,40 +192,55 @@ class Codec:
             check=coded.check,
             depth=DEPTHS.index(picture.depth),
         )
-        return Container(header, coded.z, coded.y)
+        return Container(header, coded.z, coded.y, enlargement=enlargement)
 
-    def decode(self, data: bytes) -> Image.Image:
+    def decode(self, data: bytes, native: bool = False) -> Image.Image:
         """The picture of a `.dcae` file for Pillow: mode "RGB", "RGBA", "L" or "LA", metadata in its `info`.
 
         Of 16 bits only gray without alpha comes back whole, as "I;16"; `decode_picture` keeps the others too.
 
+        Args:
+            native: of a picture that was coded small, leave it as small as it is.
+
         Raises:
             FileFormatError: damaged, truncated, too large, or not a `.dcae` file.
             SymbolMismatchError: intact, but this machine's arithmetic differs from the encoder's.
-            ModelNotFoundError: written with another model than the one loaded.
+            ModelNotFoundError: written with another model than the one loaded, or enlarged by one that is not
+                installed.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
-        return self.decode_picture(data).image()
+        return self.decode_picture(data, native).image()
 
-    def decode_picture(self, data: bytes) -> Picture:
-        """The picture of a `.dcae` file as arrays, with its alpha and metadata; raises as `decode`."""
+    def decode_picture(self, data: bytes, native: bool = False) -> Picture:
+        """The picture of a `.dcae` file as arrays, with its alpha and metadata; arguments and errors as of `decode`."""
         container = read_container(data)
         if container.lossless:
             return lossless_picture(container, self.max_pixels)
+        check_size(*container.size, self.config.stride, self.max_pixels, FileFormatError)
+        enlargement = None if native else container.enlargement
+        enlarger = upscaler_of(enlargement) if enlargement else None  # before any work
         watcher().begin(container.header.width * container.header.height)
         with self.engine.coding():
             header, latents = self._decode_latents(data, symbols=False)
-            depth, mode = DEPTHS[header.depth], COLOURS[header.colour]
-            shape = (header.height, header.width, 3 if mode == "RGB" else 1)
-            pixels = np.empty(shape, np.uint8) if depth == 8 else np.empty(shape, np.uint16)
             with self.observe(TRANSFORM):
-                quality = header.quality / QUALITY_STEPS
-                for row, column, part in self._transforms.synthesis(latents.y_hat, latents.means, quality):
-                    part = part[..., : max(header.height - row, 0), : max(header.width - column, 0)]
-                    shown = rounded(part, depth) if mode == "RGB" else gray(rounded(part, depth))
-                    pixels[row : row + len(shown), column : column + shown.shape[1]] = shown
-        del latents
-        return with_pixels(container, pixels)
+                pixels = self._synthesis(header, latents)
+                del latents
+                if enlargement and enlarger:
+                    pixels = shown(pixels, enlargement, enlarger)
+        picture = with_pixels(container, pixels)
+        return as_coded(picture, container) if native else picture
+
+    def _synthesis(self, header: Header, latents: Decoded) -> Samples:
+        """(H, W, C) of the coded picture."""
+        depth, mode = DEPTHS[header.depth], COLOURS[header.colour]
+        shape = (header.height, header.width, 3 if mode == "RGB" else 1)
+        pixels = np.empty(shape, np.uint8) if depth == 8 else np.empty(shape, np.uint16)
+        quality = header.quality / QUALITY_STEPS
+        for row, column, part in self._transforms.synthesis(latents.y_hat, latents.means, quality):
+            part = part[..., : max(header.height - row, 0), : max(header.width - column, 0)]
+            seen = rounded(part, depth) if mode == "RGB" else gray(rounded(part, depth))
+            pixels[row : row + len(seen), column : column + seen.shape[1]] = seen
+        return pixels
 
     def decode_latents(self, data: bytes) -> Decoded:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""

@@ -1,6 +1,6 @@
 """The `.dcae` container: signature, version, sections with length and CRC-32. Specified in `docs/format.md`.
 
-`FIELDS` is the one declaration of the header; writing and reading both walk it. Nothing here imports torch.
+What the header and other sections hold is declared in `fields.py`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -8,68 +8,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from dcae.codec.fields import ENLARGEMENT, FIELDS, Enlargement, Field, Header, Reader, packed, put_varint, unpacked
 from dcae.errors import FileFormatError
-from dcae.networks.config import QUALITY_STEPS
 
 SIGNATURE = b"\x89DCAE\r\n\x1a\n"
 """First bytes of every file, made like PNG's: the high bit, both line endings and Ctrl-Z show what a transfer in text
 mode has done to the file."""
 VERSION = 2
 """Newest version. Files are written as version 1 where that has all that they need: older decoders read them."""
-NUMERICS = ("float32", "integer", "float64")
-"""Arithmetics of the entropy model; the header stores the position in this list."""
-COLOURS = ("RGB", "L")
-"""Pillow modes of decoded pictures; the header stores the position in this list."""
-
-DEPTHS = (8, 16)
-"""Bits of a sample of decoded pictures; version 1 has 8."""
 OPTIONAL = {b"e": "exif", b"i": "icc", b"x": "xmp"}
 """Optional sections, all of them compressed, and the fields of :class:`Container` that hold their contents."""
 MAX_OPTIONAL = 1 << 22
 """Bytes of an optional section after it was expanded."""
-
-MAX_SIDE = (1 << 24) - 1
-MAX_VARINT_BYTES = 5
-
-
-class Field(NamedTuple):
-    """One header field: `kind` is "varint", "u8", "u32" or "bytes8"; low and high bound its value, both included.
-    Versions before `since` do not have it."""
-
-    name: str
-    kind: str
-    low: int = 0
-    high: int = 0
-    what: str = ""
-    since: int = 1
-
-
-FIELDS = (
-    Field("width", "varint", 1, MAX_SIDE, "pixels"),
-    Field("height", "varint", 1, MAX_SIDE, "pixels"),
-    Field("colour", "u8", 0, len(COLOURS) - 1, "position in COLOURS"),
-    Field("numerics", "u8", 0, len(NUMERICS) - 1, "position in NUMERICS"),
-    Field("quality", "varint", QUALITY_STEPS, 64 * QUALITY_STEPS, "in 1/256"),
-    Field("model", "bytes8", what="first 8 bytes of the model id"),
-    Field("check", "u32", 0, 0xFFFFFFFF, "CRC-32 of the decoded symbols, or of a lossless picture's samples"),
-    Field("depth", "u8", 0, len(DEPTHS) - 1, "position in DEPTHS", since=2),
-)
-
-
-@dataclass(frozen=True)
-class Header:
-    """The fields of section H, as declared in `FIELDS`."""
-
-    width: int
-    height: int
-    colour: int
-    numerics: int
-    quality: int
-    model: bytes
-    check: int
-    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,100 +37,28 @@ class Container:
     exif: bytes = b""
     xmp: bytes = b""
     icc: bytes = b""
+    enlargement: Enlargement | None = None
+    """How the coded picture becomes the one that is shown, which is larger; None where they are the same."""
 
     @property
     def version(self) -> int:
         """The oldest version of the format that has all of this."""
         further = self.lossless or self.alpha or self.exif or self.xmp or self.icc or self.header.depth
-        return 2 if further else 1
-
-
-def _put_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-class _Reader:
-    """Reads exactly what is asked from bytes, or raises."""
-
-    def __init__(self, data: bytes | memoryview, what: str) -> None:
-        self.data = memoryview(data)  # a slice of it is no copy
-        self.what = what
-        self.at = 0
-
-    def take(self, count: int) -> memoryview:
-        if count > len(self.data) - self.at:
-            raise FileFormatError(f"{self.what} ends too early; it is truncated or damaged")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def varint(self) -> int:
-        value = 0
-        for position in range(MAX_VARINT_BYTES):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << (7 * position)
-            if byte < 0x80:
-                if byte == 0 and position:
-                    break
-                return value
-        raise FileFormatError(f"{self.what} has a malformed number; it is damaged")
+        return 2 if further or self.enlargement else 1
 
     @property
-    def done(self) -> bool:
-        return self.at == len(self.data)
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture that is shown, in pixels."""
+        shown = self.enlargement or self.header
+        return shown.width, shown.height
 
 
 def _fields(version: int) -> list[Field]:
     return [field for field in FIELDS if field.since <= version]
 
 
-def _pack_header(header: Header, version: int) -> bytes:
-    out = b""
-    for field in _fields(version):
-        value = getattr(header, field.name)
-        if field.kind == "bytes8":
-            if len(value) != 8:
-                raise ValueError(f"header field {field.name} must be 8 bytes")
-            out += value
-            continue
-        if not field.low <= value <= field.high:
-            raise ValueError(f"header field {field.name} = {value} is outside {field.low}..{field.high}")
-        if field.kind == "varint":
-            out += _put_varint(value)
-        else:
-            out += value.to_bytes(int(field.kind[1:]) // 8, "little")
-    return out
-
-
-def _unpack_header(payload: memoryview, version: int) -> Header:
-    reader = _Reader(payload, "the header")
-    values: dict[str, int | bytes] = {}
-    for field in _fields(version):
-        if field.kind == "bytes8":
-            values[field.name] = bytes(reader.take(8))
-            continue
-        value = (
-            reader.varint()
-            if field.kind == "varint"
-            else int.from_bytes(reader.take(int(field.kind[1:]) // 8), "little")
-        )
-        if not field.low <= value <= field.high:
-            raise FileFormatError(
-                f"header field {field.name} is {value}, this version knows {field.low}..{field.high}; "
-                "the file is damaged or needs a newer dcae"
-            )
-        values[field.name] = value
-    if not reader.done:
-        raise FileFormatError("the header is longer than its fields; the file is damaged")
-    return Header(**values)  # type: ignore[arg-type]
-
-
 def _section(letter: bytes, payload: bytes) -> bytes:
-    body = letter + _put_varint(len(payload)) + payload
+    body = letter + put_varint(len(payload)) + payload
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
@@ -187,15 +66,19 @@ def write_container(container: Container) -> bytes:
     """The bytes of a `.dcae` file.
 
     Raises:
-        ValueError: a header field outside its declared range, or an optional section longer than `MAX_OPTIONAL`.
+        ValueError: a field outside its declared range, an optional section longer than `MAX_OPTIONAL`, or an
+            enlargement that does not fit what is coded.
     """
     version = container.version
-    sections = [_section(b"H", _pack_header(container.header, version))]
+    sections = [_section(b"H", packed(container.header, _fields(version), "header"))]
+    if container.enlargement:
+        _check_enlargement(container.enlargement, container.header, bool(container.lossless), ValueError)
+        sections.append(_section(b"S", packed(container.enlargement, ENLARGEMENT, "enlargement")))
     for letter, name in OPTIONAL.items():
         if contents := getattr(container, name):
             if len(contents) > MAX_OPTIONAL:
                 raise ValueError(f"{name} of {len(contents)} bytes, a section holds {MAX_OPTIONAL}")
-            sections.append(_section(letter, _put_varint(len(contents)) + zlib.compress(contents, 9)))
+            sections.append(_section(letter, put_varint(len(contents)) + zlib.compress(contents, 9)))
     if container.alpha:
         sections.append(_section(b"A", container.alpha))
     if container.lossless:
@@ -205,10 +88,25 @@ def write_container(container: Container) -> bytes:
     return b"".join([SIGNATURE, bytes([version]), *sections])
 
 
+def _check_enlargement(found: Enlargement, header: Header, lossless: bool, error: type[Exception]) -> None:
+    """Refuse an enlargement that is not that of the coded picture.
+
+    Raises:
+        error: it is not.
+    """
+    if lossless:
+        raise error("section S would enlarge a picture without loss; the file is damaged")
+    if not found.fits(header):
+        raise error(
+            f"section S makes {found.width}x{found.height} pixels of {header.width}x{header.height} by scale "
+            f"{found.scale}, which does not fit; the file is damaged"
+        )
+
+
 def _expanded(payload: memoryview, letter: bytes) -> bytes:
     """Contents of an optional section: their length, and a zlib stream that expands to just that."""
     what = f"section {letter.decode()!r}"
-    reader = _Reader(payload, what)
+    reader = Reader(payload, what)
     length = reader.varint()
     if not 0 < length <= MAX_OPTIONAL:
         raise FileFormatError(f"{what} declares {length} bytes, the limit is {MAX_OPTIONAL}; the file is damaged")
@@ -225,7 +123,7 @@ def _expanded(payload: memoryview, letter: bytes) -> bytes:
 def _sections(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """(letter, payload) of every section, CRC checked, the version first with an empty letter; ends after Y or P, which
     must be the last."""
-    reader = _Reader(data, "the file")
+    reader = Reader(data, "the file")
     if reader.take(min(len(SIGNATURE), len(data))) != SIGNATURE:
         raise FileFormatError(_why_no_signature(data))
     version = reader.take(1)
@@ -267,7 +165,7 @@ def read_container(data: bytes) -> Container:
     for letter, payload in _sections(data):
         if not letter:
             version = payload[0]
-        elif letter in (b"H", b"Z", b"Y") or (version >= 2 and letter in (b"A", b"P", *OPTIONAL)):
+        elif letter in (b"H", b"Z", b"Y") or (version >= 2 and letter in (b"A", b"P", b"S", *OPTIONAL)):
             if letter in known or (letter != b"H" and b"H" not in known):
                 raise FileFormatError(f"section {letter.decode()} is repeated or before the header; it is damaged")
             if letter in (b"A", b"P") and not payload:
@@ -278,9 +176,14 @@ def read_container(data: bytes) -> Container:
     if b"H" not in known or (b"Z" in known) == (b"P" in known):
         raise FileFormatError("the header or the section of z is missing, or one too many; the file is damaged")
     further = {name: _expanded(known[letter], letter) for letter, name in OPTIONAL.items() if letter in known}
-    header = _unpack_header(known[b"H"], version)
+    header = Header(**unpacked(known[b"H"], _fields(version), "header"))
+    enlargement = None
+    if b"S" in known:
+        enlargement = Enlargement(**unpacked(known[b"S"], ENLARGEMENT, "enlargement"))
+        _check_enlargement(enlargement, header, b"P" in known, FileFormatError)
     streams = {b"Z": "z", b"Y": "y", b"A": "alpha", b"P": "lossless"}
-    return Container(header, **{name: bytes(known[k]) for k, name in streams.items() if k in known}, **further)
+    payloads = {name: bytes(known[k]) for k, name in streams.items() if k in known}
+    return Container(header, **payloads, **further, enlargement=enlargement)
 
 
 def is_lossless(data: bytes) -> bool:
@@ -304,5 +207,5 @@ def peek_header(data: bytes) -> Header:
         if not letter:
             version = payload[0]
         elif letter == b"H":
-            return _unpack_header(payload, version)
+            return Header(**unpacked(payload, _fields(version), "header"))
     raise FileFormatError("the header is missing; the file is damaged")

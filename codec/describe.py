@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dcae.codec.container import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, SIGNATURE, read_container
+from dcae.codec.container import SIGNATURE, read_container
+from dcae.codec.fields import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS
 from dcae.models.header import read_any_header
-from dcae.models.installed import installed_models, model_read_by
+from dcae.models.installed import model_read_by, models_read_by
 from dcae.networks.config import DCAEConfig
 
 
@@ -45,6 +46,12 @@ class FileInfo:
     """Bytes of its sections."""
     check: str
     """Check value of the decoded symbols, in hexadecimal."""
+    coded_size: tuple[int, int]
+    """Width and height of what is coded; less than those of the picture if decoding enlarges it."""
+    upscaler: str | None
+    """First 16 digits of the id of the model that enlarges it; None if it is not enlarged."""
+    upscaler_name: str | None
+    """Name of that model; None if it is not installed, or none is needed."""
 
     @property
     def bpp(self) -> float:
@@ -62,6 +69,7 @@ class FileInfo:
             "picture": f"{self.width} x {self.height}, {self.mode}{', alpha' if self.alpha else ''}, {self.depth} bits",
             "metadata": ", ".join(f"{name} {size} bytes" for name, size in self.metadata.items()) or "none",
             **({"stored": "without loss"} if self.lossless else self._coding()),
+            **(self._enlarging() if self.upscaler else {}),
             "sections": ", ".join(f"{name} {size} bytes" for name, size in self.sections.items()),
             "check": self.check,
         }
@@ -72,6 +80,11 @@ class FileInfo:
             "model": f"{self.model} ({self.model_name or 'not installed'})",
             "numerics": self.numerics or "",
         }
+
+    def _enlarging(self) -> dict[str, str]:
+        width, height = self.coded_size
+        named = f"{self.upscaler} ({self.upscaler_name or 'not installed'})"
+        return {"coded at": f"{width} x {height}, enlarged by {named}"}
 
 
 def file_info(data: bytes) -> FileInfo:
@@ -85,12 +98,18 @@ def file_info(data: bytes) -> FileInfo:
     metadata = {"EXIF": container.exif, "XMP": container.xmp, "ICC profile": container.icc}
     sections = {"z": container.z, "y": container.y, "picture": container.lossless, "alpha": container.alpha}
     coded = not container.lossless
-    installed = installed_models().items() if coded else ()
+    enlargement = container.enlargement
+    installed = models_read_by(read_any_header).items() if coded else ()
+
+    def name_of(short_id: bytes | None) -> str | None:
+        return next((name for name, model in installed if model.short_id == short_id), None)
+
+    width, height = container.size
     return FileInfo(
         version=data[len(SIGNATURE)],
         bytes=len(data),
-        width=header.width,
-        height=header.height,
+        width=width,
+        height=height,
         mode=COLOURS[header.colour],
         depth=DEPTHS[header.depth],
         alpha=bool(container.alpha),
@@ -98,10 +117,13 @@ def file_info(data: bytes) -> FileInfo:
         metadata={name: len(data) for name, data in metadata.items() if data},
         quality=header.quality / QUALITY_STEPS if coded else None,
         model=header.model.hex() if coded else None,
-        model_name=next((name for name, m in installed if m.short_id == header.model), None),
+        model_name=name_of(header.model),
         numerics=NUMERICS[header.numerics] if coded else None,
         sections={name: len(data) for name, data in sections.items() if data},
         check=f"{header.check:08x}",
+        coded_size=(header.width, header.height),
+        upscaler=enlargement.model.hex() if enlargement else None,
+        upscaler_name=name_of(enlargement.model) if enlargement else None,
     )
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dcae.codec.batch import Job
-from dcae.codec.container import is_lossless
+from dcae.codec.container import read_container
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
-from dcae.codec.targets import Target
+from dcae.codec.targets import Asked
 from dcae.errors import DCAEError, MissingDependencyError, OptionError, PictureWarning, naming
 from dcae.files import read_bytes, write_bytes
+from dcae.upscalers import UPSCALER, find_upscaler
 
 if TYPE_CHECKING:
     from dcae.codec.codec import Codec
@@ -131,9 +132,7 @@ class FileEncoder(FileCoder):
 
     model: Path
     """Model file."""
-    quality: float | None
-    """None: the model's default, or what the target needs."""
-    target: Target | None = None
+    asked: Asked
     preparation: Preparation = AS_IT_IS
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     """Further arguments of :meth:`dcae.Codec.encode`."""
@@ -143,22 +142,23 @@ class FileEncoder(FileCoder):
 
     def code(self, source: str | bytes, output: str) -> Coded:
         from dcae.codec.pictures.preparing import prepare
+        from dcae.codec.scaling import encode_as_asked
 
         with without_limit_of_pillow():
             picture = prepare(source, self.preparation, self._limit())  # before anything heavy is imported
-        codec, found = self._codec(self.model), ""
-        if self.target is None:
-            data = codec.encode(picture, self.quality, **self.options)
-        else:
-            from dcae.codec.targets import encode_to_target
-
-            with warnings.catch_warnings():
+        codec, said = self._codec(self.model), ""
+        with warnings.catch_warnings():
+            if self.asked.tries:
                 warnings.simplefilter("ignore", PictureWarning)  # of files that were only tried
-                data, quality, encodings = encode_to_target(codec, picture, self.target, self.options)
-            found = f", quality {quality:g} after {encodings} encodings"
-        if is_lossless(data):
-            found += ", stored without loss"
-        return Coded(data, f"{len(data)} bytes, {8 * len(data) / (picture.width * picture.height):.4f} bpp{found}")
+            data, quality, encodings = encode_as_asked(codec, picture, self.asked, self.options)
+        container = read_container(data)
+        if self.asked.tries:
+            said = f", quality {quality:g} after {encodings} encodings"
+        if container.lossless:
+            said += ", stored without loss"
+        if container.enlargement:
+            said += f", coded at {container.header.width}x{container.header.height}"
+        return Coded(data, f"{len(data)} bytes, {8 * len(data) / (picture.width * picture.height):.4f} bpp{said}")
 
 
 @dataclass(frozen=True)
@@ -177,13 +177,20 @@ class FileDecoder(FileCoder):
     """Bits of a sample; None for those that the picture came with."""
     background: str | None = None
     """Colour to put under transparent pixels; None keeps them."""
+    native: bool = False
+    """Leave pictures that were coded small as small as they are."""
+    scale: int = 1
+    """Factor by which the picture is enlarged once it is decoded."""
+    upscaler: str = UPSCALER
+    """What enlarges it so."""
 
     def open(self) -> None:
         if self.model is not None:
             self._codec(self.model)
 
     def code(self, source: str | bytes, output: str) -> Coded:
-        from dcae.codec.container import read_container
+        from dcae.codec.enlarging import enlarged
+        from dcae.codec.limits import check_size
         from dcae.codec.lossless import lossless_picture
         from dcae.codec.pictures.preparing import flattened
         from dcae.codec.pictures.writing import picture_file
@@ -191,12 +198,16 @@ class FileDecoder(FileCoder):
 
         data = read_bytes(source) if isinstance(source, str) else source
         container = read_container(data)
+        width, height = container.size
+        if self.scale != 1:
+            check_size(width * self.scale, height * self.scale, 64, self._limit(), OptionError)
         if container.lossless:
             picture = lossless_picture(container, self._limit())
         else:
             model = self.model or find_model_by_id(container.header.model).path
-            picture = self._codec(model).decode_picture(data)
-        bpp = 8 * len(data) / (picture.width * picture.height)
+            picture = self._codec(model).decode_picture(data, self.native)
+        if self.scale != 1:
+            picture = enlarged(picture, find_upscaler(self.upscaler, self.scale, self.device))
         if self.background is not None:
             picture = flattened(picture, self.background)
         if self.fit is not None:
@@ -205,4 +216,4 @@ class FileDecoder(FileCoder):
             written = picture_file(picture, self.kind, self.depth, self.picture_quality)
         except OptionError as error:
             raise OptionError(f"{output}: {error}") from error
-        return Coded(written, f"{len(written)} bytes, of {len(data)} bytes, {bpp:.4f} bpp")
+        return Coded(written, f"{len(written)} bytes, of {len(data)} bytes, {8 * len(data) / (width * height):.4f} bpp")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dcae.codec.container import MAX_SIDE
+from dcae.codec.fields import MAX_SIDE
 from dcae.errors import DCAEError, OptionError
 
 MAX_PIXELS = 100 << 20

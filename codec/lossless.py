@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcae.codec.container import COLOURS, DEPTHS, Container, Header
+from dcae.codec.container import Container
+from dcae.codec.fields import COLOURS, DEPTHS, Header
 from dcae.codec.limits import check_size
 from dcae.codec.pictures.alpha import packed, unpacked
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
@@ -33,16 +34,16 @@ def with_companions(container: Container, picture: Picture) -> Container:
 
 
 def with_pixels(container: Container, pixels: Samples) -> Picture:
-    """The picture of a container whose pixels (H, W, C) are decoded, with its alpha and metadata.
+    """The picture of a container whose pixels (H, W, C) are decoded, with its metadata, and with its alpha of the size
+    that is shown.
 
     Raises:
         FileFormatError: alpha that cannot be read or is of another size.
     """
-    height, width, _ = pixels.shape
     alpha = None
     if container.alpha:
         depth = 8 * pixels.dtype.itemsize
-        alpha = unpacked(container.alpha, width, height, 1, depth, "section A (alpha)")[..., 0]
+        alpha = unpacked(container.alpha, *container.size, 1, depth, "section A (alpha)")[..., 0]
     return Picture(pixels, alpha, metadata_of(container))
 
 

@@ -11,6 +11,7 @@ import click
 
 from dcae.codec.limits import MAX_PIXELS
 from dcae.runtime.engines import ENGINES
+from dcae.upscalers import UPSCALER
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -45,6 +46,14 @@ def coding(function: F) -> F:
             "half of the free memory holds]",
         ),
     )(function)
+
+
+def upscaler(function: F) -> F:
+    """What enlarges pictures."""
+    return click.option(
+        "--upscaler", default=UPSCALER, show_default=True, metavar="NAME|PATH",
+        help="What enlarges: an installed model's name or a model file; in decode also a kernel such as bicubic.",
+    )(function)  # fmt: skip
 
 
 def preparation(function: F) -> F:

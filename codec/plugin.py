@@ -8,7 +8,8 @@ from typing import IO, Any, ClassVar
 
 from PIL import Image, ImageFile
 
-from dcae.codec.container import COLOURS, SIGNATURE, peek_header, read_container
+from dcae.codec.container import SIGNATURE, peek_header, read_container
+from dcae.codec.fields import COLOURS
 from dcae.codec.lossless import image_mode, metadata_of
 from dcae.codec.pictures.deep import is_deep
 from dcae.codec.pictures.metadata import exif_of
@@ -19,7 +20,7 @@ _HEADER_BYTES = 1024
 """Read when a file is opened; more than a header needs."""
 _SAVING = (
     "quality", "target_size", "target_bpp", "target_psnr", "model", "portable", "effort", "fallback", "background",
-    "strip", "to_srgb",
+    "strip", "to_srgb", "scale", "upscaler",
 )  # fmt: skip
 """Options of `Image.save` that :func:`dcae.encode` has; others are for other formats."""
 _TOLD = ("exif", "xmp", "icc_profile")
@@ -47,14 +48,13 @@ class DcaeImageFile(ImageFile.ImageFile):
         try:
             start = self.fp.read(_HEADER_BYTES)
             header = peek_header(start)
-            self._mode = COLOURS[header.colour]
-            if start[len(SIGNATURE)] > 1:  # alpha and metadata lie somewhere behind
+            self._mode, self._size = COLOURS[header.colour], (header.width, header.height)
+            if start[len(SIGNATURE)] > 1:  # what it is shown at, alpha and metadata lie behind
                 container = read_container(start + self.fp.read())
-                self._mode = image_mode(container)
+                self._mode, self._size = image_mode(container), container.size
                 self.info.update(metadata_of(container).info())
         except FileFormatError as error:
             raise SyntaxError(str(error)) from error  # what Pillow expects of a file that is not this format's
-        self._size = (header.width, header.height)
         self.tile = [ImageFile._Tile(FORMAT.lower(), (0, 0, *self._size))]
 
     def load(self) -> Image.core.PixelAccess | None:

@@ -6,6 +6,7 @@ import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from dcae.codec.codec import Codec
     from dcae.codec.pictures.picture import Picture, Samples
 
+AUTO = "auto"
+SCALES = ("1", "1/2", "1/3", "1/4", AUTO)
+"""Sizes that a picture may be coded at, as they are written."""
 TOLERANCE = 0.01
 """Share of a wanted size that the file may stay below it, where steps of quality are that fine."""
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
@@ -64,6 +68,47 @@ class Target:
             raise OptionError(f"a target must be a positive number, got {given[0]!r:.40}")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a file shall be: of a quality, or meeting a target, and at which size its picture is coded."""
+
+    quality: float | None = None
+    """None: the model's default, or what the target needs."""
+    target: Target | None = None
+    divisor: int | None = 1
+    """Of both sides; None: what measures better."""
+
+    @property
+    def tries(self) -> bool:
+        """Whether files are made that are only looked at."""
+        return self.target is not None or self.divisor is None
+
+
+def divisor_of(scale: str | float) -> int | None:
+    """The divisor of both sides that a scale stands for; None for "auto".
+
+    Args:
+        scale: one of `SCALES`, or such a number: 1, 0.5, 0.25.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if scale == AUTO:
+        return None
+    for name in SCALES[:-1]:
+        number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else math.nan
+        if scale == name or math.isclose(number, Fraction(name)):
+            return Fraction(name).denominator
+    raise OptionError(f"scale must be {', '.join(SCALES[:-1])} or {AUTO}, got {scale!r:.40}")
+
+
+class UnreachableError(OptionError):
+    """No quality meets a target."""
+
+    fewer = False
+    """Whether it would take fewer bytes than the smallest file has."""
+
+
 class Found(NamedTuple):
     """Result of a search."""
 
@@ -81,7 +126,7 @@ def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Ma
         options: further arguments of :meth:`dcae.Codec.encode`.
 
     Raises:
-        OptionError: no quality of the model does; the message names the nearest.
+        UnreachableError: no quality of the model does; the message names the nearest.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
     without = {name: value for name, value in options.items() if name != "roi"} | {"effort": 0}
@@ -137,7 +182,9 @@ class _Search:
         sizes = {step: len(file) for step, file in self.files.items()}
         fitting = [step for step, size in sizes.items() if size <= target]
         if not fitting:
-            raise self._unreachable(f"{target} bytes", "smallest", self._size_text(min(sizes, key=sizes.__getitem__)))
+            error = self._unreachable(f"{target} bytes", "smallest", self._size_text(min(sizes, key=sizes.__getitem__)))
+            error.fewer = True
+            raise error
         best = max(fitting, key=sizes.__getitem__)
         # A file without loss cannot become better by becoming larger.
         if best == self.high and sizes[best] < target * (1 - TOLERANCE) and not is_lossless(self.files[best]):
@@ -149,7 +196,7 @@ class _Search:
         original, found = self.picture.at_depth(8).pixels, {}
 
         def value(step: int) -> float:
-            found[step] = _psnr(original, self.codec.decode_picture(self.file(step)).at_depth(8).pixels)
+            found[step] = psnr_of(original, self.codec.decode_picture(self.file(step)).at_depth(8).pixels)
             return found[step] - target
 
         self.run(value, _TYPICAL_PSNR, target, 0.0)
@@ -166,13 +213,22 @@ class _Search:
         return f"{size} bytes ({8 * size / self.pixels:.4f} bpp), at quality {step / QUALITY_STEPS:g}"
 
     @staticmethod
-    def _unreachable(target: str, what: str, text: str) -> OptionError:
-        return OptionError(f"a target of {target} is out of reach: the {what} that this model makes has {text}")
+    def _unreachable(target: str, what: str, text: str) -> UnreachableError:
+        return UnreachableError(f"a target of {target} is out of reach: the {what} that this model makes has {text}")
 
 
-def _psnr(original: Samples, decoded: Samples) -> float:
-    """dB over all samples; 99 for no error at all, so that one can calculate with it."""
+def psnr_of(original: Samples, decoded: Samples, weights: Samples | None = None) -> float:
+    """dB over all samples of 8 bits; 99 for no error at all, so that one can calculate with it.
+
+    Args:
+        original, decoded: (H, W, C).
+        weights: (H, W), how much the squared error of each pixel counts; None for all alike.
+    """
     import numpy as np
 
-    error = np.square(original.astype(np.int16) - decoded, dtype=np.int32).mean()
+    squares = np.square(original.astype(np.int16) - decoded, dtype=np.int32)
+    if weights is None:
+        error = squares.mean()
+    else:
+        error = np.average(squares.mean(2), weights=weights) if weights.any() else 0.0
     return 10 * math.log10(255**2 / error) if error else 99.0

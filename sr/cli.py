@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 KERNEL_NAMES = ("bicubic", "lanczos", "bilinear", "box")
-"""Names of `dcae.sr.protocol.resize.KERNELS`, whose module imports NumPy."""
+"""Names of `dcae.resize.KERNELS`, whose module imports NumPy."""
 _ON_THE_CPU: dict[str, Any] = {"device": "cpu", "engine": "auto"}
 
 kernel_option = click.option(

@@ -18,7 +18,8 @@ from dcae.codec.pictures.preparation import Preparation
 from dcae.codec.pictures.preparing import prepare
 from dcae.errors import DCAEError, OptionError, PictureError
 from dcae.files import write_bytes
-from dcae.sr.protocol.resize import modcrop, reduced, to_float, to_samples
+from dcae.resize import to_float, to_samples
+from dcae.sr.protocol.resize import modcrop, reduced
 from dcae.sr.protocol.scores import scores
 from dcae.sr.upscalers import Upscaler
 

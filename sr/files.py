@@ -96,14 +96,9 @@ class FileUpscaler(FileScaler):
         return self.max_pixels or self._limit() // self.scale**2
 
     def scaled(self, picture: Picture) -> Picture:
-        from dcae.sr.protocol.resize import resized, to_float, to_samples
+        from dcae.codec.enlarging import enlarged
 
-        kind = picture.pixels.dtype
-        pixels = to_samples(self._upscaler()(to_float(picture.pixels)), kind)
-        alpha = None
-        if picture.alpha is not None:
-            alpha = to_samples(resized(to_float(picture.alpha[..., None]), self.scale), kind)[..., 0]
-        return replace(picture, pixels=pixels, alpha=alpha)
+        return enlarged(picture, self._upscaler())
 
 
 @lru_cache(maxsize=2)

@@ -1,15 +1,18 @@
-"""The upscaler that a name or path stands for."""
+"""The upscaler that a name, a path, or the id in a `.dcae` file stands for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from dcae.errors import ModelNotFoundError, OptionError
-from dcae.models.installed import is_path
+from dcae.models.header import ID_BYTES
+from dcae.models.installed import is_path, models_read_by
+from dcae.resize import KERNELS
 from dcae.sr.memory import Limits
-from dcae.sr.models import SRHeader, find_sr_model, load_network
-from dcae.sr.protocol.resize import KERNELS
+from dcae.sr.models import SRHeader, find_sr_model, load_network, read_sr_header
 from dcae.sr.tables.config import TableConfig
 from dcae.sr.tables.tablefile import read_tables
 from dcae.sr.tables.upscaler import TableUpscaler
@@ -114,13 +117,46 @@ def find_upscalers(names: Sequence[str], scale: int, device: str = "cpu") -> lis
     return [_opened(each, scale, device if each.is_network else "cpu", None, Limits()) for each in found]
 
 
-def _opened(found: Found, scale: int, device: str, tile: int | None, limits: Limits) -> Upscaler:
-    if found.header is None:
-        return Interpolation(found.name, scale)
-    if not found.is_network:
-        return TableUpscaler(*read_tables(found.header.path), found.name, tile, limits)
-    network = load_network(found.header.path, device)
-    network.merge()
-    from dcae.sr.networks.upscaler import NetworkUpscaler
+def find_upscaler_by_id(short_id: bytes, device: str = "cpu") -> Upscaler:
+    """The installed upscaler that a `.dcae` file names.
 
-    return NetworkUpscaler(network, found.name, tile, limits)
+    Args:
+        short_id: first 8 bytes of the model's id.
+        device: torch device of a network.
+
+    Raises:
+        ModelNotFoundError: it is not installed.
+        ModelFileError: its file is damaged.
+        MissingDependencyError: a network, and torch is not installed.
+    """
+    for name, header in models_read_by(read_sr_header).items():
+        if header.short_id == short_id:
+            return _opened(Found(name, header), header.config.scale, device, None, Limits())
+    raise ModelNotFoundError(
+        f"the file is enlarged by model {short_id.hex()}, which is not installed; put it in a folder named in "
+        "DCAE_MODEL_PATH, or take the small picture with --native"
+    )
+
+
+def _opened(found: Found, scale: int, device: str, tile: int | None, limits: Limits) -> Upscaler:
+    header = found.header
+    if header is None:
+        return Interpolation(found.name, scale)
+    return _loaded(header.path, header.id, found.is_network, found.name, device, tile, limits)
+
+
+@lru_cache(maxsize=2)  # batches ask for the same one with every file
+def _loaded(
+    path: Path, identity: str, network: bool, name: str, device: str, tile: int | None, limits: Limits
+) -> Upscaler:
+    found: Upscaler
+    if network:
+        loaded = load_network(path, device)
+        loaded.merge()
+        from dcae.sr.networks.upscaler import NetworkUpscaler
+
+        found = NetworkUpscaler(loaded, name, tile, limits)
+    else:
+        found = TableUpscaler(*read_tables(path), name, tile, limits)
+    found.short_id = bytes.fromhex(identity)[:ID_BYTES]
+    return found

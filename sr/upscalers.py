@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import OptionError
-from dcae.sr.protocol.resize import resized, taps
+from dcae.resize import resized, taps
 
 SCALES = (2, 3, 4)
 """Scales that pictures are enlarged by."""
@@ -33,6 +33,8 @@ class Upscaler(ABC):
     """Name in tables."""
     scale: int
     """Factor on both sides."""
+    short_id = b""
+    """First 8 bytes of the model's id; empty for what has no model."""
 
     @abstractmethod
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -41,7 +41,8 @@ def read_sections(data: bytes) -> list[tuple[str, bytes]]:
     if data[9] == 1:
         assert critical == "HZY"
     else:
-        assert critical.replace("A", "", 1) in ("HZY", "HP") and critical[0] == "H"
+        assert critical.replace("A", "", 1).replace("S", "", 1) in ("HZY", "HP") and critical[0] == "H"
+        assert "S" not in critical or "P" not in critical
         assert not any(letter == "A" and not payload for letter, payload in sections)
         assert all([s[0] for s in sections].count(letter) <= 1 for letter in "eix")
     assert sections[-1][0] in "YP"
@@ -68,6 +69,18 @@ def read_header(payload: bytes, version: int) -> dict[str, int | bytes]:
     fields["depth"] = payload[at + 12] if version == 2 else 0
     assert at + 12 + (version == 2) == len(payload)
     return fields
+
+
+def read_enlargement(payload: bytes, width: int, height: int) -> dict[str, int | bytes]:
+    """The fields of section S; asserts that they fit the width and height of the header."""
+    fields: dict[str, int | bytes] = {"scale": payload[0]}
+    large, at = read_varint(payload, 1)
+    high, at = read_varint(payload, at)
+    assert 2 <= payload[0] <= 4
+    assert (width - 1) * payload[0] < large <= width * payload[0]
+    assert (height - 1) * payload[0] < high <= height * payload[0]
+    assert len(payload) == at + 8 and max(large, high) < 1 << 24
+    return fields | {"width": large, "height": high, "model": payload[at:]}
 
 
 class RangeDecoder:

@@ -17,7 +17,8 @@ from reference_exact import ReferenceEntropyModel, rnd
 from safetensors import safe_open
 
 from dcae.codec.codec import Codec
-from dcae.codec.container import NUMERICS, read_container, write_container
+from dcae.codec.container import read_container, write_container
+from dcae.codec.fields import NUMERICS
 from dcae.entropy import exact_export
 from dcae.entropy.exact import ExactEntropyModel
 from dcae.entropy.exact_bounds import LIMIT

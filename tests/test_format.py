@@ -14,15 +14,8 @@ import reference_decoder as reference
 from fuzz.structure import varint
 
 from dcae.codec.coder import MAX_EXCESS
-from dcae.codec.container import (
-    FIELDS,
-    SIGNATURE,
-    VERSION,
-    Container,
-    Header,
-    read_container,
-    write_container,
-)
+from dcae.codec.container import SIGNATURE, VERSION, Container, read_container, write_container
+from dcae.codec.fields import ENLARGEMENT, FIELDS, Enlargement, Field, Header
 from dcae.entropy.tables import MAX_ROW
 from dcae.errors import FileFormatError
 
@@ -33,12 +26,15 @@ HEADER = Header(width=300, height=2, colour=1, numerics=0, quality=1100, model=b
 # -- the document ---------------------------------------------------------------------------------------------
 
 
-def test_header_table_of_the_document_is_the_code() -> None:
-    lines = DOCUMENT.read_text(encoding="utf-8").split("<!-- test: fields -->")[1].strip().split("\n\n")[0].splitlines()
+@pytest.mark.parametrize(("which", "fields"), [("fields", FIELDS), ("enlargement", ENLARGEMENT)])
+def test_tables_of_the_document_are_the_code(which: str, fields: tuple[Field, ...]) -> None:
+    lines = (
+        DOCUMENT.read_text(encoding="utf-8").split(f"<!-- test: {which} -->")[1].strip().split("\n\n")[0].splitlines()
+    )
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")][:4] for line in lines[2:]]
     expected = [
         [f.name, f.kind, *(("", "") if f.kind == "bytes8" else (str(f.low), str(f.high)))]  # bytes8 has no range
-        for f in FIELDS
+        for f in fields
     ]
     assert rows == expected
 
@@ -78,12 +74,14 @@ def test_both_readers_agree_on_a_container() -> None:
     assert read_container(GOOD) == Container(HEADER, sections["Z"], sections["Y"])
 
 
+_LARGE = Enlargement(scale=2, width=599, height=4, model=b"enlarges")
 _FURTHER = {
     "exif": b"II*\0" + bytes(40),
     "xmp": b"<x/>" * 2000,
     "icc": bytes(range(256)) * 3,
     "alpha": b"a picture",
     "header": dataclasses.replace(HEADER, depth=1),
+    "enlargement": _LARGE,
 }
 
 
@@ -91,7 +89,7 @@ _FURTHER = {
 def test_both_readers_agree_on_what_version_2_has(fields: dict[str, Any]) -> None:
     coded = dataclasses.replace(Container(HEADER, b"zzzz", b"yyyyyyyy"), **fields)
     stored = dataclasses.replace(Container(HEADER, lossless=b"another picture"), **fields)
-    for container in (coded, stored):
+    for container in (coded, stored) if "enlargement" not in fields else (coded,):
         data = write_container(container)
         assert data.startswith(START_2)
         assert read_container(data) == container
@@ -101,6 +99,10 @@ def test_both_readers_agree_on_what_version_2_has(fields: dict[str, Any]) -> Non
             assert (letter in sections) == bool(getattr(container, name))
             if letter in sections:
                 assert reference.expand(sections[letter]) == getattr(container, name)
+        if container.enlargement:
+            shown = reference.read_enlargement(sections["S"], HEADER.width, HEADER.height)
+            assert shown == dataclasses.asdict(container.enlargement)
+            assert container.size == (shown["width"], shown["height"])
         for letter, name in {"A": "alpha", "P": "lossless", "Z": "z", "Y": "y"}.items():
             assert sections.get(letter, b"") == getattr(container, name)
 
@@ -135,6 +137,52 @@ def test_a_file_has_streams_or_a_lossless_picture(body: bytes) -> None:
     assert read_container(START_2 + header + _section(b"P", b"p")).lossless == b"p"
     with pytest.raises(FileFormatError):
         read_container(START_2 + header + body)
+
+
+def _s(**values: bytes) -> bytes:
+    """Section S with single fields replaced."""
+    parts = {"scale": b"\x02", "width": b"\xd7\x04", "height": b"\x04", "model": b"enlarges", "more": b""}
+    assert parts.keys() >= values.keys()
+    return _section(b"S", b"".join((parts | values).values()))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (_s(scale=b"\x01"), "scale is 1"),
+        (_s(scale=b"\x05"), "scale is 5"),
+        (_s(scale=b"\x03"), "makes 599x4 pixels of 300x2 by scale 3, which does not fit"),
+        (_s(width=b"\xd6\x04"), "makes 598x4 pixels"),
+        (_s(width=b"\xd9\x04"), "makes 601x4 pixels"),
+        (_s(height=b"\x02"), "makes 599x2 pixels"),
+        (_s(height=b"\x05"), "makes 599x5 pixels"),
+        (_s(height=b"\x00"), "height is 0"),
+        (_s(width=b"\x80\x80\x80\x08"), "width is 16777216"),
+        (_s(width=b"\xd7\x84\x00"), "malformed number"),
+        (_s(model=b"enlarge"), "enlargement ends too early"),
+        (_s(more=b"\x00"), "enlargement is longer"),
+        (_section(b"S", b""), "enlargement ends too early"),
+        (_s() * 2, "repeated"),
+    ],
+)
+def test_enlargements_that_are_none(body: bytes, message: str) -> None:
+    header = _section(b"H", reference.read_sections(GOOD)[0][1] + b"\x00")
+    assert read_container(START_2 + header + _s() + Z + Y).size == (599, 4)
+    with pytest.raises(FileFormatError, match=message):
+        read_container(START_2 + header + body + Z + Y)
+
+
+def test_an_enlargement_is_of_what_is_coded_and_of_version_2() -> None:
+    header = _section(b"H", reference.read_sections(GOOD)[0][1] + b"\x00")
+    with pytest.raises(FileFormatError, match="enlarge a picture without loss"):
+        read_container(START_2 + header + _s() + _section(b"P", b"p"))
+    with pytest.raises(FileFormatError, match="before the header"):
+        read_container(START_2 + _s() + header + Z + Y)
+    with pytest.raises(FileFormatError, match="unknown critical section 'S'"):  # as older decoders say
+        read_container(START + H + _s() + Z + Y)
+    for wrong in ({"lossless": b"p", "z": b"", "y": b""}, {"enlargement": dataclasses.replace(_LARGE, scale=3)}):
+        with pytest.raises(ValueError, match="section S"):
+            write_container(Container(**({"header": HEADER, "z": b"", "y": b"", "enlargement": _LARGE} | wrong)))  # type: ignore[arg-type]
 
 
 def test_optional_sections_do_not_blow_up_memory() -> None:

@@ -261,8 +261,23 @@ def test_memory_is_as_promised(tmp_path: Path, engine: str) -> None:
             assert 3 * width * height < taken < FIXED_BYTES + BYTES_PER_PIXEL * width * height, (action, width)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are begun anew on Linux alone")
+@pytest.mark.slow
+def test_memory_is_as_promised_where_a_picture_is_enlarged(tmp_path: Path) -> None:
+    """Counted by the pixels that are shown, the tables and all."""
+    width, height = 3072, 2048
+    data = Codec("lite").encode(synthetic_picture(width, height), 1, correct_means=False, scale=2)
+    (tmp_path / "file").write_bytes(data)
+    arguments = [sys.executable, "-c", _MEASURE, "decode", "onnx", str(tmp_path / "file")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=True, env=environment)
+    taken = float(done.stdout) * 2**20
+    assert 3 * width * height < taken < FIXED_BYTES + BYTES_PER_PIXEL * width * height
+
+
 def test_reading_a_container_copies_its_payloads_once() -> None:
-    from dcae.codec.container import Container, Header, write_container
+    from dcae.codec.container import Container, write_container
+    from dcae.codec.fields import Header
 
     data = write_container(Container(Header(1, 1, 0, 0, 256, bytes(8), 0), b"", bytes(64 << 20)))
     reset_peak()

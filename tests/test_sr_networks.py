@@ -20,11 +20,12 @@ from dcae.models.installed import find_model, installed_models
 from dcae.models.modelfile import load_model, read_header
 from dcae.models.stored import identity
 from dcae.networks.registry import any_config, build_model, preset_names
+from dcae.resize import resized, to_float
 from dcae.sr.find import find_upscaler
 from dcae.sr.models import export_network, find_sr_model, load_network, new_network, read_sr_header, write_network
 from dcae.sr.networks.base import SRNetwork
 from dcae.sr.networks.upscaler import NetworkUpscaler
-from dcae.sr.protocol.resize import reduced, resized, to_float
+from dcae.sr.protocol.resize import reduced
 from dcae.sr.tiles import in_tiles
 
 TINY = {"preset": "sr-small", "scale": 2, "channels": 8, "depth": 2}

@@ -16,10 +16,11 @@ from PIL import Image
 
 from dcae.cli import main
 from dcae.errors import ModelNotFoundError, OptionError
+from dcae.resize import KERNELS, resized, taps, to_float, to_samples
 from dcae.sr.cli import KERNEL_NAMES
 from dcae.sr.evaluation import Row, table
 from dcae.sr.find import find_upscaler
-from dcae.sr.protocol.resize import KERNELS, modcrop, reduced, resized, taps, to_float, to_samples
+from dcae.sr.protocol.resize import modcrop, reduced
 from dcae.sr.protocol.scores import luma, psnr, scores, ssim
 
 GOLDEN = np.load(Path(__file__).with_name("golden") / "sr-protocol.npz")

@@ -15,8 +15,9 @@ from helpers import Page, synthetic_picture
 from PIL import Image
 
 from dcae.cli import main
+from dcae.resize import resized, to_float, to_samples
 from dcae.sr.evaluation import Row
-from dcae.sr.protocol.resize import modcrop, reduced, resized, to_float, to_samples
+from dcae.sr.protocol.resize import modcrop, reduced
 from dcae.sr.protocol.scores import scores
 from dcae.sr.report.published import SETS, published
 from dcae.sr.report.report import gains, page

@@ -10,9 +10,10 @@ import pytest
 from lut_golden import SMALL
 from PIL import Image
 
+from dcae.resize import to_float, to_samples
 from dcae.sr.find import find_upscaler
 from dcae.sr.models import find_sr_model
-from dcae.sr.protocol.resize import reduced, to_float, to_samples
+from dcae.sr.protocol.resize import reduced
 from dcae.sr.protocol.scores import scores
 from dcae.sr.tables.engine import TableEngine
 from dcae.sr.tables.tablefile import read_tables

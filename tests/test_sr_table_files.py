@@ -20,10 +20,10 @@ from dcae.cli import main
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.header import read_any_header
 from dcae.models.modelfile import write_tensors
+from dcae.resize import to_float, to_samples
 from dcae.sr.find import find_upscaler
 from dcae.sr.models import find_sr_model
 from dcae.sr.networks.config import SmallConfig
-from dcae.sr.protocol.resize import to_float, to_samples
 from dcae.sr.tables.config import PUBLISHED, TableConfig, published_config
 from dcae.sr.tables.engine import TableEngine
 from dcae.sr.tables.importer import import_tables

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dcae.errors import OptionError
-from dcae.sr.protocol.resize import to_samples
+from dcae.resize import to_samples
 from dcae.sr.protocol.scores import scores
 from dcae.sr.tables.config import PUBLISHED, Slot, TableConfig, published_config
 from dcae.sr.tables.engine import TableEngine

@@ -17,6 +17,7 @@ from test_sr_networks import network_of
 
 from dcae.cli import main
 from dcae.errors import PictureWarning
+from dcae.resize import resized, to_float, to_samples
 from dcae.sr import files
 from dcae.sr.files import FileUpscaler
 from dcae.sr.find import find_upscaler
@@ -24,7 +25,6 @@ from dcae.sr.memory import SMALLEST, Limits, TiledUpscaler
 from dcae.sr.models import write_network
 from dcae.sr.networks.live import peak_bytes
 from dcae.sr.networks.upscaler import TILE, NetworkUpscaler
-from dcae.sr.protocol.resize import resized, to_float, to_samples
 from dcae.sr.upscalers import Cost
 
 Run = Callable[..., Result]

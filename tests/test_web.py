@@ -81,6 +81,19 @@ def test_damaged_and_hostile_files(tmp_path: Path) -> None:
     _run("agrees.test.mjs", tmp_path)
 
 
+def test_pictures_that_were_coded_small(tmp_path: Path) -> None:
+    """To their whole size, by bicubic interpolation."""
+    cases = Cases(tmp_path, [TINY])
+    codec = next(iter(cases.codecs.values()))
+    for width, height in ((1, 1), (2, 3), (65, 40), (131, 67)):
+        image = synthetic_picture(width, height)
+        for kind in ("RGB", "L"):
+            cases.add(f"{width}x{height} {kind}", codec.encode(image.convert(kind), 4, scale=2))
+            assert cases.files[-1]["width"] == width
+    cases.write()
+    _run("agrees.test.mjs", tmp_path)
+
+
 def test_parts(tmp_path: Path) -> None:
     cases = _large(tmp_path, TINY)
     cases.write(coder=coder_cases(), large=LARGE, largeModel=next(iter(cases.codecs)))

@@ -14,6 +14,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ from test_range_coder import _arrays, _coded, _split, _tables
 
 from dcae.codec.codec import Codec
 from dcae.codec.coder import SymbolTables
+from dcae.codec.container import read_container
+from dcae.codec.pictures.picture import Picture
 from dcae.errors import DCAEError
+from dcae.resize import resized, to_float, to_samples
 from dcae.serve.web_folder import MODULES, RUNTIME
 from dcae.serve.web_model import web_model
+from dcae.sr.find import find_upscaler
 
 MAX_PIXELS = 16 << 20
 """Limit of the decoder in JavaScript."""
@@ -68,7 +73,7 @@ class Cases:
             (codec for codec in self.codecs.values() if codec.header.short_id in data), next(iter(self.codecs.values()))
         )
         try:
-            picture = codec.decode_picture(data)
+            picture = _shown(codec, data)
         except DCAEError as error:
             case |= {"error": type(error).__name__, "message": _comparable(str(error))}
         else:
@@ -85,6 +90,16 @@ class Cases:
     def write(self, **others: Any) -> None:
         """Write `cases.json`."""
         (self.folder / "cases.json").write_text(json.dumps({"files": self.files, "maxPixels": MAX_PIXELS, **others}))
+
+
+def _shown(codec: Codec, data: bytes) -> Picture:
+    """The picture as the decoder in JavaScript has it: it enlarges by bicubic interpolation, whatever a file names."""
+    picture, enlargement = codec.decode_picture(data), read_container(data).enlargement
+    if enlargement is None:
+        return picture
+    native = codec.decode_picture(data, native=True).pixels
+    large = to_samples(resized(to_float(native), enlargement.scale), native.dtype)
+    return replace(picture, pixels=large[: picture.height, : picture.width])
 
 
 def digest(arrays: Iterable[ArrayLike]) -> str:
@@ -195,6 +210,18 @@ def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
         "an empty alpha": [("A", b"")], "alpha of nonsense": [("A", b"nonsense" * 8)], "two": [("A", b"a")] * 2,
     }.items():  # fmt: skip
         yield f"version 2 with {name}", file_of([("H", good), *extra, z, y], 2)
+    model = find_upscaler("tables", 2).short_id
+    for name, payload in {
+        "a scale of 1": b"\x01\x01\x01" + model, "a scale of 5": b"\x05\x05\x05" + model,
+        "a side of 0": b"\x02\x00\x01" + model, "a side too long": b"\x02\x03\x02" + model,
+        "a side too short": b"\x04\x02\x00" + model, "a side of 2^24": b"\x02\x80\x80\x80\x08\x01" + model,
+        "35 bits of side": b"\x02\xff\xff\xff\xff\x7f\x01" + model, "a short model": b"\x02\x02\x02" + model[:7],
+        "a long model": b"\x02\x02\x02" + model + b"\0", "nothing": b"", "a side of two": b"\x02\x02\x01" + model,
+    }.items():  # fmt: skip
+        yield f"enlarged with {name}", file_of([("H", good), ("S", payload), z, y], 2)
+        yield f"in version 1 with {name}", file_of([("H", header), ("S", payload), z, y])
+        yield f"without loss with {name}", file_of([("H", good), ("S", payload), ("P", b"what")], 2)
+    yield "enlarged twice", file_of([("H", good), *[("S", b"\x02\x02\x02" + model)] * 2, z, y], 2)
     yield "both kinds of pictures", file_of([("H", good), z, ("P", b"what")], 2)
     yield "nonsense without loss", file_of([("H", good), ("P", b"nonsense" * 8)], 2)
     for version in (0, 3, 255):

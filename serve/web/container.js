@@ -18,6 +18,13 @@ const FIELDS = [
   ["check", "u32", 0, 2 ** 32 - 1, 1],
   ["depth", "u8", 0, 1, 2],
 ];
+/** Fields of section S, likewise. */
+const ENLARGEMENT = [
+  ["scale", "u8", 2, 4, 2],
+  ["width", "varint", 1, 2 ** 24 - 1, 2],
+  ["height", "varint", 1, 2 ** 24 - 1, 2],
+  ["model", "bytes8", 0, 0, 2],
+];
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -74,8 +81,9 @@ class Reader {
  * Parse and verify a file.
  *
  * @param {Uint8Array} bytes the whole file
- * @returns {Promise<{header, z, y, alpha, lossless}>} the header's fields (`model` in hexadecimal, `numerics` by name),
- *   and the payloads of the sections that are there
+ * @returns {Promise<{header, size, enlargement, z, y, alpha, lossless}>} the header's fields (`model` in hexadecimal,
+ *   `numerics` by name), width and height of what is shown, the fields of section S, and the payloads of the sections
+ *   that are there
  * @throws {FileFormatError} anything but a whole, undamaged file of a version that is known
  */
 export async function readContainer(bytes) {
@@ -83,7 +91,7 @@ export async function readContainer(bytes) {
   let version;
   for (const [letter, payload] of sectionsOf(bytes)) {
     if (!letter) [version] = payload;
-    else if ("HZY".includes(letter) || (version >= 2 && "APeix".includes(letter))) {
+    else if ("HZY".includes(letter) || (version >= 2 && "APSeix".includes(letter))) {
       if (known.has(letter) || (letter !== "H" && !known.has("H"))) {
         throw new FileFormatError(`section ${letter} is repeated or before the header; it is damaged`);
       }
@@ -99,8 +107,26 @@ export async function readContainer(bytes) {
     throw new FileFormatError("the header or the section of z is missing, or one too many; the file is damaged");
   }
   for (const letter of "eix") if (known.has(letter)) await checkExpanded(known.get(letter), letter);
-  const header = readHeader(known.get("H"), version);
-  return { header, z: known.get("Z"), y: known.get("Y"), alpha: known.get("A"), lossless: known.get("P") };
+  const header = readFields(known.get("H"), FIELDS, version, "header");
+  header.numerics = NUMERICS[header.numerics];
+  const enlargement = known.has("S") ? readEnlargement(known.get("S"), header, known.has("P")) : undefined;
+  const { width, height } = enlargement ?? header;
+  const streams = { z: known.get("Z"), y: known.get("Y"), alpha: known.get("A"), lossless: known.get("P") };
+  return { header, size: { width, height }, enlargement, ...streams };
+}
+
+/** How the coded picture becomes the one that is shown. */
+function readEnlargement(payload, header, lossless) {
+  const found = readFields(payload, ENLARGEMENT, VERSION, "enlargement");
+  if (lossless) throw new FileFormatError("section S would enlarge a picture without loss; the file is damaged");
+  const { scale, width, height } = found;
+  if (Math.ceil(width / scale) !== header.width || Math.ceil(height / scale) !== header.height) {
+    throw new FileFormatError(
+      `section S makes ${width}x${height} pixels of ${header.width}x${header.height} by scale ${scale}, which does ` +
+        "not fit; the file is damaged",
+    );
+  }
+  return found;
 }
 
 /** [letter, payload] of every section, the version first with an empty letter; CRCs are right, and nothing follows. */
@@ -144,27 +170,26 @@ function whyNoSignature(bytes) {
   return "not a .dcae file (or its first bytes are damaged)";
 }
 
-function readHeader(payload, version) {
-  const reader = new Reader(payload, "the header");
-  const header = { depth: 0 };
-  for (const [name, kind, low, high, since] of FIELDS) {
+function readFields(payload, fields, version, what) {
+  const reader = new Reader(payload, `the ${what}`);
+  const found = { depth: 0 };
+  for (const [name, kind, low, high, since] of fields) {
     if (since > version) continue;
     if (kind === "bytes8") {
-      header[name] = Array.from(reader.take(8), (byte) => byte.toString(16).padStart(2, "0")).join("");
+      found[name] = Array.from(reader.take(8), (byte) => byte.toString(16).padStart(2, "0")).join("");
       continue;
     }
     const value = kind === "varint" ? reader.varint() : kind === "u8" ? reader.take(1)[0] : reader.u32();
     if (value < low || value > high) {
       throw new FileFormatError(
-        `header field ${name} is ${value}, this version knows ${low}..${high}; ` +
+        `${what} field ${name} is ${value}, this version knows ${low}..${high}; ` +
           "the file is damaged or needs a newer dcae",
       );
     }
-    header[name] = value;
+    found[name] = value;
   }
-  if (!reader.done) throw new FileFormatError("the header is longer than its fields; the file is damaged");
-  header.numerics = NUMERICS[header.numerics];
-  return header;
+  if (!reader.done) throw new FileFormatError(`the ${what} is longer than its fields; the file is damaged`);
+  return found;
 }
 
 /** Check that an optional section expands to as many bytes as it declares; what it says is not used here. */

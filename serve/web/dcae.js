@@ -8,6 +8,7 @@
 // `dcae-client.js` has the same decoder in a Web Worker, which keeps the page alive; `dcae-img.js` an element.
 
 import { readContainer } from "./container.js";
+import { enlarged } from "./enlarge.js";
 import { decodeLatents } from "./entropy.js";
 import { FileFormatError, ModelFileError, ModelNotFoundError, OptionError, sayingMemory } from "./errors.js";
 import { losslessPixels, browserPictures, withAlpha } from "./lossless.js";
@@ -65,15 +66,16 @@ export class Decoder {
   async decode(file, { signal, onProgress } = {}) {
     try {
       const container = await readContainer(bytesOf(file));
-      const { width, height } = container.header;
+      const { width, height } = container.size;
       const progress = pausing(signal, onProgress);
       let data;
       if (container.lossless) {
-        this.checkSize(container.header, 1);
+        this.checkSize(container.size, 1);
         data = await losslessPixels(container, this.readPicture);
       } else {
         const [model, latents] = await this.latentsOf(container, part(progress, 0, ENTROPY_SHARE));
         data = await synthesis(model, container.header, latents, part(progress, ENTROPY_SHARE, 1));
+        if (container.enlargement) data = enlarged(data, container.header, container.enlargement);
       }
       if (container.alpha) await withAlpha(data, container, this.readPicture);
       onProgress?.(1);
@@ -91,7 +93,7 @@ export class Decoder {
   }
 
   async latentsOf(container, pause, keepSymbols) {
-    this.checkSize(container.header, STRIDE);
+    this.checkSize(container.size, STRIDE);
     await pause(0);
     const model = await this.model(container.header.model, pause.signal);
     checkHeader(container, model);

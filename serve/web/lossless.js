@@ -36,8 +36,8 @@ export async function losslessPixels({ header, lossless }, readPicture) {
 }
 
 /** Put the alpha of a file into its pixels. */
-export async function withAlpha(pixels, { header, alpha }, readPicture) {
-  const { data } = await unpacked(alpha, header, "section A (alpha)", readPicture);
+export async function withAlpha(pixels, { size, alpha }, readPicture) {
+  const { data } = await unpacked(alpha, size, "section A (alpha)", readPicture);
   for (let i = 0; i < pixels.length; i += 4) pixels[i + 3] = data[i + 1];
 }
 

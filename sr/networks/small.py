@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dcae.networks.base import pad_to_multiple
+from dcae.resize import resized
 from dcae.sr.networks.base import SRNetwork
 from dcae.sr.networks.config import SmallConfig
-from dcae.sr.protocol.resize import resized
 
 _RIDGE = 1e-4
 """Weight of bicubic interpolation when the linear filter is fitted, relative to the mean squared sample."""

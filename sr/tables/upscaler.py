@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcae.resize import resized, to_float, to_samples
 from dcae.sr.memory import Limits, TiledUpscaler
-from dcae.sr.protocol.resize import resized, to_float, to_samples
 from dcae.sr.tables.config import INPUTS
 from dcae.sr.tables.engine import TILE, TableEngine
 from dcae.sr.tables.layout import inputs_of

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcae.sr.protocol.resize import taps
+from dcae.resize import taps
 
 
 @lru_cache(maxsize=16)

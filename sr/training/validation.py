@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dcae.sr.protocol.resize import modcrop, reduced, to_float, to_samples
+from dcae.resize import to_float, to_samples
+from dcae.sr.protocol.resize import modcrop, reduced
 from dcae.sr.protocol.scores import scores
 from dcae.sr.upscalers import Interpolation, Upscaler
 from dcae.train.data import Picture

@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,17 @@ from dcae.codec import latents as latents_module
 from dcae.codec import lossless
 from dcae.codec.codec import Codec
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
-from dcae.codec.container import NUMERICS, Container, Header, read_container, write_container
+from dcae.codec.container import Container, read_container, write_container
+from dcae.codec.fields import NUMERICS, Enlargement, Header
 from dcae.codec.latents import LatentCoder
-from dcae.codec.pictures.alpha import unpacked
+from dcae.codec.pictures.alpha import packed, unpacked
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.pictures.preparing import prepare
 from dcae.codec.pictures.writing import picture_file
 from dcae.entropy.tables import MAX_ROW, Tables, gaussian_tables
 from dcae.errors import DCAEError, FileFormatError, OptionError, SymbolMismatchError
 from dcae.runtime.protocol import Floats
+from dcae.sr.find import find_upscaler
 
 
 @functools.cache
@@ -66,6 +69,11 @@ def reader(data: bytes) -> None:
             names = {"Z": "z", "Y": "y", "P": "lossless", "A": "alpha"}
             assert all(sections.get(letter, b"") == getattr(container, name) for letter, name in names.items())
             assert reference.read_header(sections["H"], candidate[9]) == vars(container.header)
+            if container.enlargement:
+                header = container.header
+                found = reference.read_enlargement(sections["S"], header.width, header.height)
+                assert found == vars(container.enlargement)
+            assert ("S" in sections) == bool(container.enlargement)
             assert read_container(write_container(container)) == container
 
 
@@ -149,7 +157,8 @@ def golden(data: bytes) -> None:
 
 
 def companions(data: bytes) -> None:
-    """What version 2 adds to a file: metadata, alpha, lossless pictures, damaged; decoded, and written as a picture."""
+    """What version 2 adds to a file: metadata, alpha, lossless pictures, enlargement, damaged; decoded and written
+    as a picture."""
     choices = Choices(data)
     original = read_container(choices.pick(_golden_files()))
     header = dict(vars(original.header)) | {"depth": choices.below(2)}
@@ -176,15 +185,33 @@ def companions(data: bytes) -> None:
         container = Container(Header(**header), lossless=picture_bytes, **fields)
     else:
         container = Container(Header(**header), original.z, original.y, **fields)
+        if choices.odds(2):
+            container = replace(container, enlargement=_some_enlargement(container.header, choices))
+            if fields.get("alpha") and choices.odds(2):
+                container = replace(
+                    container, alpha=packed(np.full(container.size[::-1], choices.below(256), np.uint8))
+                )
     file_bytes = write_container(container)
     if choices.odds(3):
         file_bytes = fix_crcs(mutated(file_bytes, choices))
     with suppress(DCAEError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        decoded = _some_codec(data).decode_picture(file_bytes)
+        decoded = _some_codec(data).decode_picture(file_bytes, native=choices.odds(4))
         for target in ("PNG", "TIFF", "JPEG"):
             with suppress(OptionError):
                 picture_file(decoded, target)
+
+
+def _some_enlargement(header: Header, choices: Choices) -> Enlargement:
+    """One that fits, mostly by a model that is there."""
+    scale = 3 if choices.odds(8) else 2
+    width, height = (scale * side - choices.below(scale) for side in (header.width, header.height))
+    return Enlargement(scale, width, height, choices.bytes(8) if choices.odds(8) else _upscaler())
+
+
+@functools.cache
+def _upscaler() -> bytes:
+    return find_upscaler("tables", 2).short_id
 
 
 # -- symbols --------------------------------------------------------------------------------------------------
