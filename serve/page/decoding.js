@@ -24,7 +24,7 @@ export async function decoded(file, server, info, options) {
       if (options.signal.aborted) throw options.signal.reason;
       // Damaged files are so for the server too. It may have a model that is not here, and decodes larger pictures.
       if (DAMAGED.includes(error.constructor.name) && !error.message.includes("the limit of")) {
-        throw new Refused(`${error.message}.`);
+        throw new Refused(error.message);
       }
     }
   }

@@ -25,9 +25,10 @@ function say(text) {
   if ($("status").textContent !== text) $("status").textContent = text;
 }
 
-function refuse(error) {
-  const text = error instanceof Refused ? error.message : `This did not work: ${error.message || error}`;
-  $("refusal").textContent = text;
+/** Say why something came to nothing; `name`, if it has to do with a file. */
+function refuse(error, name = "") {
+  const text = error instanceof Refused ? error.message : `this did not work (${error.message || error})`;
+  $("refusal").textContent = `${name ? `${name}: ${text}` : text[0].toUpperCase() + text.slice(1)}.`.replace(/\.\.$/, ".");
   $("refusal").hidden = false;
   say("");
 }
@@ -42,8 +43,8 @@ function changed({ state, progress, stage, position }) {
 
 // ---- Work, of which there is one at a time
 
-/** Do something in place of what is being done. */
-async function instead(task) {
+/** Do something with a file in place of what is being done. */
+async function instead(name, task) {
   work.abort();
   const mine = (work = new AbortController());
   $("refusal").hidden = true;
@@ -53,7 +54,7 @@ async function instead(task) {
   try {
     await task(mine.signal);
   } catch (error) {
-    if (!mine.signal.aborted) refuse(error);
+    if (!mine.signal.aborted) refuse(error, name);
   } finally {
     if (work === mine) {
       $("working").hidden = true;
@@ -72,7 +73,7 @@ $("cancel").addEventListener("click", () => {
 
 function compare() {
   const picture = file;
-  return instead(async (signal) => {
+  return instead(picture.name, async (signal) => {
     const answer = await server.run("compare", controls.values(), picture, { signal, onChange: changed });
     const result = await answer.json();
     const { original, dcae, rival } = result;
@@ -91,13 +92,16 @@ function compare() {
   });
 }
 
+/** Quality of a file, which has none where that is without loss. */
+const qualityText = (quality) => (quality == null ? "no loss" : `quality ${Number(quality.toFixed(2))}`);
+
 function tell(picture, { width, height, dcae, rival }, files) {
   const name = stem(picture.name);
   const kept = (text, label, blob, as) => ({ text, label: `Save ${label}`, action: () => save(blob, as) });
   const columns = [
     { label: "Original", bytes: picture.size, bpp: bitsPerPixel(picture.size, { width, height }) },
     {
-      ...dcae, label: "DCAE", setting: `quality ${Number(dcae.quality.toFixed(2))}`,
+      ...dcae, label: "DCAE", setting: qualityText(dcae.quality),
       files: [
         kept(".dcae", "the .dcae file", files.packed, `${name}.dcae`),
         kept("PNG", "what it decodes to as PNG", files.ours, `${name}-dcae.png`),
@@ -113,14 +117,18 @@ function tell(picture, { width, height, dcae, rival }, files) {
   $("name").textContent = `${picture.name}, ${width} × ${height}`;
   fill($("numbers"), columns);
   const small = dcae.ms_ssim == null && Math.min(width, height) < 161;
-  $("note").textContent = small ? "MS-SSIM is for pictures of at least 161 pixels a side." : "";
+  const larger = rival && rival.bytes > dcae.bytes;
+  $("note").textContent = [
+    larger ? `${rival.label} has no smaller file than this one.` : "",
+    small ? "MS-SSIM is for pictures of at least 161 pixels a side." : "",
+  ].join(" ").trim(); // prettier-ignore
   say(verdict(dcae, rival) || `${sized(dcae.bytes)}.`);
 }
 
 /** A .dcae file: one picture, and nothing to set. */
 function decode(packed) {
   $("settings").hidden = true;
-  return instead(async (signal) => {
+  return instead(packed.name, async (signal) => {
     const { png, seconds, where } = await decoded(packed, server, info, { signal, onChange: changed });
     const image = await drawable(png);
     if (signal.aborted) return image.close();
@@ -142,7 +150,7 @@ async function take(given) {
   controls.forget();
   file = null;
   const problem = wrong(given);
-  if (problem) return refuse(new Refused(problem));
+  if (problem) return refuse(new Refused(problem), given.name);
   const first = new Uint8Array(await given.slice(0, SIGNATURE.length).arrayBuffer());
   const packed = /\.dcae$/i.test(given.name) || SIGNATURE.every((byte, k) => first[k] === byte);
   open(given.name);
@@ -154,10 +162,10 @@ async function take(given) {
   return compare();
 }
 
-function wrong({ name, size }) {
-  if (!size) return `${name} is empty, or a folder. Take a picture.`;
-  if (size > info.limits.bytes) return `${name} has ${sized(size)}; this server takes at most ${sized(info.limits.bytes)}.`;
-  return "";
+function wrong({ size }) {
+  if (!size) return "it is empty, or a folder; take a picture";
+  if (!(size > info.limits.bytes)) return "";
+  return `it has ${sized(size)}, and this server takes at most ${sized(info.limits.bytes)}`;
 }
 
 /** The picture as it was given, while the server works; not all kinds are known to browsers. */

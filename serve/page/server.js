@@ -49,9 +49,10 @@ export class Server {
     signal.addEventListener("abort", cancel, { once: true });
     addEventListener("pagehide", cancel);
     try {
+      if (signal.aborted) cancel(); // while it was being sent
       signal.throwIfAborted();
       const end = await this.followed(job, signal, onChange);
-      if (end.state !== "done") throw new Refused(end.error || "The work was cancelled.");
+      if (end.state !== "done") throw new Refused(end.error || "the work was cancelled");
       return await this.asked(job.result_url, { signal });
     } finally {
       signal.removeEventListener("abort", cancel);
@@ -105,11 +106,11 @@ export class Server {
       answer = await fetch(new URL(String(url).replace(/^\//, ""), document.baseURI), { ...options, headers });
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason;
-      throw new Refused("The server does not answer. Is dcae serve still running?");
+      throw new Refused("the server does not answer; is dcae serve still running?");
     }
     if (answer.ok) return answer;
     const said = await answer.json().catch(() => ({}));
-    const refused = new Refused(said.error || `The server answered with HTTP ${answer.status}.`, answer.status);
+    const refused = new Refused(said.error || `the server answered with HTTP ${answer.status}`, answer.status);
     refused.after = Math.min(Number(answer.headers.get("Retry-After")) || 1, 30);
     throw refused;
   }

@@ -42,7 +42,7 @@ export class Sides {
     const names = Object.keys(this.images);
     const options = names.map((name) => [name, this.images[name].label]);
     for (const name of names) {
-      if (name !== "original") options.push([`${name}-difference`, `Difference of ${this.images[name].label}, ×8`]);
+      if (name !== "original") options.push([`${name}-difference`, `${this.images[name].label}, error ×8`]);
     }
     for (const side of ["left", "right"]) {
       if (names.length > 1 && !options.some(([name]) => name === this.chosen[side])) this.chosen[side] = "original";
@@ -66,7 +66,7 @@ export class Sides {
   image(name) {
     if (!this.images[name]) {
       const { image, label } = this.images[name.replace("-difference", "")];
-      const made = { label: `Difference of ${label}`, image: difference(this.images.original.image, image) };
+      const made = { label: `${label}, error ×8`, image: difference(this.images.original.image, image) };
       Object.defineProperty(this.images, name, { value: made, configurable: true }); // not among the choices
     }
     return this.images[name];
