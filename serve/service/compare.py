@@ -138,7 +138,9 @@ def _encoded(rival: Rival, image: Image.Image, quality: int) -> tuple[bytes, flo
     except MemoryError:
         raise
     except Exception as error:  # a side that the format does not have makes Pillow's writers raise almost anything
-        raise OptionError(f"{rival.label} cannot write this picture ({type(error).__name__}); choose another") from error
+        raise OptionError(
+            f"{rival.label} cannot write this picture ({type(error).__name__}); choose another"
+        ) from error
     return data, time.perf_counter() - began
 
 

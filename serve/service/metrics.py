@@ -14,9 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "dcae_requests", "Requests answered", ("method", "route", "status"), registry=registry
-        )
+        self.requests = Counter("dcae_requests", "Requests answered", ("method", "route", "status"), registry=registry)
         self.jobs = Counter("dcae_jobs", "Jobs ended, by what became of them", ("kind", "outcome"), registry=registry)
         self.seconds = Histogram(
             "dcae_work_seconds", "Seconds of work on a job", ("kind",), buckets=_SECONDS, registry=registry

@@ -41,6 +41,20 @@ def upscalers() -> list[str]:
     return [*KERNEL_NAMES, *usable]
 
 
+def examples() -> list[dict[str, str]]:
+    """The example pictures."""
+    from dcae.serve.examples import EXAMPLES
+
+    return [{"name": name, "title": title, "url": f"/examples/{name}.png"} for name, title in EXAMPLES.items()]
+
+
+def web_model_names() -> dict[str, str]:
+    """Name of a model's file for browsers -> name of the model."""
+    from dcae.serve.web_folder import web_model_name
+
+    return {web_model_name(name): name for name in coding_models()}
+
+
 def everything() -> dict[str, Any]:
     """All of it."""
-    return {"models": coding_models(), "rivals": rivals(), "upscale_models": upscalers()}
+    return {"models": coding_models(), "rivals": rivals(), "upscale_models": upscalers(), "examples": examples()}

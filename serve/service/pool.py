@@ -36,8 +36,14 @@ class Pool:
         self.ending = False
         self._wake = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
+        self._ready = 0
         self._seconds = 2.0
         """That a job takes, about: a moving average."""
+
+    @property
+    def ready(self) -> int:
+        """Processes that have work or wait for it."""
+        return self._ready
 
     def start(self) -> None:
         """Start the processes; they become ready on their own."""
@@ -116,7 +122,8 @@ class Pool:
                 if not job.cancelled() and (found := job.result()) is not None:
                     process = await self._work(process, found)
                 elif process.dead.is_set():
-                    process = self._replaced(process, "died")
+                    self._discard(process, "died")
+                    process = None
         finally:
             if process is not None:
                 process.kill()
@@ -134,16 +141,16 @@ class Pool:
             process.kill()
             raise
         if process.ready.is_set():
-            self.metrics.workers.inc()
+            self._ready += 1
             return process
         process.kill()
         self.metrics.restarts.labels("start").inc()
         await asyncio.sleep(1.0)  # what fails at once would fail as fast as it can
         return None
 
-    def _replaced(self, process: WorkerProcess, reason: str) -> None:
+    def _discard(self, process: WorkerProcess, reason: str) -> None:
         process.kill()
-        self.metrics.workers.dec()
+        self._ready -= 1
         self.metrics.restarts.labels(reason).inc()
 
     async def _work(self, process: WorkerProcess, job: Job) -> WorkerProcess | None:
@@ -163,7 +170,10 @@ class Pool:
         self.metrics.seconds.labels(job.kind).observe(seconds)
         if job.ended is not None:
             self.metrics.jobs.labels(job.kind, job.failure.code if job.failure else "done").inc()
-        return process if stopped is None else self._replaced(process, stopped)
+        if stopped is not None:
+            self._discard(process, stopped)
+            return None
+        return process
 
     async def _watched(self, process: WorkerProcess, job: Job, began: float) -> str | None:
         """Follow a process to the end of a job; gives why it has to be replaced, if it has."""
@@ -206,5 +216,3 @@ class Pool:
 
 def _slow(seconds: float) -> str:
     return f"the work takes more than the limit of {seconds:g} s; a smaller picture or a lower effort takes less"
-
-

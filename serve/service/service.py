@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -34,8 +36,11 @@ class Service:
         self.jobs = Jobs(settings)
         self.pool = Pool(settings, self.metrics)
         self.uploads = 0
+        self.until = math.inf
+        """When all has to be over, by `time.monotonic`; known from the signal on."""
         self._made: dict[tuple[str, str], asyncio.Task[Job]] = {}
         metrics = self.metrics
+        metrics.workers.set_function(lambda: self.pool.ready)
         metrics.queued.set_function(lambda: len(self.pool.waiting))
         metrics.running.set_function(lambda: len(self.pool.running))
         metrics.uploads.set_function(lambda: self.uploads)
@@ -122,6 +127,11 @@ class Service:
         self.jobs.keep(job)
         return job
 
+    def end(self) -> None:
+        """Take nothing more, and let what runs go on for a limited time."""
+        self.pool.ending = True
+        self.until = time.monotonic() + self.settings.grace
+
     async def tidy(self) -> None:
         """Remove old jobs, for ever."""
         while True:
@@ -139,6 +149,3 @@ def result_of(job: Job) -> Result:
         return job.result
     failure = job.failure or Failed(500, "internal", "nothing came of it")
     raise Refusal(failure.status, failure.code, failure.sentence, 5 if failure.status == 503 else None)
-
-
-__all__ = ["Gone", "Service", "result_of"]

@@ -27,7 +27,7 @@ from dcae.errors import (
 )
 from dcae.runtime.progress import watching
 from dcae.serve.service.settings import Settings
-from dcae.serve.service.tasks import Failed, Ready, Result, Task, Told
+from dcae.serve.service.tasks import KINDS, Failed, Ready, Result, Task, Told
 
 if TYPE_CHECKING:
     from dcae.codec.filecoders import FileEncoder
@@ -141,8 +141,9 @@ class Worker:
             "upscale": self.upscale,
             "compare": lambda task, data: compare(self, task, data),
             "web-model": self.web_model,
+            "example": self.example,
         }
-        data = b"" if task.kind == "web-model" else Path(task.source).read_bytes()
+        data = Path(task.source).read_bytes() if task.kind in KINDS else b""
         return does[task.kind](task, data)
 
     def encoder(self, model: str | None, quality: float | None, target: Any, effort: int | None) -> FileEncoder:
@@ -218,6 +219,13 @@ class Worker:
 
         Path(task.folder, "result").write_bytes(web_model(self.model(task.options["model"]).path))
         return Result("result", "application/octet-stream")
+
+    def example(self, task: Task, data: bytes) -> Result:
+        """An example picture, which takes a moment to draw."""
+        from dcae.serve.examples import example_png
+
+        Path(task.folder, "result").write_bytes(example_png(task.options["name"], task.options["width"]))
+        return Result("result", "image/png")
 
 
 def target_of(options: dict[str, Any]) -> Any:
