@@ -255,8 +255,8 @@ async function begin() {
 
 function exampleItem(one) {
   const button = Object.assign(document.createElement("button"), { type: "button" });
-  const image = Object.assign(document.createElement("img"), { alt: "", width: 288, height: 192, loading: "lazy" });
-  image.src = new URL(`${one.url.replace(/^\//, "")}?width=288`, document.baseURI);
+  const image = Object.assign(document.createElement("img"), { alt: "", width: 384, height: 256 });
+  image.src = new URL(`${one.name}.webp`, import.meta.url); // small, and there before the example is drawn
   const title = Object.assign(document.createElement("span"), { textContent: one.title ?? one.name });
   button.append(image, title);
   button.addEventListener("click", () => example(one));
