@@ -39,10 +39,16 @@ DROP = """(() => {
 })()"""
 PASTE = DROP.replace('DragEvent("drop", { dataTransfer,', 'ClipboardEvent("paste", { clipboardData: dataTransfer,')
 TABLE = "[...document.querySelectorAll('#numbers tr')].map((row) => [...row.cells].map((cell) => cell.innerText))"
-JOBS = """(() => {
-  const names = performance.getEntriesByType("resource").map(({ name }) => name.match(/.*jobs\\/\\w+/)?.[0]);
-  return [...new Set(names)].filter(Boolean);
+RECORD = """(() => {
+  window.jobs = [];
+  const asked = fetch;
+  window.fetch = (url, options) => {
+    const job = String(url).match(/.*jobs\\/\\w+/)?.[0];
+    if (job && !jobs.includes(job)) jobs.push(job);
+    return asked(url, options);
+  };
 })()"""
+JOBS = "window.jobs"
 """URLs of jobs, in the order in which they were first asked for."""
 CANVAS = """new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => {
   const canvas = document.querySelector("#canvas");
@@ -74,6 +80,7 @@ def page(url: str, browser: Page, tmp_path: Path) -> Iterator[Page]:
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
     browser.said.clear()
     browser.open(url)
+    browser.run(RECORD)
     wait(browser, "document.querySelectorAll('#examples button').length")
     yield browser
     harmless = re.compile(r"readback operations|responded with a status of 4")  # this test's own; what is refused
@@ -179,6 +186,7 @@ def test_a_picture_beside_a_rival(page: Page, tmp_path: Path) -> None:
 def test_the_last_setting_counts(page: Page, url: str) -> None:
     """By the keyboard: a setting that is left for another has its job cancelled, and its answer never appears."""
     _give(page, _file(_picture(128, 128)), script=PASTE)
+    wait(page, f"{JOBS}.length")
     select(page, "#effort", "4")
     wait(page, f"{JOBS}.length > 1")
     page.run("(() => { document.querySelector('#effort').value = '0'; document.querySelector('#quality').focus(); })()")
