@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,8 +95,13 @@ class Service:
 
     def workers(self) -> list[int]:
         """Numbers of its worker processes (Linux)."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                child = f"PPid:\t{self.process.pid}\n" in (folder / "status").read_text()
+                if child and "spawn_main" in (folder / "cmdline").read_text():
+                    found.append(int(folder.name))
+        return found
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """End it; gives its exit code."""

@@ -392,7 +392,6 @@ def test_a_worker_that_dies_is_replaced(service: Service) -> None:
     answer = service.get(f"{address}/result")
     refused(answer, 503, "worker")
     assert "retry-after" in answer.headers
-    address = service.job("encode", picture(320, 256), effort=0)
     assert service.post("/encode?effort=0", picture()).status == 200
     waiting_for(lambda: service.workers())
     os.kill(service.workers()[0], signal.SIGKILL)  # idle
