@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dcae.errors import OptionError
-from dcae.models.installed import DEFAULT_MODEL, find_model
+from dcae.models.installed import DEFAULT_MODEL, full_name, installed_models
 
 
 @click.command("export-web")
@@ -49,6 +49,9 @@ def export_web(output: str, model: str, runtime: str | None, force: bool) -> Non
 @click.option(
     "--max-seconds", type=click.FloatRange(0.1), default=300.0, show_default=True, help="Of work on a request."
 )
+@click.option(
+    "--body-seconds", type=click.FloatRange(0.1), default=120.0, show_default=True, help="In which a body has to come."
+)
 @click.option("--memory", default="3GiB", show_default=True, metavar="SIZE", help="Of each worker, at most (Linux).")
 @click.option(
     "--keep", default="1GiB", show_default=True, metavar="SIZE", help="Of results that are kept for a while, together."
@@ -82,7 +85,8 @@ def serve(
         return
     from dcae.serve.service.run import run
 
-    find_model(settings["model"])
+    if full_name(settings["model"], names := installed_models()) is None:
+        raise OptionError(f"--model: no installed model is called {settings['model']!r}; there are {', '.join(names)}")
     workers = workers or max(1, min(4, cores() // 2))
     found = Settings(
         workers=workers, threads=max(1, cores() // workers), rate=None if rate is None else parse_rate(rate),

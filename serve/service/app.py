@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -36,6 +37,7 @@ def make_app(settings: Settings) -> FastAPI:
         description="Learned image codec. Bodies are files as they are; every refusal is a sentence.",
     )  # fmt: skip
     app.state.service = Service(settings)
+    app.openapi = lambda: described(app)  # type: ignore[method-assign]
     app.include_router(routes.router)
     app.include_router(pages.router)
     if pages.PAGE.is_dir():
@@ -53,6 +55,22 @@ def make_app(settings: Settings) -> FastAPI:
     return app
 
 
+def described(app: FastAPI) -> dict[str, Any]:
+    """The description (OpenAPI) of an application, without the answers to mistakes that FastAPI has by itself: ours are
+    others, and are declared."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = found["components"]["schemas"]
+        for path in found["paths"].values():
+            for operation in path.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
 @asynccontextmanager
 async def _life(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
@@ -64,7 +82,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         tidying.cancel()
         with suppress(asyncio.CancelledError):
             await tidying
-        await service.pool.close(min(service.until, time.monotonic() + service.settings.grace))
+        await service.pool.close()
 
 
 def _refused(request: Request, error: Exception) -> Response:

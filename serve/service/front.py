@@ -121,7 +121,7 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers[name] = value
-            if self._left and not self._waits:
+            if self._left and not self._waits and self.status != 408:
                 await self._drain()
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))

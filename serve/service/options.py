@@ -84,36 +84,3 @@ OPTIONS: dict[str, type[_Options]] = {
     "upscale": UpscaleOptions,
     "compare": CompareOptions,
 }
-
-
-class Error(BaseModel):
-    """Every answer of 400 and above."""
-
-    error: str
-    """What was wrong, and what to do."""
-    code: str
-    """Short name of the reason."""
-
-
-class Accepted(BaseModel):
-    """A job that was taken on."""
-
-    id: str
-    status_url: str
-    events_url: str
-    result_url: str
-
-
-class Status(BaseModel):
-    """A job's state."""
-
-    id: str
-    kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    progress: float
-    """0 to 1."""
-    stage: str
-    position: int
-    """In the queue, from 1; 0 once it is worked on."""
-    error: str | None
-    code: str | None

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 
 from dcae import __version__
+from dcae.serve.service.answers import Error, Health, Info, Limits
 from dcae.serve.service.errors import Refusal
 from dcae.serve.service.metrics import MEDIA_TYPE
 from dcae.serve.service.offers import everything, web_model_names
-from dcae.serve.service.options import Error
 from dcae.serve.service.routes import service_of
 from dcae.serve.web_folder import MODULES, RUNTIME
 
@@ -23,7 +23,15 @@ router = APIRouter()
 PAGE = Path(__file__).parents[1] / "page"
 """Folder of the page."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Error, "description": "no such thing"}}
+_ANY: dict[int | str, dict[str, Any]] = {400: {"model": Error, "description": "a foreign Host"}}
+_ENDING: dict[int | str, dict[str, Any]] = {503: {"model": Error, "description": "the service is being ended"}}
+_KEY: dict[int | str, dict[str, Any]] = {401: {"model": Error, "description": "no key, or none of ours"}}
+_DRAWN: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {}}, "description": "the picture"},
+    404: {"model": Error, "description": "no such example"},
+    422: {"model": Error, "description": "another width"},
+    429: {"model": Error, "description": "the queue is full; Retry-After"},
+}
 _offers = lru_cache(maxsize=1)(everything)
 
 
@@ -35,16 +43,16 @@ async def page() -> Response:
     return FileResponse(PAGE / "index.html")
 
 
-@router.get("/healthz")
-async def healthy(request: Request) -> dict[str, Any]:
+@router.get("/healthz", responses=_ANY | _ENDING)
+async def healthy(request: Request) -> Health:
     """Whether the service takes work; 503 while it ends."""
     service = service_of(request)
     if service.pool.ending:
         raise Refusal(503, "ending", "the service is being ended")
-    return {"status": "ok", "workers": service.pool.ready, "queued": len(service.pool.waiting)}
+    return Health(status="ok", workers=service.pool.ready, queued=len(service.pool.waiting))
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse, responses=_ANY | _KEY)
 async def metrics(request: Request) -> Response:
     """Metrics for Prometheus. Where there are keys, they are asked for."""
     service = service_of(request)
@@ -52,22 +60,19 @@ async def metrics(request: Request) -> Response:
     return Response(service.metrics.text(), media_type=MEDIA_TYPE)
 
 
-@router.get("/info")
-async def info(request: Request) -> dict[str, Any]:
+@router.get("/info", responses=_ANY)
+async def info(request: Request) -> Info:
     """What the service offers, and its limits."""
     settings = service_of(request).settings
     offers = await run_in_threadpool(_offers)
-    return {
-        "version": __version__,
-        "default_model": settings.model,
-        "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels, "seconds": settings.max_seconds},
-        "keys_required": settings.keys is not None,
-        "web_decoder": settings.runtime is not None,
-        **offers,
-    }
+    limits = Limits(bytes=settings.max_bytes, pixels=settings.max_pixels, seconds=settings.max_seconds)
+    return Info(
+        version=__version__, default_model=settings.model, limits=limits, keys_required=settings.keys is not None,
+        web_decoder=settings.runtime is not None, **offers,
+    )  # fmt: skip
 
 
-@router.get("/examples/{name}.png", responses=_MISSING | {200: {"content": {"image/png": {}}}})
+@router.get("/examples/{name}.png", response_class=Response, responses=_ANY | _ENDING | _DRAWN)
 async def example(
     request: Request,
     name: str,

@@ -35,6 +35,8 @@ class Pool:
         self.running: dict[Job, WorkerProcess] = {}
         self.ending = False
         self._wake = asyncio.Condition()
+        self._idle: set[asyncio.Future[Job]] = set()
+        """Of processes that wait for a job."""
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = 0
         self._seconds = 2.0
@@ -76,16 +78,26 @@ class Pool:
             self._number()
         job.end("cancelled", failure=Failed(409, "cancelled", "the job was cancelled"))
 
-    async def close(self, deadline: float) -> None:
-        """End all: what waits at once, what runs when it is done, at the latest at `deadline` (`time.monotonic`)."""
-        self.ending = True
-        for job in list(self.waiting):
+    def end(self) -> None:
+        """Take nothing more: what waits fails at once, what runs if it is not done after the seconds of grace."""
+        if not self.ending:
+            self.ending = True
+            self._fail(list(self.waiting))
+            self.waiting.clear()
+            for task in self._idle:
+                task.cancel()
+            asyncio.get_running_loop().call_later(self.settings.grace, lambda: self._fail(list(self.running)))
+
+    @staticmethod
+    def _fail(jobs: list[Job]) -> None:
+        for job in jobs:
             job.end("failed", failure=Failed(503, "ending", ending().sentence))
-        self.waiting.clear()
-        async with self._wake:
-            self._wake.notify_all()
+
+    async def close(self) -> None:
+        """Wait for the end of what runs, which is bounded, and for that of the processes."""
+        self.end()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(deadline - time.monotonic(), 0.01))
+            await asyncio.wait(self._tasks, timeout=self.settings.grace + 1)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -94,12 +106,10 @@ class Pool:
         for position, job in enumerate(self.waiting, 1):
             job.set(position=position)
 
-    async def _next(self) -> Job | None:
-        """The next job; None at the end."""
+    async def _next(self) -> Job:
+        """The next job, once there is one."""
         async with self._wake:
-            await self._wake.wait_for(lambda: self.waiting or self.ending)
-            if not self.waiting:
-                return None
+            await self._wake.wait_for(lambda: self.waiting)
             job = self.waiting.popleft()
         self._number()
         return job
@@ -111,22 +121,31 @@ class Pool:
                 if process is None:
                     process = await self._started()
                     continue
-                job = asyncio.ensure_future(self._next())
-                died = asyncio.ensure_future(process.dead.wait())
-                await asyncio.wait({job, died}, return_when=asyncio.FIRST_COMPLETED)
-                died.cancel()
-                if not job.done():
-                    job.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await job
-                if not job.cancelled() and (found := job.result()) is not None:
-                    process = await self._work(process, found)
+                job = await self._job_for(process)
+                if job is not None:
+                    process = await self._work(process, job)
                 elif process.dead.is_set():
                     self._discard(process, "died")
                     process = None
         finally:
             if process is not None:
                 process.kill()
+
+    async def _job_for(self, process: WorkerProcess) -> Job | None:
+        """The next job; None if the process dies before there is one, or all is to end."""
+        job = asyncio.ensure_future(self._next())
+        died = asyncio.ensure_future(process.dead.wait())
+        self._idle.add(job)
+        try:
+            await asyncio.wait({job, died}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._idle.discard(job)
+            died.cancel()
+            if not job.done():
+                job.cancel()
+        with suppress(asyncio.CancelledError):
+            return await job
+        return None
 
     async def _started(self) -> WorkerProcess | None:
         """A process that is ready; None if it died before."""

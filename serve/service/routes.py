@@ -10,18 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
+from dcae.serve.service.answers import Accepted, Comparison, Error, Status
 from dcae.serve.service.errors import Refusal
 from dcae.serve.service.jobs import Job
-from dcae.serve.service.options import (
-    Accepted,
-    CompareOptions,
-    DecodeOptions,
-    EncodeOptions,
-    Error,
-    JobOptions,
-    Status,
-    UpscaleOptions,
-)
+from dcae.serve.service.options import CompareOptions, DecodeOptions, EncodeOptions, JobOptions, UpscaleOptions
 from dcae.serve.service.service import Service, result_of
 from dcae.serve.service.tasks import Result
 
@@ -41,7 +33,10 @@ _WRONG: dict[int | str, dict[str, Any]] = {
     503: {"model": Error, "description": "the service ends, or its worker died twice; Retry-After"},
     504: {"model": Error, "description": "more seconds of work than the limit"},
 }
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Error, "description": "no such job, or no longer"}}
+_MISSING: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "a foreign Host"},
+    404: {"model": Error, "description": "no such job, or no longer"},
+}
 HEADERS = {
     f"X-DCAE-{name}": {"schema": {"type": "string"}}
     for name in ("Width", "Height", "Bpp", "Quality", "Model", "Seconds")
@@ -97,14 +92,13 @@ async def upscale(request: Request, options: Annotated[UpscaleOptions, Query()])
 
 
 @router.post("/compare", responses=_WRONG, openapi_extra=_BODY)
-async def compare(request: Request, options: Annotated[CompareOptions, Query()]) -> dict[str, Any]:
+async def compare(request: Request, options: Annotated[CompareOptions, Query()]) -> Comparison:
     """Code the picture in the body, and by a rival to at most as many bytes; where the files are, and how good.
 
     The files stay as long as those of a job."""
     service = service_of(request)
     job = await service.take(request, "compare", options.model_dump())
-    value: dict[str, Any] = (await service.finished(request, job)).value
-    return value
+    return Comparison(**(await service.finished(request, job)).value)
 
 
 @router.post("/jobs", status_code=202, responses=_WRONG, openapi_extra=_BODY)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import signal
 import socket
+import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -20,13 +24,15 @@ from dcae.serve.service.service import Service
 from dcae.serve.service.settings import Settings
 
 _CONNECTIONS = 400
-_HEAD_SECONDS = 15.0
-"""In which the head of a request has to be there, after the connection or the answer before."""
+_LAST_SECONDS = 3
+"""After the seconds of grace, for the last answers."""
 
 
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 of uvicorn, which by itself waits for the head of a request for ever."""
 
+    patience = 15.0
+    """Seconds in which a head has to be there, after the connection or the answer before."""
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -46,11 +52,16 @@ class PatientProtocol(H11Protocol):
     def _expect(self, before: Any) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(_HEAD_SECONDS, self._check, before)
+        self._timer = self.loop.call_later(self.patience, self._check, before)
 
     def _check(self, before: Any) -> None:
         if self.cycle is before and not self.transport.is_closing():
             self.transport.close()
+
+
+def patient(seconds: float) -> type[PatientProtocol]:
+    """The protocol with another patience."""
+    return type("Protocol", (PatientProtocol,), {"patience": seconds})
 
 
 class Server(uvicorn.Server):
@@ -61,8 +72,8 @@ class Server(uvicorn.Server):
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:
-            self._service.end()
+        with suppress(RuntimeError):  # not running any more
+            asyncio.get_running_loop().call_soon_threadsafe(self._service.pool.end)
         super().handle_exit(sig, frame)
 
 
@@ -87,16 +98,17 @@ def run(settings: Settings, open_browser: bool = False) -> None:
     Raises:
         DCAEError: it cannot be started.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again at its end; files are to be removed
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     LOG.setLevel(logging.INFO)
     with listening(settings.host, settings.port) as sock:
         app = make_app(settings)
         service: Service = app.state.service
         config = uvicorn.Config(
-            Front(app, settings, service.metrics), http=PatientProtocol, ws="none", loop="asyncio",
+            Front(app, settings, service.metrics), http=patient(settings.idle_seconds), ws="none", loop="asyncio",
             log_config=None, log_level="warning", access_log=False, server_header=False,
             proxy_headers=bool(settings.proxies), forwarded_allow_ips=settings.proxies or None,
-            limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=max(round(settings.grace), 1),
+            limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=math.ceil(settings.grace) + _LAST_SECONDS,
         )  # fmt: skip
         host, port = sock.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -36,8 +34,6 @@ class Service:
         self.jobs = Jobs(settings)
         self.pool = Pool(settings, self.metrics)
         self.uploads = 0
-        self.until = math.inf
-        """When all has to be over, by `time.monotonic`; known from the signal on."""
         self._made: dict[tuple[str, str], asyncio.Task[Job]] = {}
         metrics = self.metrics
         metrics.workers.set_function(lambda: self.pool.ready)
@@ -126,11 +122,6 @@ class Service:
         await job.wait()
         self.jobs.keep(job)
         return job
-
-    def end(self) -> None:
-        """Take nothing more, and let what runs go on for a limited time."""
-        self.pool.ending = True
-        self.until = time.monotonic() + self.settings.grace
 
     async def tidy(self) -> None:
         """Remove old jobs, for ever."""

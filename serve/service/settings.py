@@ -64,10 +64,10 @@ class Settings:
     """Of work on a request."""
     memory: int = 3072 * MIB
     """Bytes that a worker may have resident."""
+    uploads: int = 32
+    """Bodies that may be under way at once."""
     body_seconds: float = 120.0
     """In which a body has to be there."""
-    idle_seconds: float = 15.0
-    """In which the next part of a body, or of a request's head, has to come."""
     keep_bytes: int = 1024 * MIB
     """Of results that are kept."""
     keep_jobs: int = 200
@@ -82,9 +82,9 @@ class Settings:
     """Name of the model that encodes unless a request names another."""
 
     @property
-    def uploads(self) -> int:
-        """Bodies that may be under way at once."""
-        return 2 * self.queue + 4 * self.workers
+    def idle_seconds(self) -> float:
+        """In which the next part of a body has to come."""
+        return min(15.0, self.body_seconds)
 
     @property
     def names(self) -> tuple[str, ...]:
