@@ -43,7 +43,7 @@ RECORD = """(() => {
   window.jobs = [];
   const asked = fetch;
   window.fetch = (url, options) => {
-    const job = String(url).match(/.*jobs\\/\\w+/)?.[0];
+    const job = String(url).match(/.*jobs\\/[^/]+/)?.[0];
     if (job && !jobs.includes(job)) jobs.push(job);
     return asked(url, options);
   };
