@@ -32,9 +32,12 @@ export async function decoded(file, server, info, options) {
   return found(await answer.blob(), "by the server");
 }
 
+/** As many as there are cores, up to what is of use; they change no pixel. */
+const threads = () => Math.min(navigator.hardwareConcurrency || 1, 4);
+
 async function here(file, { signal, onChange }) {
   const { WorkerDecoder } = await import(new URL("dcae-client.js", FOLDER));
-  if (!decoder || decoder.closed) decoder = new WorkerDecoder();
+  if (!decoder || decoder.closed) decoder = new WorkerDecoder({ threads: crossOriginIsolated ? threads() : 1 });
   const onProgress = (progress) => onChange({ state: "running", progress, stage: "Decoding in this browser" });
   onProgress(0);
   return pngOf(await decoder.decode(await file.arrayBuffer(), { signal, onProgress }));
