@@ -85,7 +85,7 @@ class FileCoder(ABC):
         return Done(len(coded.data), said)
 
     def _codec(self, model: Path) -> Codec:
-        return _loaded(model, self.device, self.engine, self._limit())
+        return loaded_codec(model, self.device, self.engine, self._limit())
 
     def _limit(self) -> int:
         """Largest number of pixels, padded."""
@@ -95,7 +95,8 @@ class FileCoder(ABC):
 
 
 @lru_cache(maxsize=2)
-def _loaded(model: Path, device: str, engine: str, max_pixels: int) -> Codec:
+def loaded_codec(model: Path, device: str, engine: str, max_pixels: int) -> Codec:
+    """A codec as :class:`dcae.Codec` has it, that stays loaded; for processes that code one file after the other."""
     from dcae.codec.codec import Codec
     from dcae.runtime.process import keep_memory
 

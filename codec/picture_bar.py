@@ -40,18 +40,13 @@ def picture_bar(name: str, quiet: bool) -> Iterator[None]:
         bar.close()
 
 
-class PictureBar:
-    """A bar over the work on one picture, which goes away when that is done; a watcher of `dcae.runtime.progress`.
+class PictureShare:
+    """How much of the work on one picture is done; a watcher of `dcae.runtime.progress`."""
 
-    Args:
-        name: what stands before it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name, self._times, self._megapixels = name, 0, 0.0
+    def __init__(self) -> None:
+        self._times, self._pixels = 0, 0
         self._expected: Counter[str] = Counter()
         self._done: Counter[str] = Counter()
-        self._bar: tqdm[None] | None = None
 
     @property
     def fraction(self) -> float:
@@ -59,9 +54,13 @@ class PictureBar:
         done = {step: min(pixels, self._expected[step]) for step, pixels in self._done.items()}
         return _time(done) / max(_time(self._expected), 1)
 
+    @property
+    def times(self) -> int:
+        """How often the picture was begun: more than once where a search for a size codes it again."""
+        return self._times
+
     def begin(self, pixels: int) -> None:
-        self.close()
-        self._megapixels = pixels / 1e6
+        self._pixels = pixels
         self._times += 1
         self._expected.clear()
         self._done.clear()
@@ -70,9 +69,33 @@ class PictureBar:
         self._expected[step] += pixels
 
     def advance(self, step: str, pixels: int) -> None:
+        self._done[step] += pixels
+
+
+class PictureBar(PictureShare):
+    """A bar over the work on one picture, which goes away when that is done.
+
+    Args:
+        name: what stands before it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._bar: tqdm[None] | None = None
+
+    @property
+    def _megapixels(self) -> float:
+        return self._pixels / 1e6
+
+    def begin(self, pixels: int) -> None:
+        self.close()
+        super().begin(pixels)
+
+    def advance(self, step: str, pixels: int) -> None:
         if self._bar is None:
             self._bar = self._new()
-        self._done[step] += pixels
+        super().advance(step, pixels)
         self._bar.update(self.fraction * self._megapixels - self._bar.n)
 
     def close(self) -> None:

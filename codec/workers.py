@@ -137,13 +137,23 @@ _coder: FileCoder
 def _begin(coder: FileCoder) -> None:
     global _coder
     _coder = coder
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a library is imported that reads it
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C goes to all processes; only the first has something to say
+    begin_worker(signal.SIG_DFL)
+
+
+def begin_worker(on_interrupt: signal.Handlers, threads: int = 1) -> None:
+    """Make this process, which was started, a worker: it has so many threads and ends when its parent does.
+
+    Args:
+        on_interrupt: what Ctrl-C does, which goes to all processes of a terminal: only the first has something to say.
+        threads: unless OMP_NUM_THREADS says otherwise; to be called before a library is imported that reads it.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    signal.signal(signal.SIGINT, on_interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Without it, processes of a killed batch would wait for work for ever."""
+    """Without it, processes of a killed parent would wait for work for ever."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -23,6 +23,7 @@ COMMANDS = {
     "import-upscaler": "dcae.sr.cli:import_upscaler",
     "info": "dcae.codec.cli:info",
     "models": "dcae.models.cli:models",
+    "serve": "dcae.serve.cli:serve",
     "train": "dcae.train.cli:train",
     "upscale": "dcae.sr.cli:upscale",
 }

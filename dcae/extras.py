@@ -1,6 +1,6 @@
 """Packages beyond the plain install, which extras of `pip install` bring, and the sentence for those that are missing.
 
-The extras are declared in setup.cfg: `torch`, `train`, `eval`, `rivals`, `dev`.
+The extras are declared in setup.cfg: `torch`, `train`, `eval`, `rivals`, `serve`, `dev`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from pathlib import Path
 from dcae.errors import DCAEError, OptionError
 from dcae.files import replacing
 from dcae.models.installed import DEFAULT_MODEL, find_model
-from dcae.serve.web_model import web_model
 
 MODULES = Path(__file__).with_name("web")
 """Folder of the decoder's modules, which are served as they are."""
@@ -42,6 +41,8 @@ def write_web_folder(
             in that folder.
         DCAEError: a file that cannot be read or written.
     """
+    from dcae.serve.web_model import web_model  # which imports an engine
+
     folder = Path(folder)
     _check_folder(folder)
     contents = {path.name: path.read_bytes() for path in sorted(MODULES.glob("*.js"))}

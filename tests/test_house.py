@@ -14,7 +14,7 @@ from dcae.eval.cli import COMMANDS as MEASUREMENTS
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {name: path for name in ("codec", "train", "eval", "sr", "serve") if (path := ROOT / name).is_dir()}
 """Folders beside `dcae/`, which install as `dcae.codec`, ..."""
-BENEATH = {"sr": {"train", "eval"}}
+BENEATH = {"sr": {"train", "eval"}, "serve": {"eval", "sr"}}
 """Folder -> those that it may import beside `dcae` and `codec`."""
 PLACES = [*COMMANDS.values(), *MEASUREMENTS.values()]
 FLOORS = ("networks", "entropy", "models", "runtime")

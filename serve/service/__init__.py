@@ -1,0 +1,1 @@
+"""The service `dcae serve`: coding over HTTP, by worker processes."""
