@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
-from dcae.codec.effort import effort_or_default, roi_of
+from dcae.codec.effort import TUNES, effort_or_default, roi_of
 from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
@@ -48,6 +48,7 @@ def encode(
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
     roi: PictureSource | None = None,
+    tune: str = TUNES[0],
 ) -> bytes:
     """A picture as the bytes of a `.dcae` file.
 
@@ -65,8 +66,8 @@ def encode(
         frame, background, strip, to_srgb: what is made of the picture before it is coded, as
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
-
         roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
+        tune: what the search lowers beside the bytes, "psnr" (squared errors) or "ms-ssim" (1 - MS-SSIM).
 
     Raises:
         PictureError: unreadable, too large, or of a kind that is not coded.
@@ -83,7 +84,7 @@ def encode(
     header = find_model(model)
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
-    options: dict[str, Any] = {"portable": portable, "fallback": fallback}
+    options: dict[str, Any] = {"portable": portable, "fallback": fallback, "tune": tune}
     options |= {"effort": effort_or_default(effort, header.config), "roi": None if roi is None else roi_of(roi)}
     if target is None:
         return codec.encode(prepared, quality, **options)

@@ -18,7 +18,7 @@ from dcae.codec.container import (
     read_container,
     write_container,
 )
-from dcae.codec.effort import check_effort, check_roi
+from dcae.codec.effort import TUNES, check_effort, check_roi, check_tune
 from dcae.codec.encoder import Encoder
 from dcae.codec.feedback import rounded
 from dcae.codec.latents import Decoded, LatentCoder
@@ -38,7 +38,7 @@ from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL
-from dcae.networks.config import METRICS, DCAEConfig
+from dcae.networks.config import DCAEConfig
 from dcae.runtime.engines import open_engine
 from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.transforms import Transforms
@@ -115,6 +115,7 @@ class Codec:
         fallback: bool = False,
         preparation: Preparation = AS_IT_IS,
         roi: NDArray[np.uint8] | None = None,
+        tune: str = TUNES[0],
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file, with its alpha and metadata.
 
@@ -132,6 +133,8 @@ class Codec:
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
             roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
+            tune: what the search lowers beside the bytes: "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which
+                needs an effort and goes without a roi.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
@@ -146,7 +149,7 @@ class Codec:
             with self.observe(LOAD):
                 picture = prepare(image, preparation, self.max_pixels)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
-            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi)
+            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi, tune)
             with self.observe(WRITE):
                 return write_container(with_companions(container, picture))
 
@@ -159,22 +162,23 @@ class Codec:
         effort: int,
         fallback: bool,
         roi: NDArray[np.uint8] | None,
+        tune: str,
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
         check_effort(effort)
-        check_roi(roi, effort, picture)
+        check_tune(tune, effort)
+        check_roi(roi, effort, picture, tune)
         steps = round(quality * QUALITY_STEPS)
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
         source = Source(picture.pixels, self.config.stride, weights=roi)
         feed_back = self.engine.corrects_means if correct_means is None else correct_means
-        encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, measured=fallback)
+        encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, fallback, tune)
         coded = encoded.sections
-        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
-        if fallback and (file := better_lossless(picture, encoded, weight)):
+        if fallback and (file := better_lossless(picture, encoded)):
             return lossless_container(picture, steps, file)
         header = Header(
             width=picture.width,
