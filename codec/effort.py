@@ -32,8 +32,9 @@ PART = 768
 """Side of a part of the picture in pixels, a multiple of 64; its neighbourhood comes to it."""
 AROUND = 64
 """Pixels around a part that are searched with it and thrown away, a multiple of 64."""
-NARROWEST = 192
-"""Least side of a part that MS-SSIM is taken of in pixels, where the picture has as many, a multiple of 64."""
+NARROWEST = 256
+"""Least side in pixels of a part with what is around it, where the padded picture has as many, a multiple of 64: it has
+all scales of MS-SSIM then."""
 
 
 _SOFT = Step(0.2, 0.2), Step(0.1, 0.12)
@@ -140,7 +141,7 @@ def searched_pixels(source: Source, effort: int) -> int:
 
 
 def _grown(start: int, side: int) -> slice:
-    return slice(max(0, start - AROUND), min(side, start + PART + AROUND))
+    return slice(max(0, min(start - AROUND, side - NARROWEST)), min(side, start + PART + AROUND))
 
 
 def _of(part: slice, stride: int) -> slice:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Samples = NDArray[np.float32] | NDArray[np.uint8]
 
-WORTH = 4000.0
+WORTH = 3200.0
 """λ of 1 - MS-SSIM in the search, over that of 255² times the mean squared error; docs/effort.md says why."""
 TAPS = 11
 """Side of a window in pixels."""
@@ -124,7 +124,8 @@ def sensitivity(x: Array) -> Array:
             x = _halved(x)
         side = 16 >> scale
         per_window = np.pad(_harshness(x), TAPS // 2, "edge")
-        found += np.float32(weight) * per_window.reshape(len(found), side, -1, side).mean((1, 3))
+        # Half of what smooth errors would lose: coarse scales see less of rough ones.
+        found += np.float32(weight / 2) * per_window.reshape(len(found), side, -1, side).mean((1, 3))
     return found.repeat(16, 0).repeat(16, 1)
 
 
