@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
-from dcae.codec.effort import effort_or_default, roi_of
+from dcae.codec.effort import TUNES, effort_or_default, roi_of
 from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
@@ -50,6 +50,7 @@ def encode(
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
     roi: PictureSource | None = None,
+    tune: str = TUNES[0],
     scale: str | float = 1,
     upscaler: str = UPSCALER,
 ) -> bytes:
@@ -70,6 +71,7 @@ def encode(
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
         roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
+        tune: what the search lowers beside the bytes, "psnr" (squared errors) or "ms-ssim" (1 - MS-SSIM).
         scale: "1/2" codes the picture at half its size, for very small files; decoding enlarges it. "auto" does so
             where the result has more PSNR at no more bytes, or reaches a target that is out of reach otherwise.
         upscaler: name or path of the model that enlarges it.
@@ -90,7 +92,7 @@ def encode(
     header = find_model(model)
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
-    options: dict[str, Any] = {"portable": portable, "fallback": fallback}
+    options: dict[str, Any] = {"portable": portable, "fallback": fallback, "tune": tune}
     options |= {"effort": effort_or_default(effort, header.config), "roi": None if roi is None else roi_of(roi)}
     options["upscaler"] = upscaler
     return encode_as_asked(codec, prepared, Asked(quality, target, divisor), options).data

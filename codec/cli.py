@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     "--effort", type=click.IntRange(0, 4),
     help="How long to search for a smaller file of the same quality.  [default: 2; for `paper` 0]",
 )  # fmt: skip
+@click.option(
+    "--tune", type=click.Choice(["psnr", "ms-ssim"]), default="psnr", show_default=True,
+    help="What that quality is measured by: squared errors, or the similarity of structures.",
+)  # fmt: skip
 @click.option("--roi", metavar="MASK", help="Gray picture of the same size: black where errors need not count.")
 @options.preparation
 @click.option(
@@ -55,6 +59,7 @@ def encode(
     target_psnr: float | None,
     model: str | None,
     effort: int | None,
+    tune: str,
     roi: str | None,
     scale: str,
     upscaler: str,
@@ -82,13 +87,15 @@ def encode(
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
-        from dcae.codec.effort import effort_or_default, roi_of
+        from dcae.codec.effort import check_tune, effort_or_default, roi_of
         from dcae.codec.filecoders import FileEncoder
         from dcae.codec.pictures.preparation import Preparation
 
         how = Preparation(frame, background, strip, to_srgb)
         how_long = effort_or_default(effort, header.config)
-        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback, "upscaler": upscaler}
+        check_tune(tune, how_long)
+        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback, "tune": tune}
+        coding["upscaler"] = upscaler
         if roi is not None:
             coding["roi"] = roi_of(roi)
         asked = Asked(quality, target, divisor_of(scale))

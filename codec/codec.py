@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.codec.container import Container, read_container, write_container
-from dcae.codec.effort import check_effort, check_roi
+from dcae.codec.effort import TUNES, check_effort, check_roi, check_tune
 from dcae.codec.encoder import Encoder
 from dcae.codec.enlarging import as_coded, enlargement_of, reduced, reduced_plane, shown, upscaler_of
 from dcae.codec.feedback import rounded
@@ -31,7 +31,7 @@ from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL
-from dcae.networks.config import METRICS, DCAEConfig
+from dcae.networks.config import DCAEConfig
 from dcae.runtime.engines import open_engine
 from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.transforms import Transforms
@@ -109,6 +109,7 @@ class Codec:
         fallback: bool = False,
         preparation: Preparation = AS_IT_IS,
         roi: NDArray[np.uint8] | None = None,
+        tune: str = TUNES[0],
         scale: int = 1,
         upscaler: str = UPSCALER,
     ) -> bytes:
@@ -128,6 +129,8 @@ class Codec:
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
             roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
+            tune: what the search lowers beside the bytes: "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which
+                needs an effort and goes without a roi.
             scale: 2 codes the picture at half its size, 3 at a third, 4 at a quarter; decoding enlarges it.
             upscaler: name or path of the model that enlarges it, and has this scale.
 
@@ -145,7 +148,7 @@ class Codec:
                 picture = prepare(image, preparation, self.max_pixels)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
                 enlarger = None if scale == 1 else find_upscaler(upscaler, scale)
-            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi, enlarger)
+            container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi, tune, enlarger)
             with self.observe(WRITE):
                 return write_container(with_companions(container, picture))
 
@@ -158,13 +161,15 @@ class Codec:
         effort: int,
         fallback: bool,
         roi: NDArray[np.uint8] | None,
+        tune: str,
         enlarger: Upscaler | None,
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
         check_effort(effort)
-        check_roi(roi, effort, picture)
+        check_tune(tune, effort)
+        check_roi(roi, effort, picture, tune)
         steps = round(quality * QUALITY_STEPS)
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
@@ -175,12 +180,12 @@ class Codec:
             roi = None if roi is None else shallow(reduced_plane(roi, enlarger.scale))
         source = Source(pixels, self.config.stride, weights=roi)
         feed_back = self.engine.corrects_means if correct_means is None else correct_means
-        encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, measured=fallback)
-        if enlarger and encoded.squared is not None:  # at the size that is shown, but for what enlarging adds
-            encoded = encoded._replace(squared=encoded.squared * enlarger.scale**2)
+        encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, fallback, tune)
+        if enlarger:  # at the size that is shown, but for what enlarging adds
+            area = enlarger.scale**2
+            encoded = encoded._replace(squared=encoded.squared * area, lost=encoded.lost * area)
         coded = encoded.sections
-        weight = self.config.lambda_of(quality) / METRICS[self.config.metric]
-        if fallback and (file := better_lossless(picture, encoded, weight)):
+        if fallback and (file := better_lossless(picture, encoded)):
             return lossless_container(picture, steps, file)
         header = Header(
             width=pixels.shape[1],

@@ -32,6 +32,9 @@ PART = 768
 """Side of a part of the picture in pixels, a multiple of 64; its neighbourhood comes to it."""
 AROUND = 64
 """Pixels around a part that are searched with it and thrown away, a multiple of 64."""
+NARROWEST = 256
+"""Least side in pixels of a part with what is around it, where the padded picture has as many, a multiple of 64: it has
+all scales of MS-SSIM then."""
 
 
 _SOFT = Step(0.2, 0.2), Step(0.1, 0.12)
@@ -44,6 +47,8 @@ STEPS: tuple[tuple[Step | Trial, ...], ...] = (
 )
 """What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
 EFFORTS = range(len(STEPS))
+TUNES = "psnr", "ms-ssim"
+"""What D can be that the search lowers with the bytes: the squared error, or 1 - MS-SSIM."""
 
 
 def effort_or_default(effort: int | None, config: DCAEConfig) -> int:
@@ -61,7 +66,19 @@ def check_effort(effort: int) -> None:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
 
 
-def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture) -> None:
+def check_tune(tune: str, effort: int) -> None:
+    """Refuse what the search cannot be tuned for, or tuning without a search.
+
+    Raises:
+        OptionError: see above.
+    """
+    if tune not in TUNES:
+        raise OptionError(f"tune must be {' or '.join(TUNES)}, got {tune!r:.60}")
+    if tune != TUNES[0] and not effort:
+        raise OptionError(f"tune={tune} is what the search heeds and needs an effort of at least 1")
+
+
+def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture, tune: str = TUNES[0]) -> None:
     """Refuse weights of another shape than the picture's, or without a search that heeds them.
 
     Raises:
@@ -69,6 +86,8 @@ def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture) -> N
     """
     if roi is None:
         return
+    if tune != TUNES[0]:
+        raise OptionError(f"a mask (roi) weighs squared errors, which tune={tune} does not count; give one of the two")
     if not effort:
         raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
     if roi.dtype != np.uint8 or roi.shape != (picture.height, picture.width):
@@ -81,13 +100,16 @@ def roi_of(mask: PictureSource) -> NDArray[np.uint8]:
     return np.array(prepare(mask).image().convert("L"))
 
 
-def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, effort: int) -> None:
+def search(
+    engine: Engine, source: Source, y: Array, z: Array, quality: float, effort: int, tune: str = TUNES[0]
+) -> None:
     """Move the latents of a picture to where λ·D + R is lower.
 
     Args:
         source: the picture; errors are counted against its pixels, whatever else it corrects.
         y: (1, M, H/16, W/16) of the searched slices, changed in place.
         z: (1, N, H/64, W/64).
+        tune: what D is, one of `TUNES`; of MS-SSIM each part has its own.
     """
     plain, z_hat = source.corrected(None), np.rint(z - engine.z_median) + engine.z_median
     for top in range(0, source.height, PART):
@@ -100,6 +122,7 @@ def search(engine: Engine, source: Source, y: Array, z: Array, quality: float, e
                 quality,
                 _weights(source, rows, columns),
                 STEPS[effort],
+                tune == "ms-ssim",
             )
             inner = slice(top, min(top + PART, source.height)), slice(left, min(left + PART, source.width))
             taken = [
@@ -118,7 +141,7 @@ def searched_pixels(source: Source, effort: int) -> int:
 
 
 def _grown(start: int, side: int) -> slice:
-    return slice(max(0, start - AROUND), min(side, start + PART + AROUND))
+    return slice(max(0, min(start - AROUND, side - NARROWEST)), min(side, start + PART + AROUND))
 
 
 def _of(part: slice, stride: int) -> slice:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from dcae.codec import feedback
-from dcae.codec.effort import search, searched_pixels
+from dcae.codec.effort import TUNES, search, searched_pixels
 from dcae.codec.latents import Coded, LatentCoder, Sections
 from dcae.codec.source import Source
 from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
@@ -19,21 +20,23 @@ from dcae.runtime.transforms import Transforms
 
 
 class Encoded(NamedTuple):
-    """A coded picture, and how far from it what it decodes to is."""
+    """A coded picture, and how far from it what it decodes to is, where somebody looked."""
 
     sections: Sections
-    squared: int | None
-    """Sum of squared errors over all colours, in levels of 255; None where nobody looked."""
+    squared: int = 0
+    """Sum of squared errors over all colours, in levels of 255."""
+    lost: float = math.inf
+    """λ·D in bits; of which D, says who made it."""
 
     @property
     def size(self) -> int:
         """Bytes of the streams."""
         return len(self.sections.z) + len(self.sections.y)
 
-    def cost(self, weight: float) -> float:
-        """λ·D + R in bits, λ being `weight`."""
-        assert self.squared is not None
-        return feedback.cost(self.squared, weight, self.size)
+    @property
+    def cost(self) -> float:
+        """λ·D + R in bits."""
+        return self.lost + 8 * self.size
 
 
 class Encoder:
@@ -56,6 +59,7 @@ class Encoder:
         feed_back: bool,
         effort: int = 0,
         measured: bool = False,
+        tune: str = TUNES[0],
     ) -> Encoded:
         """The sections of a picture, of all that are tried those with the lowest λ·D + R.
 
@@ -65,6 +69,7 @@ class Encoder:
             feed_back: correct its block means and code it anew, too.
             effort: search for better latents, too, if above 0; see `dcae.codec.effort`.
             measured: look at what the picture decodes to even if nothing else is tried.
+            tune: what D is, one of `dcae.codec.effort.TUNES`.
         """
         weight = self._config.lambda_of(quality) / METRICS[self._config.metric]
         looked_at = bool(feed_back or effort or measured)
@@ -74,19 +79,24 @@ class Encoder:
             watcher().expect(GRADIENT, searched_pixels(source, effort))
         coded = self._coded(source, quality, numerics)
         if not looked_at:
-            return Encoded(coded.sections, None)
-        errors = self._errors(source, coded, quality)
-        best, target = Encoded(coded.sections, errors.squared), source
+            return Encoded(coded.sections)
+
+        def seen(coded: Coded) -> tuple[Encoded, Array]:
+            errors = self._errors(source, coded, quality, similar=tune == "ms-ssim")
+            return Encoded(coded.sections, errors.squared, weight * errors.distortion), errors.means
+
+        (best, means), target = seen(coded), source
         del coded  # whose latents take memory
-        if feed_back and feedback.possible_gain(errors.means, weight) >= feedback.WORTH * best.cost(weight):
-            corrected = source.corrected(errors.means)
-            other = self._tried(corrected, quality, numerics)
-            if other.cost(weight) < best.cost(weight):
+        if feed_back and feedback.possible_gain(means, weight) >= feedback.WORTH * best.cost:
+            corrected = source.corrected(means)
+            other, _ = seen(self._coded(corrected, quality, numerics))
+            if other.cost < best.cost:
                 best, target = other, corrected
         elif feed_back:
             self._expect(source, -1, looked_at)
         if effort:
-            best = min(best, self._tried(target, quality, numerics, effort), key=lambda tried: tried.cost(weight))
+            found, _ = seen(self._coded(target, quality, numerics, effort, tune))
+            best = min(best, found, key=lambda tried: tried.cost)
         return best
 
     def _expect(self, source: Source, codings: int, looked_at: bool) -> None:
@@ -97,21 +107,20 @@ class Encoder:
         for step, times in steps.items():
             watcher().expect(step, codings * times * source.height * source.width)
 
-    def _tried(self, source: Source, quality: float, numerics: str, effort: int = 0) -> Encoded:
-        coded = self._coded(source, quality, numerics, effort)
-        return Encoded(coded.sections, self._errors(source, coded, quality).squared)
-
-    def _errors(self, source: Source, coded: Coded, quality: float) -> feedback.Errors:
-        """What is wrong with what a coded picture decodes to."""
-        height, width = source.pixels.shape[:2]
-        errors = feedback.Errors(source.height, source.width, height, width, source.weights)
+    def _errors(self, source: Source, coded: Coded, quality: float, similar: bool) -> feedback.Errors:
+        """What is wrong with what a coded picture decodes to, as MS-SSIM sees it if `similar`."""
+        padded, (rows, columns) = (source.height, source.width), source.pixels.shape[:2]
+        errors = (
+            feedback.Dissimilarity(*padded, rows, columns) if similar
+            else feedback.Errors(*padded, rows, columns, source.weights)
+        )  # fmt: skip
         with self._coder.observe(TRANSFORM):
             for row, column, part in self._transforms.synthesis(coded.y_hat, coded.means, quality):
-                rows, columns = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])
-                errors.add(row, column, source.levels(rows, columns), feedback.rounded(part))
+                there = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])
+                errors.add(row, column, source.levels(*there), feedback.rounded(part))
         return errors
 
-    def _coded(self, source: Source, quality: float, numerics: str, effort: int = 0) -> Coded:
+    def _coded(self, source: Source, quality: float, numerics: str, effort: int = 0, tune: str = TUNES[0]) -> Coded:
         """A picture coded once."""
         shape = (1, self._config.latent_channels, source.height // 16, source.width // 16)
         y = np.empty(shape, np.float32)
@@ -122,7 +131,7 @@ class Encoder:
             z = self._transforms.hyper_analysis(y[:, : shape[1] - skip], quality)
         if effort:
             with self._coder.observe(SEARCH):
-                search(self._engine, source, y[:, : shape[1] - skip], z, quality, effort)
+                search(self._engine, source, y[:, : shape[1] - skip], z, quality, effort, tune)
         return self._coder.encode(z, self._latents(source, y, quality), quality, numerics, y)
 
     def _latents(self, source: Source, y: Array, quality: float) -> Callable[[list[Floats]], Array]:

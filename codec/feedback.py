@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.codec.pictures.picture import Samples
+from dcae.networks import ms_ssim
 from dcae.runtime.protocol import Array
 
 BLOCK = 64
@@ -68,9 +69,35 @@ class Errors:
         self._sums[top : top + len(sums), left : left + sums.shape[1]] += sums
 
     @property
+    def distortion(self) -> float:
+        """D, of which λ of MSE training makes bits."""
+        return self.squared / 3
+
+    @property
     def means(self) -> Array:
         """Mean of x - x̂ over each block, (1, 3, H/64, W/64)."""
         return (self._sums / (255 * BLOCK**2)).astype(np.float32).transpose(2, 0, 1)[None]
+
+
+class Dissimilarity(Errors):
+    """The same, with the distortion that MS-SSIM sees."""
+
+    def __init__(self, height: int, width: int, rows: int, columns: int) -> None:
+        super().__init__(height, width, rows, columns)
+        sides = (-(-side // 16) * 16 for side in (rows, columns))  # as far as the search counts, see `similarity`
+        self._pictures = np.empty((2, *sides, 3), np.uint8)
+
+    def add(self, row: int, column: int, original: NDArray[np.uint8], shown: Samples) -> None:
+        super().add(row, column, original, shown)
+        height, width = self._pictures.shape[1:3]
+        for whole, part in zip(self._pictures, (original, shown), strict=True):
+            part = part[: max(height - row, 0), : max(width - column, 0)]
+            whole[row : row + len(part), column : column + part.shape[1]] = part
+
+    @property
+    def distortion(self) -> float:
+        rows, columns = self._inside
+        return ms_ssim.WORTH * rows * columns * (1 - ms_ssim.ms_ssim(*self._pictures.transpose(0, 3, 1, 2)))
 
 
 def spread(error: Array, rows: slice, columns: slice) -> Array:
@@ -83,17 +110,6 @@ def spread(error: Array, rows: slice, columns: slice) -> Array:
 def corrected(x: Array, error: Array) -> Array:
     """x with the error of its blocks added; may leave [0, 1]."""
     return x + error
-
-
-def cost(squared: int, weight: float, size: int) -> float:
-    """λ·D + R of a file in bits.
-
-    Args:
-        squared: sum of squared errors over all colours, in levels of 255.
-        weight: λ of MSE training, see :class:`dcae.networks.config.DCAEConfig`.
-        size: of the file in bytes.
-    """
-    return float(weight * squared / 3 + 8 * size)
 
 
 def possible_gain(error: Array, weight: float) -> float:

@@ -100,16 +100,14 @@ def lossless_picture(container: Container, max_pixels: int) -> Picture:
     return with_pixels(container, pixels)
 
 
-def better_lossless(picture: Picture, coded: Encoded, weight: float) -> bytes | None:
+def better_lossless(picture: Picture, coded: Encoded) -> bytes | None:
     """The picture's pixels as a lossless file, if that is no larger than what was coded of them; else None, with a
     warning where the coded file is that much worse that the lossless one has less λ·D + R.
 
     Args:
         coded: whose errors were measured.
-        weight: λ of MSE training.
     """
-    assert coded.squared is not None
-    cost, hasty = coded.cost(weight), len(packed(picture.pixels, effort=0))
+    cost, hasty = coded.cost, len(packed(picture.pixels, effort=0))
     if 8 * hasty > _FAR * cost:
         return None
     file = packed(picture.pixels)

@@ -20,7 +20,7 @@ _HEADER_BYTES = 1024
 """Read when a file is opened; more than a header needs."""
 _SAVING = (
     "quality", "target_size", "target_bpp", "target_psnr", "model", "portable", "effort", "fallback", "background",
-    "strip", "to_srgb", "scale", "upscaler",
+    "strip", "to_srgb", "scale", "upscaler", "tune",
 )  # fmt: skip
 """Options of `Image.save` that :func:`dcae.encode` has; others are for other formats."""
 _TOLD = ("exif", "xmp", "icc_profile")

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dcae.codec.container import is_lossless
+from dcae.codec.effort import TUNES
 from dcae.codec.enlarging import enlarged, reduced
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of
+from dcae.errors import OptionError
 from dcae.upscalers import UPSCALER, find_upscaler
 
 if TYPE_CHECKING:
@@ -27,9 +29,13 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
         options: further arguments of :meth:`dcae.Codec.encode`; `upscaler` among them.
 
     Raises:
-        OptionError: a quality or target that the model does not reach.
+        OptionError: a quality or target that the model does not reach, or a choice of size with another `tune` than PSNR.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
+    if asked.divisor is None and options.get("tune", TUNES[0]) != TUNES[0]:
+        raise OptionError(
+            f"scale auto compares PSNR, which tune={options['tune']} does not look at; give scale 1 or 1/2"
+        )
     if asked.divisor is not None:
         return _encoded(codec, picture, asked.quality, asked.target, {**options, "scale": asked.divisor})
     return _Contest(codec, picture, asked, options).found()

@@ -129,7 +129,7 @@ def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Ma
         UnreachableError: no quality of the model does; the message names the nearest.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
-    without = {name: value for name, value in options.items() if name != "roi"} | {"effort": 0}
+    without = {name: value for name, value in options.items() if name not in ("roi", "tune")} | {"effort": 0}
     plain = _Search(codec, picture, without if options.get("effort") else options)
     if not options.get("effort"):
         return plain.found(target)

@@ -73,6 +73,9 @@ CASES: dict[str, tuple[Make, Callable[[Any], Any]]] = {
     "Round": (lambda g, x: g.op("Round", g.op("Exp", x)), lambda x: x.exp() + (x.exp().round() - x.exp()).detach()),
     "Slice": (lambda g, x: g.op("Add", g.slice(x, -3, 2**62, 1), g.slice(x, 1, 4, 1)), lambda x: x[:, -3:] + x[:, 1:4]),
     "Softmax": (lambda g, x: g.op("Softmax", x, axis=-1), lambda x: x.softmax(-1)),
+    "SpaceToDepth": (lambda g, x: g.op("SpaceToDepth", g.transpose(x, 0, 2, 1, 3), blocksize=2),
+                     lambda x: x.permute(0, 2, 1, 3)[:, :, :6].reshape(1, 5, 3, 2, 4, 2).permute(0, 3, 5, 1, 2, 4)
+                     .reshape(1, 20, 3, 4)),
     "Sub": (lambda g, x: g.op("Sub", g.weight(_GAIN), g.op("Sub", g.op("Exp", x), x)),
             lambda x: torch.tensor(_GAIN) - (x.exp() - x)),
     "Tanh": (lambda g, x: g.op("Tanh", x), lambda x: x.tanh()),

@@ -148,10 +148,21 @@ class Engine(Protocol):
         """ŷ -> x̂, or x̂1 where there is a closed loop."""
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
+        self,
+        x: Array,
+        y: Array,
+        z_hat: Array,
+        quality: float,
+        weights: Array,
+        steps: Sequence[Step | Trial],
+        similar: bool = False,
     ) -> Array:
         """y after gradient steps and then trials that lower λ·D + R, the squared error of each pixel counting as
-        `weights` (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last."""
+        `weights` (1, 1, H, W) says. Of a closed loop, y is that of all slices but the last.
+
+        Args:
+            similar: D is 1 - MS-SSIM instead, see `dcae.runtime.search.similarity`.
+        """
 
     # What the closed loop has beside these; see `dcae/networks/lite/closed_loop.py`.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from dcae.networks.ms_ssim import WORTH, sensitivity
 from dcae.runtime.progress import GRADIENT, watcher
 from dcae.runtime.protocol import Array, Step, Trial
 
@@ -41,6 +42,33 @@ class Moves(NamedTuple):
     """Bits that a symbol itself costs more if it grows by 1."""
     down: Array
     """Bits that it costs more if it falls by 1."""
+
+
+class Similarity(NamedTuple):
+    """How the search counts 1 - MS-SSIM in place of squared errors."""
+
+    height: int
+    """Rows of the picture that it is taken of, a multiple of 16."""
+    width: int
+    """Likewise its columns."""
+    worth: float
+    """What it is worth, in squared errors summed over colours and pixels."""
+    weights: Array
+    """(1, 1, H, W), how much the squared error of each pixel counts about as much, by which steps are scaled."""
+
+
+def similarity(x: Array, weights: Array) -> Similarity:
+    """What the search counts in place of squared errors.
+
+    Args:
+        x: (1, 3, H, W) in [0, 1], sides multiples of 64.
+        weights: (1, 1, H, W), 1 for pixels of the picture and 0 for padding below and beside it. Of that, MS-SSIM
+            covers what latents with pixels of the picture do.
+    """
+    height, width = (-(-int(weights[0, 0].any(axis).sum()) // 16) * 16 for axis in (1, 0))
+    found, ratio = np.zeros_like(weights), 3 / 255**2 * WORTH
+    found[..., :height, :width] = sensitivity(x[0, :, :height, :width]) * np.float32(ratio / 3)
+    return Similarity(height, width, ratio * float(weights.sum()), found)
 
 
 class Symbols(Protocol):

@@ -69,12 +69,19 @@ class TorchEngine:
             yield
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
+        self,
+        x: Array,
+        y: Array,
+        z_hat: Array,
+        quality: float,
+        weights: Array,
+        steps: Sequence[Step | Trial],
+        similar: bool = False,
     ) -> Array:
         # Gradients are known outside of inference mode alone, and only of tensors that were made there.
         with torch.inference_mode(False), torch.enable_grad():
             x_, y_, z_, weights_ = (torch.tensor(array, device=self.device) for array in (x, y, z_hat, weights))
-            problem = LatentSearch(self.model.network, x_, z_, quality, weights_)
+            problem = LatentSearch(self.model.network, x_, z_, quality, weights_, similar)
             return _array(searched(problem, y_, steps))
 
     def analysis(self, x: Array, quality: float, band: Band = WHOLE) -> Array:

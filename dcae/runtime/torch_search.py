@@ -20,7 +20,8 @@ from dcae.networks.bounds import LEAST_PROBABILITY
 from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
 from dcae.runtime.protocol import Array, Step, Trial
-from dcae.runtime.search import MOST, Moves, local_weights, middle, random_signs, report, split, tried
+from dcae.runtime.search import MOST, Moves, local_weights, middle, random_signs, report, similarity, split, tried
+from dcae.runtime.torch_ms_ssim import ms_ssim
 
 _FLOOR = 0.11
 """Smallest standard deviation of a Gaussian, as in training."""
@@ -50,10 +51,14 @@ class LatentSearch:
         z_hat: (1, N, H/64, W/64).
         quality: in the model's range.
         weights: (1, 1, H, W), how much the squared error of each pixel counts; 0 for padding.
+        similar: count 1 - MS-SSIM instead, of the pixels that weigh 1, see `dcae.runtime.search.similarity`.
     """
 
-    def __init__(self, network: DCAE, x: Tensor, z_hat: Tensor, quality: float, weights: Tensor) -> None:
+    def __init__(
+        self, network: DCAE, x: Tensor, z_hat: Tensor, quality: float, weights: Tensor, similar: bool = False
+    ) -> None:
         self.network, self.x, self.z_hat, self.weights = network, x, z_hat, weights
+        self.similar = similarity(x.cpu().numpy(), weights.cpu().numpy()) if similar else None
         self.q = network.conditioning(torch.tensor([quality]))
         config = network.config
         # λ·255²·MSE·pixels = worth · sum of squared errors
@@ -119,8 +124,14 @@ class LatentSearch:
         context = network.hyper_synthesis(self.z_hat, q)
         y_hats = walk_slices(network, len(network.config.slices), context, q, quantised)
         x_hat = self._closed(base[0], y_hats[-1]) if base else network.synthesis(torch.cat(y_hats, 1), q)
-        error = ((self.x - x_hat).square() * self.weights).sum()
-        return self.worth * error + torch.stack(bits).sum(), torch.cat(sigmas, 1)
+        return self.worth * self._error(x_hat) + torch.stack(bits).sum(), torch.cat(sigmas, 1)
+
+    def _error(self, x_hat: Tensor) -> Tensor:
+        """Sum of squared errors by their weights, or what is worth as much."""
+        if self.similar is None:
+            return ((self.x - x_hat).square() * self.weights).sum()
+        height, width, worth, _ = self.similar
+        return worth * (1 - ms_ssim(self.x[..., :height, :width], x_hat[..., :height, :width]))
 
     def _skip_symbols(self, base: Tensor, prior: SlicePrior, sigma: Tensor) -> Tensor:
         """Symbols of the skip latents, zero where they are not worth their bits."""
@@ -150,7 +161,8 @@ class LatentSearch:
         x_hat = (network.base_synthesis if network.closed_loop else network.synthesis)(part, self.q)
         probe = torch.from_numpy(random_signs(x_hat.shape)).to(x_hat)
         (gradient,) = torch.autograd.grad((x_hat * probe).sum(), part)
-        weights = torch.from_numpy(local_weights(self.weights.cpu().numpy())).to(y)
+        pixels = self.similar.weights if self.similar else self.weights.cpu().numpy()
+        weights = torch.from_numpy(local_weights(pixels)).to(y)
         return 2 * self.worth * gradient.square().mean((0, 2, 3), keepdim=True) * weights
 
 

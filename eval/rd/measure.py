@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,8 @@ class Contestant:
     """Path of the model file, for "dcae"."""
     effort: int = 0
     """How long the encoder searches, for "dcae"."""
+    tune: str = "psnr"
+    """What it searches for, for "dcae"."""
     every: int = 1
     """Measured on every picture, on every second, ...: a codec that takes minutes a picture is so on a sample."""
 
@@ -54,7 +57,7 @@ class Contestant:
     def family(self) -> str:
         """Name of the line that plots over time join this codec to others by: those that differ in effort only."""
         if self.name == "dcae":
-            return self.title.rpartition(" ")[0].partition("@")[0]  # without the id, and without an effort
+            return re.sub(r"@\d+", "", self.title.rpartition(" ")[0])  # without the id, and without an effort
         return RIVALS[self.name].family or self.title
 
     @property
@@ -65,7 +68,7 @@ class Contestant:
 
 def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
     """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH",
-    "dcae:NAME@EFFORT".
+    "dcae:NAME@EFFORT", "dcae:NAME@EFFORT+ms-ssim" (tuned for it).
 
     "avif-s0-psnr/4" is measured on every fourth picture alone.
 
@@ -78,22 +81,22 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         ModelNotFoundError, ModelFileError: no such model.
     """
     if spec == "dcae" or spec.startswith("dcae:"):
-        name, at, effort = spec.partition(":")[2].rpartition("@")
-        if not (at and effort.isdigit()):
-            name, effort = spec.partition(":")[2], "0"
-        header = find_model(name or DEFAULT_MODEL)
+        found = re.fullmatch(r"(.*?)(?:@(\d+)(\+ms-ssim)?)?", spec.partition(":")[2], re.DOTALL)
+        assert found
+        effort, tune = int(found[2] or 0), "ms-ssim" if found[3] else "psnr"
+        header = find_model(found[1] or DEFAULT_MODEL)
         low, high = header.config.qualities
         asked = tuple(qualities) or tuple(float(q) for q in range(int(low), int(high) + 1))
         for quality in asked:
             header.config.lambda_of(quality)
-        effort = "" if int(effort) == 0 else f"@{int(effort)}"
-        label = f"dcae {header.path.stem}{effort} {header.short_id.hex()}"
-        return Contestant(label, "dcae", asked, str(header.path), effort=int(effort[1:] or 0))
+        searched = (f"@{effort}" if effort else "") + (found[3] or "")
+        label = f"dcae {header.path.stem}{searched} {header.short_id.hex()}"
+        return Contestant(label, "dcae", asked, str(header.path), effort=effort, tune=tune)
     name, _, every = spec.partition("/")
     if every and not (every.isdecimal() and 1 <= int(every) <= 1000):
         raise OptionError(f"{spec}: behind the slash stands a whole number from 1 on, of every how many pictures")
-    found = rival(name)
-    return Contestant(name, name, tuple(float(q) for q in qualities or found.qualities), every=int(every or 1))
+    ladder = qualities or rival(name).qualities
+    return Contestant(name, name, tuple(float(q) for q in ladder), every=int(every or 1))
 
 
 def measure(
@@ -179,26 +182,26 @@ def _one_thread_each() -> Iterator[None]:
 class _Ours:
     """Our codec with an effort, as what is measured."""
 
-    def __init__(self, path: Path, effort: int) -> None:
+    def __init__(self, c: Contestant) -> None:
         from dcae.codec.codec import Codec
 
-        self._codec, self._effort = Codec(path), effort
+        self._codec, self._effort, self._tune = Codec(Path(c.model)), c.effort, c.tune
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
-        return self._codec.encode(image, quality, effort=self._effort)
+        return self._codec.encode(image, quality, effort=self._effort, tune=self._tune)
 
     def decode(self, data: bytes) -> Image.Image:
         return self._codec.decode(data)
 
 
-_loaded: dict[tuple[str, str, int], PictureCodec] = {}
+_loaded: dict[tuple[str, str, int, str], PictureCodec] = {}
 
 
 def open_codec(c: Contestant) -> PictureCodec:
     """The codec of a contestant; its model is loaded once in a process."""
-    key = c.name, c.model, c.effort
+    key = c.name, c.model, c.effort, c.tune
     if key not in _loaded:
-        _loaded[key] = _Ours(Path(c.model), c.effort) if c.name == "dcae" else rival(c.name)
+        _loaded[key] = _Ours(c) if c.name == "dcae" else rival(c.name)
     return _loaded[key]
 
 

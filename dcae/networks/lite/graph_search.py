@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dcae.networks.bounds import LEAST_PROBABILITY, QUERY_BOUND
 from dcae.networks.graph import BuiltGraph, Graph
 from dcae.networks.graph_gradients import gradients
+from dcae.networks.graph_ms_ssim import ms_ssim
 from dcae.networks.lite.config import LiteConfig
 from dcae.networks.lite.graph_bands import GraphWhole
 from dcae.networks.lite.graph_blocks import Blocks, Weights
@@ -47,8 +48,11 @@ def float_hyper_synthesis(config: LiteConfig, weights: Weights) -> BuiltGraph:
     return g.built(state=blocks.modulation(_spread(g, blocks.linear(x, "h_s.up2")), "h_s.modulation"))
 
 
-def objective_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
+def objective_gradient(config: LiteConfig, weights: Weights, scales: int = 0) -> BuiltGraph:
     """Gradient of J = `worth` · squared error + bits, and σ of every latent.
+
+    If `scales` are given, J is `worth` · (1 - MS-SSIM) + bits, of so many scales and of the first `height` rows and
+    `width` columns, (1,) int64, in place of `pixels`.
 
     Inputs are `x`, `pixels` (1, 1, H, W), how much the squared error of each counts; `state` of slice 0; `y0`, ...,
     (1, C_k, H/16, W/16); `sharpness`, the inverse of the soft rounding's temperature, and `worth`, numbers; and gains
@@ -64,12 +68,12 @@ def objective_gradient(config: LiteConfig, weights: Weights) -> BuiltGraph:
         sigmas[f"sigma{k}"] = g.nchw(prior.sigma)
         return symbols, symbols
 
-    _, seeds, constant = _objective(_blocks(g, config, weights), symbols_of)
+    _, seeds, constant = _objective(_blocks(g, config, weights), symbols_of, scales)
     d_y = dict(zip((f"d_{name}" for name in y), gradients(g, seeds, y, constant), strict=True))
     return g.built(**d_y, **sigmas)
 
 
-def moves(config: LiteConfig, weights: Weights) -> BuiltGraph:
+def moves(config: LiteConfig, weights: Weights, scales: int = 0) -> BuiltGraph:
     """Symbols and what changing them would do, see `dcae.runtime.search.Moves`.
 
     Inputs are those of :func:`objective_gradient`, but for `y0`, ... and `sharpness`: `values0`, ...,
@@ -94,14 +98,14 @@ def moves(config: LiteConfig, weights: Weights) -> BuiltGraph:
             found[f"{name}{k}"] = g.nchw(value)
         return symbols[k], coded
 
-    value, seeds, constant = _objective(_blocks(g, config, weights), symbols_of)
+    value, seeds, constant = _objective(_blocks(g, config, weights), symbols_of, scales)
     for k, gradient in enumerate(gradients(g, seeds, symbols, constant | own)):
         found |= {f"d_symbols{k}": g.nchw(gradient), f"symbols{k}": g.nchw(symbols[k])}
     return g.built(value=value, **found)
 
 
 def _objective(
-    blocks: Blocks, symbols_of: Callable[[int, _Prior], tuple[str, str]]
+    blocks: Blocks, symbols_of: Callable[[int, _Prior], tuple[str, str]], scales: int
 ) -> tuple[str, dict[str, str], set[str]]:
     """J, what its gradient begins with, and what counts as a constant when gradients are taken.
 
@@ -130,12 +134,26 @@ def _objective(
         x_hat = with_means(g, config, x_hat, g.op("Round", means_of(g, config, g.input("x", 4), x_hat)))
     else:
         base = x_hat = synthesised(blocks, g.op("Concat", *y_hats, axis=-1))
-    wrong = g.op("Sub", x_hat, g.input("x", 4))
-    error = g.op("Mul", g.op("Mul", wrong, g.input("pixels", 4)), g.input("worth", 0))
-    terms = [g.op("Mul", error, wrong), *(g.op("Mul", bits, factor) for bits, factor in seeds.items())]
-    value = g.op("Sum", *(g.op("ReduceSum", term, keepdims=0) for term in terms))
-    seeds[base] = g.op("Mul", error, g.constant(2))
+    error, gradient = _error(g, x_hat, scales)
+    terms = [g.op("Mul", bits, factor) for bits, factor in seeds.items()]
+    value = g.op("Sum", error, *(g.op("ReduceSum", term, keepdims=0) for term in terms))
+    seeds[base] = gradient
     return value, seeds, constant
+
+
+def _error(g: Graph, x_hat: str, scales: int) -> tuple[str, str]:
+    """Bits that the errors of x̂ are worth, and their gradient."""
+    x, worth = g.input("x", 4), g.input("worth", 0)
+    if not scales:
+        wrong = g.op("Sub", x_hat, x)
+        error = g.op("Mul", g.op("Mul", wrong, g.input("pixels", 4)), worth)
+        return g.op("ReduceSum", g.op("Mul", error, wrong), keepdims=0), g.op("Mul", error, g.constant(2))
+    seen = x_hat
+    for axis, side in ((2, "height"), (3, "width")):
+        x, seen = (g.slice(value, 0, g.input(side, 1, "int64"), axis) for value in (x, seen))
+    similar, gradient = ms_ssim(g, x, seen, scales)
+    (gradient,) = gradients(g, {seen: g.op("Neg", g.op("Mul", gradient, worth))}, [x_hat])
+    return g.op("Mul", g.op("Sub", g.constant(1), similar), worth), gradient
 
 
 def _searched(config: LiteConfig) -> int:

@@ -77,14 +77,21 @@ class OnnxEngine:
         yield
 
     def search_latents(
-        self, x: Array, y: Array, z_hat: Array, quality: float, weights: Array, steps: Sequence[Step | Trial]
+        self,
+        x: Array,
+        y: Array,
+        z_hat: Array,
+        quality: float,
+        weights: Array,
+        steps: Sequence[Step | Trial],
+        similar: bool = False,
     ) -> Array:
         def run(name: str, /, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
             return self._outputs(name, quality, inputs)
 
         c = self.config
         worth = c.lambda_of(quality) / METRICS[c.metric] * 255**2 / 3  # as of `torch_search`
-        problem = GraphSearch(run, c.slices[: len(c.slices) - self.closed_loop], x, z_hat, worth, weights)
+        problem = GraphSearch(run, c.slices[: len(c.slices) - self.closed_loop], x, z_hat, worth, weights, similar)
         return searched(problem, y, steps)
 
     def analysis(self, x: Array, quality: float, band: Band = WHOLE) -> Array:
@@ -136,9 +143,11 @@ class OnnxEngine:
 
     def _runner(self, name: str) -> Runner:
         if name not in self._runners:
-            searches = not hasattr(self.graphs, name)
-            make: Callable[..., BuiltGraph] = getattr(self._search if searches else self.graphs, name)
-            self._runners[name] = Runner(make(self.config, self.weights), optimise=True, plan=not searches)
+            kind, _, scales = name.partition(" ")
+            searches = not hasattr(self.graphs, kind)
+            make: Callable[..., BuiltGraph] = getattr(self._search if searches else self.graphs, kind)
+            graph = make(self.config, self.weights, *([int(scales)] if scales else []))
+            self._runners[name] = Runner(graph, optimise=True, plan=not searches)
         return self._runners[name]
 
     def _outputs(self, name: str, quality: float, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
