@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 
 from dcae.checks import check_between, check_choice, check_names, check_positive
 from dcae.errors import OptionError
-from dcae.train.written import flag, number, parse_lambdas, sizes, table, text, whole
+from dcae.train.written import flag, number, parse_lambdas, sizes, span, table, text, whole
 
 _METAVARS: dict[Callable[[Any], Any], str] = {
-    whole: "N", number: "X", sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH",
+    whole: "N", number: "X", sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH", span: "LOW..HIGH",
 }  # fmt: skip
 S = TypeVar("S", bound="Settings")
 

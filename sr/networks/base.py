@@ -44,6 +44,10 @@ class SRNetwork(nn.Module):
     def fold(self) -> None:
         """Give the layers the form in which they are used, which is that of model files; undoes :meth:`expand`."""
 
+    def weights_of(self, other: SRNetwork) -> dict[str, Tensor]:
+        """Weights of another network, folded as this one is, as far as they mean the same here."""
+        return other.state_dict()
+
     @torch.no_grad()
     def calibrate(self, small: Tensor, large: Tensor) -> None:
         """Adapt the starting values to training pictures; nothing by default.
