@@ -119,6 +119,10 @@ class Settings:
         k = min(int(progress * len(self.patch)), len(self.patch) - 1)
         return self.patch[k], self.batch[k] if len(self.batch) > 1 else self.batch[0]
 
+    def network_defaults(self) -> dict[str, Any]:
+        """Fields that the table `network` may hold, with the values that they have without it."""
+        return {}
+
     def to_dict(self) -> dict[str, Any]:
         """The fields and the task's name, ready for JSON; :meth:`from_dict` leads back."""
         values = dataclasses.asdict(self)

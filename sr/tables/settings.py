@@ -39,6 +39,10 @@ class TableSettings(PairSettings):
             raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
         return published_config(self.method, self.scale, **fields)
 
+    def network_defaults(self) -> dict[str, Any]:
+        fields = published_config(self.method, self.scale).to_dict()
+        return {name: value for name, value in fields.items() if name not in ("preset", "scale")}
+
     def unit(self) -> UnitConfig:
         """The networks that are its units while they train."""
         fields: Any = self.network.get("unit", {})

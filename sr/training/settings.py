@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dcae.checks import check_between
 from dcae.errors import OptionError
-from dcae.networks.registry import preset_names
+from dcae.networks.registry import any_config, preset_names
 from dcae.train.settings import Settings, setting
 from dcae.train.written import span, text, whole
 
@@ -72,3 +72,7 @@ class SRSettings(PairSettings):
             raise OptionError(f"MS-SSIM has five scales and needs patches of at least {MS_SSIM_SIDE}; set --patch 176")
         if wrong := {"preset", "scale"} & set(self.network):
             raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
+
+    def network_defaults(self) -> dict[str, Any]:
+        fields = any_config({"preset": self.model, "scale": self.scale}, "sr").to_dict()
+        return {name: value for name, value in fields.items() if name not in ("preset", "scale")}
