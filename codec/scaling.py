@@ -29,7 +29,8 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
         options: further arguments of :meth:`dcae.Codec.encode`; `upscaler` among them.
 
     Raises:
-        OptionError: a quality or target that the model does not reach, or a choice of size with another `tune` than PSNR.
+        OptionError: a quality or target that the model does not reach; a choice of size when tuned for another measure
+            than PSNR.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
     if asked.divisor is None and options.get("tune", TUNES[0]) != TUNES[0]:

@@ -16,8 +16,8 @@ from dcae.errors import ModelFileError, OptionError
 from dcae.sr.models import find_sr_model, load_network, new_network
 from dcae.sr.protocol import resize
 from dcae.sr.training.degradation import reduced
-from dcae.sr.training.settings import DEGRADATIONS, SRSettings
-from dcae.sr.training.task import SRTask, start_from
+from dcae.sr.training.settings import KERNELS, SRSettings
+from dcae.sr.training.task import SRTask, pixel_loss, start_from
 from dcae.sr.training.validation import SIDE, held_out_pictures
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint
 from dcae.train.config import TrainConfig, effective_config
@@ -39,7 +39,7 @@ def settings_of(data: Path, **changes: Any) -> SRSettings:
     return SRSettings.from_dict(values | changes)
 
 
-@pytest.mark.parametrize("kernel", DEGRADATIONS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_small_pictures_are_those_of_the_protocol(kernel: str) -> None:
     pixels = np.asarray(synthetic_picture(48, 24, 1))
     for scale in (2, 3, 4):
@@ -100,13 +100,18 @@ def test_a_decay_branches_off_and_a_run_of_another_task_does_not(tmp_path: Path,
         train(settings_of(training_pictures, scale=4, steps=4), trunk, resume=True)
 
 
-@pytest.mark.parametrize("loss", ["l1", "mse", "charbonnier"])
-def test_losses_are_in_levels(training_pictures: Path, loss: str) -> None:
-    task = SRTask(settings_of(training_pictures, loss=loss), Group(0, 1, "cpu"), None)
+@pytest.mark.parametrize(("loss", "value"), [("l1", 2), ("mse", 4), ("charbonnier", 2.0162)])
+def test_losses_are_in_levels(loss: str, value: float) -> None:
     large = torch.zeros(1, 3, 4, 4)
-    found = task.losses((large, large), torch.full((1, 3, 4, 4), 2 / 255)).main
-    task.close()
-    assert float(found) == pytest.approx({"l1": 2, "mse": 4, "charbonnier": 2.0162}[loss], abs=1e-3)
+    assert float(pixel_loss(loss, large + 2 / 255, large)) == pytest.approx(value, abs=1e-3)
+
+
+def test_ms_ssim_is_a_loss() -> None:
+    pytest.importorskip("pytorch_msssim", reason="the loss needs pytorch-msssim")
+    large = torch.from_numpy(resize.to_float(np.asarray(synthetic_picture(176, 161)))).permute(2, 0, 1)[None]
+    assert float(pixel_loss("ms-ssim", large, large)) == pytest.approx(0, abs=1e-6)
+    blurred = torch.nn.functional.avg_pool2d(large, 5, 1, 2, count_include_pad=False)
+    assert 0.01 < float(pixel_loss("ms-ssim", blurred, large)) < 1
 
 
 def test_weights_of_another_scale_are_a_start(tmp_path: Path, training_pictures: Path) -> None:
@@ -119,6 +124,21 @@ def test_weights_of_another_scale_are_a_start(tmp_path: Path, training_pictures:
     assert torch.equal(network.tail.weight, untouched)
     with pytest.raises(ModelFileError, match="no checkpoint"):
         start_from(network, str(tmp_path))
+
+
+def test_a_network_grown_from_another_scale_has_a_filter_of_its_own(tmp_path: Path, training_pictures: Path) -> None:
+    run = train(settings_of(training_pictures, steps=1), tmp_path / "run")
+    scratch = SRTask(settings_of(training_pictures, scale=4), Group(0, 1, "cpu"), None)
+    grown = SRTask(settings_of(training_pictures, scale=4, init=str(run)), Group(0, 1, "cpu"), None)
+    for task in (scratch, grown):
+        task.close()
+        task.network.fold()
+    assert torch.equal(grown.network.linear.weight, scratch.network.linear.weight)
+    # Four equal pixels for one: the head sees what the other one's would see of a picture enlarged by repetition.
+    small = load_network(export_checkpoint(run, tmp_path / "m.safetensors", {}).path)
+    x = torch.rand(1, 3, 6, 5)
+    repeated = torch.nn.functional.pixel_unshuffle(x.repeat_interleave(2, 2).repeat_interleave(2, 3), 2)
+    assert torch.allclose(grown.network.head(x), small.head(repeated), atol=1e-5)
 
 
 def test_held_out_pictures_are_of_many_sources() -> None:
@@ -136,6 +156,8 @@ def test_held_out_pictures_are_of_many_sources() -> None:
         ({"patch": 8}, "at least 16"),
         ({"model": "lite"}, "unknown model 'lite'"),
         ({"loss": "vgg"}, "unknown loss 'vgg'"),
+        ({"loss": "ms-ssim", "patch": 160}, "patches of at least 161"),
+        ({"codec_qualities": "3..1"}, "codec_qualities = '3..1': a range is LOW..HIGH"),
         ({"network": {"scale": 3}}, "scale: a setting of its own"),
         ({"lambdas": [1.0]}, "unknown settings in settings: lambdas"),
         ({"task": "codec"}, "settings of the task 'codec'"),

@@ -12,7 +12,11 @@ from click.testing import CliRunner
 
 from dcae.cli import main
 from dcae.errors import OptionError
+from dcae.sr.tables.settings import TableSettings
+from dcae.sr.training.settings import SRSettings
 from dcae.train.config import TrainConfig, effective_config, recipes
+from dcae.train.configuration import configuration
+from dcae.train.settings import Settings
 from dcae.train.written import parse_lambdas
 
 
@@ -108,3 +112,63 @@ def test_every_recipe_is_in_the_help_and_every_setting_an_option() -> None:
     names = {f.name.replace("_", "-") for f in dataclasses.fields(TrainConfig)} - {"network", "lambdas"}
     for name in names | {"lambda", "resume", "recipe", "device", "processes", "precision"}:
         assert f"--{name}" in text, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (TrainConfig, {}),
+        (SRSettings, {}),
+        (TableSettings, {}),
+        (
+            TrainConfig,
+            {"lambdas": "0.0009..0.1152", "network": {"slices": [32, 32], "widths": [8, 16], "layers": ["C", "S"]},
+             "minutes": 1e-05, "learning_rate": 1e-05, "compile": True, "patch": "64,128", "batch": "4,2"},
+        ),
+        (SRSettings, {"data": 'C:\\a "b"\n', "init": "λ \x7f", "network": {"depth": 8}, "codec_qualities": "1..2.5"}),
+        (TableSettings, {"method": "srlut-s", "network": {"padding": "reflect", "unit": {"features": 8}}}),
+    ],
+)  # fmt: skip
+def test_a_written_configuration_is_read_back(tmp_path: Path, kind: type[Settings], values: dict[str, Any]) -> None:
+    config = kind.from_dict(values)
+    (tmp_path / "c.toml").write_text(configuration(config), encoding="utf-8")
+    assert effective_config(str(tmp_path / "c.toml"), {}, None, kind) == config
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, SRSettings, TableSettings])
+def test_a_written_configuration_says_what_every_setting_means(kind: type[Settings]) -> None:
+    text = configuration(kind())
+    for field in dataclasses.fields(kind):
+        name = "[network]" if field.name == "network" else {"lambdas": "lambda"}.get(field.name, field.name) + " ="
+        before, found, _ = text.partition(f"\n{name}" if field.name != "minutes" else "\n# minutes =")
+        assert found, name
+        said = before.rpartition("\n\n")[2].replace("\n# ", " ")
+        assert said.startswith(f"# {field.metadata['help']}"), said
+        assert all(choice in said for choice in field.metadata["choices"])
+
+
+def test_a_network_of_all_defaults_written_out_is_the_default_network(tmp_path: Path) -> None:
+    for kind in (TrainConfig, SRSettings, TableSettings):
+        before, _, after = configuration(kind()).partition("[network]\n")
+        (tmp_path / "c.toml").write_text(f"{before}[network]\n{after.replace('# ', '')}", encoding="utf-8")
+        config = effective_config(str(tmp_path / "c.toml"), {}, None, kind)
+        assert config.network and config.network == {
+            k: list(v) if isinstance(v, tuple) else v for k, v in config.network_defaults().items()
+        }
+
+
+def test_the_command_writes_a_configuration_and_trains_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    words = ["train", "--task", "sr", "--scale", "4", "--write-config", str(path)]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0 and not done.output
+    assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
+    text = path.read_text(encoding="utf-8")
+    assert effective_config(str(path), {"seed": "7"}, None, SRSettings) == SRSettings(scale=4, seed=7)
+    again = CliRunner().invoke(main, words)
+    assert again.exit_code == 1 and "exists already" in again.stderr and path.read_text(encoding="utf-8") == text
+    other = CliRunner().invoke(main, ["train", "--write-config", str(tmp_path / "c.json")])
+    assert other.exit_code == 1 and "ends in .toml" in other.stderr
+    assert "--task" in CliRunner().invoke(main, ["train", "--recipe", str(path), "-o", str(tmp_path / "r")]).stderr
+    missing = CliRunner().invoke(main, ["train", "--recipe", str(path)])
+    assert missing.exit_code == 2 and "Missing option '-o'" in missing.stderr

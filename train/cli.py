@@ -61,7 +61,7 @@ _TASK = "dcae.train.task"
 
 
 @click.command(cls=_OfTask)
-@click.option("-o", "--output", required=True, type=Path, metavar="RUN", help="Folder of the run.")
+@click.option("-o", "--output", type=Path, metavar="RUN", help="Folder of the run.")
 @click.option(
     "--task", type=click.Choice(list(FAMILIES)), default="codec", show_default=True,
     help="What is trained: a codec, or what enlarges pictures: a network (sr) or tables. With it, --help lists its "
@@ -70,6 +70,11 @@ _TASK = "dcae.train.task"
 @click.option(
     "--recipe", metavar="NAME|FILE",
     help=f"Settings from a TOML file or a recipe of the package ({', '.join(recipes())}); options go before it.",
+)  # fmt: skip
+@click.option(
+    "--write-config", "written", type=Path, metavar="FILE",
+    help="Train nothing; write all settings, with what the options and the recipe say and a comment for each, as a "
+    "TOML file that --recipe reads.",
 )  # fmt: skip
 @click.option(
     "--resume", type=click.Choice(["auto", "never"]), default="never", show_default=True,
@@ -85,12 +90,20 @@ _TASK = "dcae.train.task"
     "each keeps all pictures in memory.",
 )  # fmt: skip
 def train(
-    output: Path, task: str, recipe: str | None, resume: str, device: str, processes: str, **options: Any
-) -> None:
+    output: Path | None, task: str, recipe: str | None, written: Path | None, resume: str, device: str,
+    processes: str, **options: Any,
+) -> None:  # fmt: skip
     """Train a model; RUN gets checkpoints, TensorBoard files and, at the end, model.safetensors."""
     family = FAMILIES[task]
-    family.require()
     given = {k: v for k, v in options.items() if v is not None and v != ()}
+    if written:
+        from dcae.train.configuration import write_configuration
+
+        write_configuration(effective_config(recipe, given, None, family.settings_type()), written)
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output': the folder of the run.")
+    family.require()
     stored: dict[str, Any] = {}
     if resume == "auto" or "decay" in given:
         from dcae.train.start import stored_settings

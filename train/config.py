@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from dcae.checks import check_between, check_positive
 from dcae.errors import OptionError
 from dcae.extras import installed, require
-from dcae.networks.registry import preset_names
+from dcae.networks.registry import config_from_dict, preset_names
 from dcae.train.settings import S, Settings, listed, setting
 from dcae.train.written import number, parse_lambdas, text, whole
 
@@ -81,6 +81,10 @@ class TrainConfig(Settings):
             )
         if wrong := {"lambdas", "metric", "preset"} & set(self.network):
             raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
+
+    def network_defaults(self) -> dict[str, Any]:
+        fields = config_from_dict({"preset": self.preset}).to_dict()
+        return {name: value for name, value in fields.items() if name not in ("preset", "lambdas", "metric")}
 
 
 def recipes() -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 
 from dcae.checks import check_between, check_choice, check_names, check_positive
 from dcae.errors import OptionError
-from dcae.train.written import flag, number, parse_lambdas, sizes, table, text, whole
+from dcae.train.written import flag, number, parse_lambdas, sizes, span, table, text, whole
 
 _METAVARS: dict[Callable[[Any], Any], str] = {
-    whole: "N", number: "X", sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH",
+    whole: "N", number: "X", sizes: "N[,N...]", parse_lambdas: "λ|λ,λ...|LOW..HIGH", span: "LOW..HIGH",
 }  # fmt: skip
 S = TypeVar("S", bound="Settings")
 
@@ -118,6 +118,10 @@ class Settings:
         """Patch size and batch at this share of the schedule."""
         k = min(int(progress * len(self.patch)), len(self.patch) - 1)
         return self.patch[k], self.batch[k] if len(self.batch) > 1 else self.batch[0]
+
+    def network_defaults(self) -> dict[str, Any]:
+        """Fields that the table `network` may hold, with the values that they have without it."""
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the task's name, ready for JSON; :meth:`from_dict` leads back."""

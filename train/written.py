@@ -33,6 +33,16 @@ def sizes(value: Any) -> tuple[int, ...]:
     return tuple(whole(v) for v in (values if isinstance(values, list | tuple) else [values]))
 
 
+def span(value: Any) -> tuple[float, ...]:
+    """Two numbers, "LOW..HIGH" or a list of both; one stands for both, nothing for none."""
+    if isinstance(value, str):
+        value = [part for part in value.split("..", 1) if part] if value else []
+    found = tuple(number(v) for v in (value if isinstance(value, list | tuple) else [value]))
+    if len(found) > 2 or not all(map(math.isfinite, found)) or found != tuple(sorted(found)):
+        raise ValueError("a range is LOW..HIGH, two numbers in this order")
+    return found * 2 if len(found) == 1 else found
+
+
 def flag(value: Any) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""MS-SSIM (Wang, Simoncelli and Bovik, 2003) as the encoder's search takes it: of 8-bit or any other pictures in [0, 1],
+"""MS-SSIM (Wang, Simoncelli and Bovik, 2003) as the encoder's search takes it: of any pictures in [0, 1],
 the mean of the three colours, windows of 11x11 pixels (a Gaussian of 1.5 pixels) that lie within the picture, and as
 many scales, each half as large as the one before, as such windows fit into.
 

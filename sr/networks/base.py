@@ -48,6 +48,10 @@ class SRNetwork(nn.Module):
         """Merge layers that are one once training is over, for speed; the weights have other names then, and nothing
         can be trained or written any more. Nothing by default."""
 
+    def weights_of(self, other: SRNetwork) -> dict[str, Tensor]:
+        """Weights of another network, folded as this one is, as far as they mean the same here."""
+        return other.state_dict()
+
     @torch.no_grad()
     def calibrate(self, small: Tensor, large: Tensor) -> None:
         """Adapt the starting values to training pictures; nothing by default.

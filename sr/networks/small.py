@@ -109,6 +109,14 @@ class SmallUpscaler(SRNetwork):
             if parametrize.is_parametrized(layer):
                 parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
+    def weights_of(self, other: SRNetwork) -> dict[str, Tensor]:
+        found = super().weights_of(other)
+        if isinstance(other, SmallUpscaler) and other.config.block > 1 and self.config.block == 1:
+            # A pixel is taken for the block of equal ones that it would be after plain repetition.
+            kernels = found["head.weight"]
+            found["head.weight"] = kernels.unflatten(1, (3, -1)).sum(2)
+        return found
+
     @torch.no_grad()
     def calibrate(self, small: Tensor, large: Tensor) -> None:
         """Let the linear filter be the one of least squared error on these pictures, of those that keep a plain area.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dcae.checks import check_between, check_names
+from dcae.checks import check_names
 from dcae.errors import OptionError
 from dcae.sr.tables.config import PUBLISHED, TableConfig, published_config
 from dcae.sr.tables.units import UnitConfig
-from dcae.sr.training.settings import DEGRADATIONS
-from dcae.train.settings import Settings, setting
-from dcae.train.written import text, whole
+from dcae.sr.training.settings import PairSettings
+from dcae.train.settings import setting
+from dcae.train.written import text
 
 
 @dataclass(frozen=True)
-class TableSettings(Settings):
+class TableSettings(PairSettings):
     """Settings of a run of tables. The table `network` holds fields of :class:`TableConfig` that differ from the
     method's, its own table `unit` fields of :class:`UnitConfig`.
 
@@ -27,19 +27,9 @@ class TableSettings(Settings):
     fixed: ClassVar[tuple[str, ...]] = ("method", "network", "scale", "seed", "decay")
 
     method: str = setting("mulut", text, "The published method.", tuple(PUBLISHED))
-    scale: int = setting(2, whole, "Factor on both sides; patches are of the large picture, multiples of it.")
-    degradation: str = setting(
-        "bicubic", text, "What makes the small pictures: a kernel as MATLAB's imresize applies it, rounded to 8 bits.",
-        DEGRADATIONS,
-    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_between("scale", self.scale, 1, 8)
-        if any(p < 16 or p % self.scale for p in self.patch):
-            raise OptionError(
-                f"patch must be at least 16 and a multiple of the scale {self.scale}, got {min(self.patch)}"
-            )
         self.tables(), self.unit()
 
     def tables(self) -> TableConfig:
@@ -48,6 +38,10 @@ class TableSettings(Settings):
         if wrong := {"preset", "scale"} & set(fields):
             raise OptionError(f"{', '.join(sorted(wrong))}: a setting of its own, not one of the table `network`")
         return published_config(self.method, self.scale, **fields)
+
+    def network_defaults(self) -> dict[str, Any]:
+        fields = published_config(self.method, self.scale).to_dict()
+        return {name: value for name, value in fields.items() if name not in ("preset", "scale")}
 
     def unit(self) -> UnitConfig:
         """The networks that are its units while they train."""

@@ -17,7 +17,7 @@ from dcae.sr.tables.export import content_of, network_from, tables_as_network
 from dcae.sr.tables.network import TableNetwork, untrained_network
 from dcae.sr.tables.settings import TableSettings
 from dcae.sr.tables.tablefile import read_tables
-from dcae.sr.training.degradation import reduced
+from dcae.sr.training.degradation import Degradation
 from dcae.sr.training.validation import Validator, held_out_pictures
 from dcae.sr.upscalers import Cost, Upscaler
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
@@ -49,7 +49,8 @@ class TableTask:
         pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
         self._loader = Loader(Patches(pictures, config.downscale, config.seed, group.device), group.rank)
         seen = held_out_pictures(held_out, config.validation_pictures)
-        self._validator = Validator(seen, config.scale, config.degradation, group, _NetworkUpscaler)
+        self._degraded = Degradation(config, group.device)
+        self._validator = Validator(seen, self._degraded, group, _NetworkUpscaler)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [torch.optim.Adam(self.network.parameters(), self.config.learning_rate)]
@@ -58,9 +59,9 @@ class TableTask:
         patch, count = self.config.phase(progress)
         cut = self._loader.batch(step, patch, count)
         channel = torch.from_numpy((cut.draws * 3).astype(np.int64)).to(cut.pixels.device)
-        large = cut.pixels[torch.arange(len(channel), device=channel.device), channel][:, None]
-        small = reduced(to_float(large), self.config.scale, self.config.degradation)
-        return ((small[:, 0] * 255).round(), large[:, 0].float()), count
+        of_colours = torch.arange(len(channel), device=channel.device), channel
+        small = self._degraded(to_float(cut.pixels), cut.draws * 3 % 1)
+        return ((small[of_colours] * 255).round(), cut.pixels[of_colours].float()), count
 
     def forward(self, model: nn.Module, batch: _Batch) -> Tensor:
         # In bf16 the numbers of tables are not exact.

@@ -13,7 +13,7 @@ from dcae.errors import OptionError
 from dcae.sr.models import find_sr_model, load_network, new_network
 from dcae.sr.networks.base import SRNetwork
 from dcae.sr.networks.upscaler import NetworkUpscaler
-from dcae.sr.training.degradation import reduced
+from dcae.sr.training.degradation import Degradation
 from dcae.sr.training.settings import SRSettings
 from dcae.sr.training.validation import Validator, held_out_pictures
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
@@ -44,18 +44,20 @@ class SRTask:
         self.config, self.group = config, group
         fields = saved["config"] if saved else {"preset": config.model, "scale": config.scale} | config.network
         network = new_network(fields)
-        if config.init and not saved:
-            start_from(network, config.init)
         pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+        self._degraded = Degradation(config, group.device)
         patches = Patches(pictures, config.downscale, config.seed, group.device)
-        if not saved and not config.init:
-            sample = to_float(patches.batch(0, config.patch[0], 0, _CALIBRATED_ON).pixels).cpu()
-            network.calibrate(reduced(sample, config.scale, config.degradation), sample)
+        if not saved:
+            cut = patches.batch(0, config.patch[0], 0, _CALIBRATED_ON)
+            sample = to_float(cut.pixels)
+            network.calibrate(self._degraded(sample, cut.draws).cpu(), sample.cpu())
+            if config.init:
+                start_from(network, config.init)
         network.expand()
         self.network = network.to(group.device).train()
         self._loader = Loader(patches, group.rank)
         self._validator = Validator(
-            held_out_pictures(held_out, config.validation_pictures), config.scale, config.degradation, group,
+            held_out_pictures(held_out, config.validation_pictures), self._degraded, group,
             lambda network: NetworkUpscaler(network, "network", tile=0),
         )  # fmt: skip
 
@@ -64,25 +66,20 @@ class SRTask:
 
     def batch(self, step: int, progress: float) -> tuple[_Batch, int]:
         patch, count = self.config.phase(progress)
-        large = to_float(self._loader.batch(step, patch, count).pixels)
-        return (reduced(large, self.config.scale, self.config.degradation), large), count
+        cut = self._loader.batch(step, patch, count)
+        large = to_float(cut.pixels)
+        return (self._degraded(large, cut.draws), large), count
 
     def forward(self, model: nn.Module, batch: _Batch) -> Tensor:
         output: Tensor = model(batch[0].contiguous(memory_format=torch.channels_last))
         return output
 
     def losses(self, batch: _Batch, output: Tensor) -> Losses:
-        error = output.float() - batch[1]
-        squares = error.square()
-        kinds: dict[str, Callable[[], Tensor]] = {
-            "l1": lambda: error.abs().mean(),
-            "mse": lambda: squares.mean(),
-            "charbonnier": lambda: (squares + _SOFT**2).sqrt().mean(),
-        }
-        # In levels of 8 bits, or their squares, so that numbers in logs mean something.
-        scale = 255.0**2 if self.config.loss == "mse" else 255.0
+        output = output.float()
+        squares = (output - batch[1]).square()
         psnr = -10 * squares.mean((1, 2, 3)).clamp(min=1e-10).log10().mean()
-        return Losses(scale * kinds[self.config.loss](), torch.zeros((), device=output.device), {"psnr": psnr.detach()})
+        loss = pixel_loss(self.config.loss, output, batch[1])
+        return Losses(loss, torch.zeros((), device=output.device), {"psnr": psnr.detach()})
 
     def validate(self, stopping: Callable[[], bool]) -> Validation | None:
         return self._validator(self.network, stopping)
@@ -92,6 +89,22 @@ class SRTask:
 
     def close(self) -> None:
         self._loader.close()
+
+
+def pixel_loss(name: str, output: Tensor, large: Tensor) -> Tensor:
+    """Loss by name (:data:`dcae.sr.training.settings.LOSSES`) between pictures (B, 3, H, W) in [0, 1].
+
+    In levels of 8 bits or their squares, so that numbers in logs mean something; "ms-ssim" as it is, 1 at the most.
+    """
+    if name == "ms-ssim":
+        from pytorch_msssim import ms_ssim
+
+        loss: Tensor = 1 - ms_ssim(output, large, data_range=1.0)
+        return loss
+    error = 255 * (output - large)
+    if name == "l1":
+        return error.abs().mean()
+    return error.square().mean() if name == "mse" else (error.square() + (255 * _SOFT) ** 2).sqrt().mean()
 
 
 def start_from(network: SRNetwork, init: str) -> None:
@@ -114,7 +127,7 @@ def start_from(network: SRNetwork, init: str) -> None:
         other.fold()
     else:
         other = load_network(find_sr_model(init, network.config.scale).path)
-    own, found = network.state_dict(), other.state_dict()
+    own, found = network.state_dict(), network.weights_of(other)
     fitting = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise OptionError(f"{init} has no weights of the shapes of this network; choose another --init")

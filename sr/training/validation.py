@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dcae.resize import to_float, to_samples
-from dcae.sr.protocol.resize import modcrop, reduced
+from dcae.sr.protocol.resize import modcrop
 from dcae.sr.protocol.scores import scores
+from dcae.sr.training.degradation import Degradation
 from dcae.sr.upscalers import Interpolation, Upscaler
 from dcae.train.data import Picture
 from dcae.train.held_out import centre
@@ -39,24 +40,24 @@ class Validator:
 
     Args:
         pictures: (H, W, 3) each, the same on every process; each process measures its share of them.
-        scale: factor on both sides.
-        kernel: reduces the pictures.
+        degraded: makes the small pictures, with a codec at qualities from its lowest to its highest.
         upscaler: makes one of a network.
     """
 
     def __init__(
-        self, pictures: list[NDArray[np.uint8]], scale: int, kernel: str, group: Group,
+        self, pictures: list[NDArray[np.uint8]], degraded: Degradation, group: Group,
         upscaler: Callable[[Any], Upscaler],
     ) -> None:  # fmt: skip
-        self.scale, self.kernel, self.group, self._upscaler = scale, kernel, group, upscaler
-        self.large = [modcrop(picture, scale) for picture in pictures]
-        self.small = [to_float(reduced(picture, scale, kernel)) for picture in self.large]
-        baseline = Interpolation("bicubic", scale)
+        self.scale, self.group, self._upscaler = degraded.scale, group, upscaler
+        self.large = [modcrop(picture, self.scale) for picture in pictures]
+        draws = (np.arange(len(pictures)) + 0.5) / len(pictures)
+        self.small = [to_float(degraded.picture(x, draw)) for x, draw in zip(self.large, draws, strict=True)]
+        baseline = Interpolation("bicubic", self.scale)
         self.bicubic = [self._psnr(baseline, k) for k in range(len(pictures))]
         digest = 0
         for picture in pictures:
             digest = zlib.crc32(picture.tobytes(), zlib.crc32(repr(picture.shape).encode(), digest))
-        self.measure = f"PSNR Y over bicubic, pictures {digest:08x}, scale {self.scale}, {self.kernel}"
+        self.measure = f"PSNR Y over bicubic, pictures {digest:08x}, scale {self.scale}, {degraded.name}"
 
     def _psnr(self, upscaler: Upscaler, k: int) -> float:
         return scores(self.large[k], to_samples(upscaler(self.small[k])), self.scale).psnr_y
