@@ -48,7 +48,7 @@ def frames_of(folder: str, say: Callable[[str], None]) -> tuple[str, ...]:
     say(f"{len(found)} frames{size}, {first} to {last}")
     if missing:
         after = next(a for a, b in pairwise(found) if b.number > a.number + 1)
-        say(f"{missing} numbers are missing, the first after {Path(after.path).name}; ffmpeg would stop there")
+        say(f"{missing} numbers are missing, the first after {Path(after.path).name}; ffmpeg takes none with gaps")
     return tuple(each.path for each in found)
 
 

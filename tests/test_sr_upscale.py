@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from helpers import synthetic_picture
+from helpers import icc_profile, synthetic_picture
 from PIL import Image
 from test_sr_networks import network_of
 
@@ -50,7 +50,8 @@ def test_a_picture_becomes_what_the_network_makes_of_it(tmp_path: Path, dcae: Ru
     image = synthetic_picture(40, 33, 1)
     exif = Image.Exif()
     exif[0x010E] = "a title"
-    image.save(tmp_path / "a.png", exif=exif)
+    profile = icc_profile(b"RGB ", 1.8)
+    image.save(tmp_path / "a.png", exif=exif, icc_profile=profile)
     for tile in (0, 16):
         done = dcae("upscale", tmp_path / "a.png", "-o", tmp_path / f"{tile}.png", "--model", model, "--tile", tile)
         assert done.exit_code == 0, done.output
@@ -58,7 +59,8 @@ def test_a_picture_becomes_what_the_network_makes_of_it(tmp_path: Path, dcae: Ru
     wanted = to_samples(NetworkUpscaler(network_of(), "n", 0)(to_float(np.asarray(image))))
     assert np.array_equal(_samples(tmp_path / "0.png"), wanted)
     assert np.array_equal(_samples(tmp_path / "16.png"), wanted)
-    assert Image.open(tmp_path / "0.png").getexif()[0x010E] == "a title"
+    written = Image.open(tmp_path / "0.png")
+    assert written.getexif()[0x010E] == "a title" and written.info["icc_profile"] == profile
 
 
 def test_alpha_gray_and_16_bits_are_kept(tmp_path: Path, dcae: Run, model: Path) -> None:

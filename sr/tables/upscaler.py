@@ -51,7 +51,7 @@ class TableUpscaler(TiledUpscaler):
         pixels = to_samples(x)
         found = to_float(self._engine(pixels, tile**2 or pixels.size))
         rest = x - to_float(pixels)
-        return found + resized(rest, self.scale) if rest.any() else found
+        return np.clip(found + resized(rest, self.scale), 0, 1) if rest.any() else found
 
     def cost(self) -> Cost:
         macs = 0
