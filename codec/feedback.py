@@ -62,10 +62,10 @@ class Errors:
                 weights = self._weights[row + k :, column:][: len(squares), : squares.shape[1]]
                 self._weighted += int((squares.sum(2, dtype=np.int64) * weights).sum())
                 self.squared = self._weighted // 255
-        across = error.reshape(len(error), -1, BLOCK, 3).sum(2, dtype=np.int64)
         begins = np.flatnonzero(np.diff((row + np.arange(len(error))) // BLOCK, prepend=-1))
         top, left = row // BLOCK, column // BLOCK
-        sums = np.add.reduceat(across, begins, 0)
+        down = np.add.reduceat(error, begins, 0, dtype=np.int32)  # first, since rows are contiguous
+        sums = down.reshape(len(begins), -1, BLOCK, 3).sum(2, dtype=np.int64)
         self._sums[top : top + len(sums), left : left + sums.shape[1]] += sums
 
     @property
