@@ -120,9 +120,7 @@ class Encoder:
                 errors.add(row, column, source.levels(*there), feedback.rounded(part))
         return errors
 
-    def _coded(
-        self, source: Source, quality: float, numerics: str, effort: int = 0, tune: str = TUNES[0]
-    ) -> Coded:
+    def _coded(self, source: Source, quality: float, numerics: str, effort: int = 0, tune: str = TUNES[0]) -> Coded:
         """A picture coded once."""
         shape = (1, self._config.latent_channels, source.height // 16, source.width // 16)
         y = np.empty(shape, np.float32)

@@ -178,9 +178,7 @@ _RULES: dict[str, Callable[[Graph, Node, str, int], str]] = {
     "Round": lambda g, node, d, k: d,  # straight through, as in training
     "Slice": _slice,
     "Softmax": _softmax,
-    "SpaceToDepth": lambda g, node, d, k: g.op(
-        "DepthToSpace", d, blocksize=node.attributes["blocksize"], mode="DCR"
-    ),
+    "SpaceToDepth": lambda g, node, d, k: g.op("DepthToSpace", d, blocksize=node.attributes["blocksize"], mode="DCR"),
     "Sub": lambda g, node, d, k: d if k == 0 else g.op("Neg", d),
     "Tanh": _tanh,
     "Transpose": lambda g, node, d, k: g.transpose(d, *np.argsort(node.attributes["perm"]).tolist()),
