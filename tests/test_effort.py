@@ -246,5 +246,5 @@ def test_other_presets_are_searched_too() -> None:
     torch.manual_seed(0)
     codec = Codec(coding_model(build_model("paper")))
     picture = synthetic_picture(70, 64)
-    costs = [_cost(codec, codec.encode(picture, 1, effort=effort), picture, 1) for effort in (0, 1)]
-    assert costs[1] <= costs[0]
+    costs = [_cost(codec, codec.encode(picture, 1, effort=effort), picture, 1) for effort in (0, 2)]
+    assert costs[1] < 0.99 * costs[0]
