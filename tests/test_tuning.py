@@ -12,6 +12,8 @@ from PIL import Image
 
 from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
+from dcae.codec.container import read_container
+from dcae.codec.encoder import Encoded
 from dcae.errors import OptionError
 from dcae.networks.ms_ssim import WORTH, ms_ssim
 
@@ -52,19 +54,20 @@ def test_tuning_for_ms_ssim_lowers_what_it_counts(codec: Codec) -> None:
             assert _squared_cost(codec, tuned[0], picture, quality) > _squared_cost(codec, other, picture, quality)
 
 
-def test_a_tuned_search_that_makes_it_worse_is_dropped(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the measure of the tuning: of what a search for squared errors found, and nothing."""
-    picture = synthetic_picture(160, 112)
-    found = codec.encode(picture, 4, effort=2)
-    plain = codec.encode(picture, 4)
-    latents = codec.engine.search_latents
+def test_files_are_compared_by_what_the_search_counts(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, costs = synthetic_picture(160, 112), []
 
-    def untuned(*given):  # type: ignore[no-untyped-def]
-        return latents(*given[:-1], False)
+    def watched(encoded: Encoded) -> float:
+        costs.append(encoded.lost + 8 * encoded.size)
+        return costs[-1]
 
-    monkeypatch.setattr(codec.engine, "search_latents", untuned)
-    costs = [_tuned_cost(codec, data, picture, 4) for data in (plain, found)]
-    assert codec.encode(picture, 4, effort=2, tune="ms-ssim") == (found if costs[1] < costs[0] else plain)
+    monkeypatch.setattr(Encoded, "cost", property(watched))
+    monkeypatch.setattr(codec.engine, "search_latents", lambda x, y, *rest: y + 3)
+    data = codec.encode(picture, 4, effort=1, tune="ms-ssim")
+    least = min(costs)
+    assert data == codec.encode(picture, 4)  # what makes it worse is dropped
+    header = len(data) - len(read_container(data).z) - len(read_container(data).y)
+    assert least == pytest.approx(_tuned_cost(codec, data, picture, 4) - 8 * header, rel=1e-4)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (70, 17), (300, 200)])
