@@ -15,7 +15,6 @@ from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
 from dcae.codec.effort import EFFORTS, STEPS, effort_or_default
 from dcae.errors import OptionError
-from dcae.networks.ms_ssim import WORTH, ms_ssim
 from dcae.networks.registry import config_from_dict
 from dcae.runtime.protocol import Trial
 from dcae.runtime.search import tried
@@ -119,86 +118,6 @@ def test_padding_does_not_count(codecs: dict[str, Codec]) -> None:
     if not network.closed_loop:  # which codes what is left of the padding as well
         assert float(values[0]) == float(values[1])
     assert torch.isfinite(torch.stack(values)).all()
-
-
-def _tuned_cost(codec: Codec, data: bytes, picture: Image.Image, quality: float) -> float:
-    """As `_cost`, with 1 - MS-SSIM; sides are multiples of 16."""
-    shown = np.asarray(codec.decode(data))
-    distortion = WORTH * (1 - ms_ssim(np.asarray(picture).transpose(2, 0, 1), shown.transpose(2, 0, 1)))
-    return codec.config.lambda_of(quality) * distortion * shown[..., 0].size + 8 * len(data)
-
-
-def test_tuning_for_ms_ssim_lowers_what_it_counts(codec: Codec) -> None:
-    """And never raises it, whereas squared errors may grow."""
-    picture = synthetic_picture(160, 112)
-    for quality in (3, 8):
-        plain = codec.encode(picture, quality)
-        tuned = [codec.encode(picture, quality, effort=effort, tune="ms-ssim") for effort in (2, 3)]
-        other = codec.encode(picture, quality, effort=2)
-        costs = [_tuned_cost(codec, data, picture, quality) for data in (plain, other, *tuned)]
-        assert max(costs[2:]) < 0.995 * costs[0]
-        if not codec.engine.closed_loop:  # which corrects squared errors, whatever the search does
-            assert costs[3] < costs[2] < costs[1]
-            assert _cost(codec, tuned[0], picture, quality) > _cost(codec, other, picture, quality)
-
-
-def test_a_tuned_search_that_makes_it_worse_is_dropped(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the measure of the tuning: of what a search for squared errors found, and nothing."""
-    picture = synthetic_picture(160, 112)
-    found = codec.encode(picture, 4, effort=2)
-    plain = codec.encode(picture, 4)
-    latents = codec.engine.search_latents
-
-    def untuned(*given):  # type: ignore[no-untyped-def]
-        return latents(*given[:-1], False)
-
-    monkeypatch.setattr(codec.engine, "search_latents", untuned)
-    costs = [_tuned_cost(codec, data, picture, 4) for data in (plain, found)]
-    assert codec.encode(picture, 4, effort=2, tune="ms-ssim") == (found if costs[1] < costs[0] else plain)
-
-
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (70, 17), (300, 200)])
-def test_pictures_of_any_size_are_tuned(codec: Codec, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small ones, for which MS-SSIM has fewer scales, and those that are searched in parts."""
-    monkeypatch.setattr(effort_module, "PART", 128)
-    picture = synthetic_picture(width, height)
-    data = codec.encode(picture, 8, effort=1, tune="ms-ssim")
-    assert codec.decode(data).size == picture.size
-    if width == 300:
-        assert data not in (codec.encode(picture, 8), codec.encode(picture, 8, effort=1))
-
-
-def test_tuning_that_there_is_not(codec: Codec) -> None:
-    picture, mask = synthetic_picture(30, 20), np.zeros((20, 30), np.uint8)
-    for changes, said in (
-        ({"tune": "ssim"}, "tune must be psnr or ms-ssim, got 'ssim'"),
-        ({"tune": "ms-ssim", "effort": 0}, "needs an effort of at least 1"),
-        ({"tune": "ms-ssim", "roi": mask}, "weighs squared errors, which tune=ms-ssim does not count"),
-    ):
-        with pytest.raises(OptionError, match=said):
-            codec.encode(picture, **{"effort": 1} | changes)  # type: ignore[arg-type]
-
-
-def test_tuning_is_an_option_everywhere(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dcae
-    import dcae.pillow
-    from dcae.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    picture, codec = synthetic_picture(100, 80), Codec(tiny_path)
-    expected = codec.encode(picture, 8, effort=2, tune="ms-ssim")
-    assert expected != codec.encode(picture, 8, effort=2)
-    assert dcae.encode(picture, 8, model=tiny_path, tune="ms-ssim") == expected
-    picture.save("a.dcae", quality=8, model=tiny_path, tune="ms-ssim")
-    picture.save("b.png")
-    command = ["encode", "b.png", "--model", str(tiny_path), "--tune", "ms-ssim"]
-    CliRunner().invoke(main, [*command, "-q", "8"], catch_exceptions=False)
-    assert Path("a.dcae").read_bytes() == Path("b.dcae").read_bytes() == expected
-    done = CliRunner().invoke(main, [*command, "--effort", "0", "-o", "c.dcae"])
-    assert done.exit_code == 1 and "needs an effort of at least 1" in done.stderr and not Path("c.dcae").exists()
-    limit = str(len(expected) - 20)
-    done = CliRunner().invoke(main, [*command, "--target-size", limit, "-o", "c.dcae"], catch_exceptions=False)
-    assert done.exit_code == 0 and Path("c.dcae").stat().st_size <= int(limit)
 
 
 def test_soft_rounding() -> None:
@@ -327,5 +246,5 @@ def test_other_presets_are_searched_too() -> None:
     torch.manual_seed(0)
     codec = Codec(coding_model(build_model("paper")))
     picture = synthetic_picture(70, 64)
-    costs = [_cost(codec, codec.encode(picture, 1, effort=effort), picture, 1) for effort in (0, 1)]
-    assert costs[1] <= costs[0]
+    costs = [_cost(codec, codec.encode(picture, 1, effort=effort), picture, 1) for effort in (0, 2)]
+    assert costs[1] < 0.99 * costs[0]

@@ -75,4 +75,4 @@ def test_errors_count_more_where_the_picture_is_smooth() -> None:
         lost.append(1 - ms_ssim(x, y))
         expected.append(float((weights * np.square(y - x)).mean()))
     assert lost[0] > 2 * lost[1]
-    assert 0.1 < lost[0] / expected[0] < 1 and 0.1 < lost[1] / expected[1] < 1
+    assert 0.25 < lost[0] / expected[0] < 2 and 0.25 < lost[1] / expected[1] < 2

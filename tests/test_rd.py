@@ -22,6 +22,7 @@ from helpers import synthetic_picture, write_tiny_model
 from PIL import Image
 
 from dcae.cli import main
+from dcae.codec.codec import Codec
 from dcae.errors import DCAEError, OptionError
 from dcae.eval.rd import measure as rd
 from dcae.eval.rd.curves import compare, mean_curves, to_text
@@ -130,6 +131,19 @@ def test_a_codec_from_how_it_is_written(tiny_path: Path) -> None:
         contestant(f"dcae:{tiny_path}", [9])
     with pytest.raises(OptionError, match="unknown codec"):
         contestant("gif")
+
+
+def test_an_effort_and_what_it_is_tuned_for_are_written_behind_the_model(tiny_path: Path) -> None:
+    """Codecs that differ in effort are one line of the plots over time; tuned for something else they are another."""
+    codecs = {spec: contestant(f"dcae:{tiny_path}{spec}", [8]) for spec in ("", "@1", "@2", "@2+ms-ssim")}
+    assert [(c.effort, c.tune) for c in codecs.values()] == [(0, "psnr"), (1, "psnr"), (2, "psnr"), (2, "ms-ssim")]
+    assert len({c.label for c in codecs.values()}) == 4
+    assert [c.family for c in codecs.values()] == ["DCAE tiny"] * 3 + ["DCAE tiny+ms-ssim"]
+    picture, found = synthetic_picture(100, 80), rd.open_codec(codecs["@2+ms-ssim"]).encode
+    assert found(picture, 8) == Codec(tiny_path).encode(picture, 8, effort=2, tune="ms-ssim")
+    for wrong, said in (("@7", "effort must be"), ("@0+ms-ssim", "needs an effort"), ("+ms-ssim", "no such model")):
+        with pytest.raises(DCAEError, match=said):
+            contestant(f"dcae:{tiny_path}{wrong}")
 
 
 def test_averages_and_bd_rates_of_known_rows() -> None:

@@ -254,3 +254,28 @@ def test_with_an_effort_the_quality_is_found_without_it() -> None:
     assert 1200 * 0.99 <= len(found.data) <= 1200
     assert curve.efforts == sorted(curve.efforts) and 1 <= curve.efforts.count(3) <= 3
     assert found.encodings == len(curve.efforts)
+
+
+@pytest.mark.parametrize("target", [{"size": 1200}, {"psnr": 33.0}])
+def test_what_steers_the_search_comes_with_it_alone(target: dict[str, Any]) -> None:
+    """The quality is found without it first, and with it near there."""
+
+    class Searching(_Curve):
+        given: list[dict[str, Any]]
+
+        def encode(self, picture: Picture, quality: float, portable: bool = False, **options: Any) -> bytes:
+            self.given.append(options)
+            data = super().encode(picture, quality, portable)
+            return data if not options["effort"] else data[: round(0.96 * len(data))]
+
+        def error(self, quality: float) -> float:
+            return super().error(quality) * (0.98 if self.given[-1]["effort"] else 1)
+
+    curve, steering = Searching(), {"effort": 2, "tune": "ms-ssim", "roi": "a mask"}
+    curve.given = []
+    found = encode_to_target(cast(Codec, curve), PICTURE, Target(**target), {"portable": True, **steering})
+    searches = curve.given.count(steering)
+    assert curve.given == [{"effort": 0}] * (found.encodings - searches) + [steering] * searches
+    near = [quality for quality, options in zip(curve.asked, curve.given, strict=True) if options == steering]
+    assert abs(near[0] - curve.asked[found.encodings - searches - 1]) < 0.1 and 1 <= searches <= 6
+    assert near[-1] == pytest.approx(found.quality, abs=0.1)

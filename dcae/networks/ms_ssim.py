@@ -1,6 +1,7 @@
-"""MS-SSIM (Wang, Simoncelli and Bovik, 2003) as the encoder's search takes it: of any pictures in [0, 1],
-the mean of the three colours, windows of 11x11 pixels (a Gaussian of 1.5 pixels) that lie within the picture, and as
-many scales, each half as large as the one before, as such windows fit into.
+"""MS-SSIM (Wang, Simoncelli and Bovik, 2003) as the encoder's search takes it.
+
+It is the mean of the three colours, of windows of 11x11 pixels (a Gaussian of 1.5 pixels) that lie within the picture,
+on as many scales, each half as large as the one before, as such windows fit into.
 
 Sides are multiples of 16, so that halves are whole. From 176 on there are five scales, and values are those that the
 field reports; of fewer, the weights of those that are left are scaled to add up to 1.

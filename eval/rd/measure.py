@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dcae.codec.effort import check_effort, check_tune
 from dcae.errors import DCAEError, OptionError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.eval.metrics import METRICS, Metric
@@ -76,7 +77,7 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         qualities: in the codec's own scale; by default its whole ladder.
 
     Raises:
-        OptionError: an unknown codec, or a quality outside its range.
+        OptionError: an unknown codec, a quality outside its range, or an effort that there is not.
         MissingDependencyError: a codec whose package is not installed.
         ModelNotFoundError, ModelFileError: no such model.
     """
@@ -84,6 +85,8 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         found = re.fullmatch(r"(.*?)(?:@(\d+)(\+ms-ssim)?)?", spec.partition(":")[2], re.DOTALL)
         assert found
         effort, tune = int(found[2] or 0), "ms-ssim" if found[3] else "psnr"
+        check_effort(effort)
+        check_tune(tune, effort)
         header = find_model(found[1] or DEFAULT_MODEL)
         low, high = header.config.qualities
         asked = tuple(qualities) or tuple(float(q) for q in range(int(low), int(high) + 1))
