@@ -9,7 +9,7 @@ from dcae.codec.container import is_lossless
 from dcae.codec.effort import TUNES
 from dcae.codec.enlarging import enlarged, reduced
 from dcae.codec.pictures.picture import Picture
-from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of
+from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of, without_search
 from dcae.errors import OptionError
 from dcae.upscalers import UPSCALER, find_upscaler
 
@@ -82,23 +82,25 @@ class _Contest:
         target = Target(size=len(whole.data))
         if self.asked.target is not None and self.asked.target.psnr is not None:
             target = self.asked.target
+        encodings, start = 0, None
         if self.options.get("effort"):
-            hasty = {name: value for name, value in self.small_options.items() if name != "roi"} | {"effort": 0}
-            first = self._tried(Target(size=len(whole.data)), hasty)
+            first = self._tried(Target(size=len(whole.data)), without_search(self.small_options))
             if first is None or self._psnr(self.codec.decode_picture(first.data)) < goal - HOPELESS:
                 return None
-        small = self._tried(target, self.small_options)
+            encodings, start = first.encodings, None if target.psnr else first.quality
+        small = self._tried(target, self.small_options, start)
         if small is None:
             return None
+        small = small._replace(encodings=small.encodings + encodings)
         if target.psnr is not None:
             return small if len(small.data) < len(whole.data) else None
         return small if self._psnr(self.codec.decode_picture(small.data)) > goal else None
 
-    def _tried(self, target: Target, options: Mapping[str, Any]) -> Found | None:
+    def _tried(self, target: Target, options: Mapping[str, Any], start: float | None = None) -> Found | None:
         """The file of the small picture that meets a target; of its highest quality if it needs not as many bytes;
         None if it does not meet it."""
         try:
-            return encode_to_target(self.codec, self.picture, target, options)
+            return encode_to_target(self.codec, self.picture, target, options, start)
         except UnreachableError as error:
             if target.psnr is not None or error.fewer:
                 return None

@@ -119,26 +119,34 @@ class Found(NamedTuple):
     """How often the picture was encoded, with and without a search for latents."""
 
 
-def encode_to_target(codec: Codec, picture: Picture, target: Target, options: Mapping[str, Any]) -> Found:
+def encode_to_target(
+    codec: Codec, picture: Picture, target: Target, options: Mapping[str, Any], start: float | None = None
+) -> Found:
     """The `.dcae` file of a picture that meets a target.
 
     Args:
         options: further arguments of :meth:`dcae.Codec.encode`.
+        start: quality that meets the target without a search for latents, if it is known.
 
     Raises:
         UnreachableError: no quality of the model does; the message names the nearest.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
-    without = {name: value for name, value in options.items() if name not in ("roi", "tune")} | {"effort": 0}
-    plain = _Search(codec, picture, without if options.get("effort") else options)
+    plain = _Search(codec, picture, without_search(options) if options.get("effort") else options)
     if not options.get("effort"):
         return plain.found(target)
     # The quality is found without the search for latents, which takes long, and then made right with it.
-    start = None
-    with suppress(OptionError):
-        start = round(plain.found(target).quality * QUALITY_STEPS)
-    found = _Search(codec, picture, options, start).found(target)
+    if start is None:
+        with suppress(OptionError):
+            start = plain.found(target).quality
+    first = None if start is None else round(start * QUALITY_STEPS)
+    found = _Search(codec, picture, options, first).found(target)
     return found._replace(encodings=found.encodings + len(plain.files))
+
+
+def without_search(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of :meth:`dcae.Codec.encode` without the search for latents."""
+    return {name: value for name, value in options.items() if name not in ("roi", "tune")} | {"effort": 0}
 
 
 class _Search:

@@ -77,11 +77,9 @@ def main() -> None:
 def read_rows(path: Path) -> list[Row]:
     """Rows of an earlier run."""
     with path.open(encoding="utf-8", newline="") as file:
-        kinds = Row.__annotations__
-        return [
-            Row(**{k: float(v) if kinds[k] == "float" else v for k, v in row.items()})  # type: ignore[arg-type]
-            for row in csv.DictReader(file)
-        ]
+        numbers = {"quality", "bpp", "psnr"}
+        rows = [{k: float(v) if k in numbers else v for k, v in row.items()} for row in csv.DictReader(file)]
+        return [Row(**row) for row in rows]  # type: ignore[arg-type]
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
