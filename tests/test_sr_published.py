@@ -18,9 +18,9 @@ from dcae.networks.registry import any_config
 from dcae.sr.find import find_upscaler
 from dcae.sr.models import load_network, new_network, write_network
 from dcae.sr.networks.base import SRNetwork
-from dcae.sr.networks.discriminators import UNetDiscriminator, VGGDiscriminator
 from dcae.sr.networks.importer import import_upscaler
 from dcae.sr.networks.upscaler import NetworkUpscaler
+from dcae.train.discriminators import UNetDiscriminator, VGGDiscriminator
 
 GOLDEN = np.load(Path(__file__).with_name("golden") / "drct.npz")
 CASES = ("tiny_x2_w8", "tiny_x1_gray", "tiny_x2_noshift", "tiny_x2_identity")

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from dcae.errors import OptionError
 from dcae.networks.registry import build_model, config_from_dict
+from dcae.train.adversarial import Looks
 from dcae.train.batched import BatchedPatches
 from dcae.train.config import TrainConfig
 from dcae.train.data import CutsPatches, Loader, Patches, Picture, load_folder, split, to_float
 from dcae.train.held_out import validation_pictures
 from dcae.train.init import initial_network
+from dcae.train.looks import SYNTHESIS
 from dcae.train.loss import balanced, rate_distortion
 from dcae.train.optimizers import build_optimizers
 from dcae.train.processes import Group
@@ -41,6 +43,10 @@ class CodecTask:
         network = build_model(config_from_dict(saved["config"])) if saved else initial_network(config)
         self.network = network.to(group.device).train()
         self.unshared = frozenset(n for n, _ in network.named_parameters() if n.endswith("quantiles"))
+        self._looks = Looks(config, group, saved)
+        self._step = saved["state"]["step"] if saved else 0
+        if config.for_looks:
+            self._keep_all_but_the_synthesis()
         pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
         patches = _patches(pictures, config, group.device)
         self._loader = Loader(patches, group.rank)
@@ -52,11 +58,21 @@ class CodecTask:
                 network.calibrate(sample)
             network.calibrate_skip(sample)
 
+    def _keep_all_but_the_synthesis(self) -> None:
+        """Train for looks what decoding alone uses, so that latents and their bits stay those of the model before."""
+        if not self.config.init:
+            raise OptionError("training for looks goes on from a trained model; say from which with --init")
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name.startswith(SYNTHESIS))
+        self.unshared = frozenset()
+
     def optimizers(self) -> list[Any]:
-        return build_optimizers(self.network, self.config.optimizer, self.config.learning_rate)
+        own = build_optimizers(self.network, self.config.optimizer, self.config.learning_rate)
+        return own + self._looks.optimizers()
 
     def batch(self, step: int, progress: float) -> tuple[_Batch, int]:
         patch, count = self.config.phase(progress)
+        self._step = step + 1
         cut = self._loader.batch(step, patch, count)
         first, total = self.group.rank * count, self.group.world * count
         draws = in_strata(cut.draws, self.config.seed, step, first, total)
@@ -79,13 +95,14 @@ class CodecTask:
             "bpp/y": terms.bpp_y.mean(), "bpp/z": terms.bpp_z.mean(), "psnr": -10 * terms.mse.log10().mean(),
             "auxiliary loss": auxiliary,
         }  # fmt: skip
-        return Losses(loss, auxiliary, curves)
+        return self._looks.added_to(Losses(loss, auxiliary, curves), pictures, output["x_hat"].float())
 
     def validate(self, stopping: Callable[[], bool]) -> Validation | None:
-        return self._validator(self.network, stopping)
+        return self._looks.newest(self._validator(self.network, stopping), self._step)
 
     def content(self) -> dict[str, Any]:
-        return {"config": self.network.config.to_dict(), "reference": self._validator.content()}
+        own = {"config": self.network.config.to_dict(), "reference": self._validator.content()}
+        return own | self._looks.content()
 
     def close(self) -> None:
         self._loader.close()

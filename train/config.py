@@ -12,14 +12,15 @@ from dcae.checks import check_between, check_positive
 from dcae.errors import OptionError
 from dcae.extras import installed, require
 from dcae.networks.registry import config_from_dict, preset_names
-from dcae.train.settings import S, Settings, listed, setting
+from dcae.train.looks import ADVERSARIAL, LooksSettings
+from dcae.train.settings import S, listed, setting
 from dcae.train.written import number, parse_lambdas, text, whole
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
-class TrainConfig(Settings):
+class TrainConfig(LooksSettings):
     """Settings of a run of the codec.
 
     Raises:
@@ -27,7 +28,9 @@ class TrainConfig(Settings):
     """
 
     task: ClassVar[str] = "codec"
-    fixed: ClassVar[tuple[str, ...]] = ("preset", "network", "lambdas", "metric", "optimizer", "seed", "decay")
+    fixed: ClassVar[tuple[str, ...]] = (
+        "preset", "network", "lambdas", "metric", "optimizer", "seed", "decay", *ADVERSARIAL,
+    )  # fmt: skip
 
     preset: str = setting(preset_names()[0], text, "The network.", preset_names())
     lambdas: tuple[float, ...] = setting(

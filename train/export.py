@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.export import export_model
-from dcae.models.header import AnyHeader, ModelHeader
+from dcae.models.header import AnyHeader
+from dcae.models.installed import find_model
+from dcae.models.modelfile import write_tensors
+from dcae.models.stored import read_tensors
 from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
+from dcae.train.config import TrainConfig
 from dcae.train.families import family_of
+from dcae.train.init import is_run
+from dcae.train.looks import SYNTHESIS
 
 
 def export_checkpoint(run: Path, path: Path, record: dict[str, Any], force: bool = True) -> AnyHeader:
@@ -50,15 +58,38 @@ def export_checkpoint(run: Path, path: Path, record: dict[str, Any], force: bool
 
 def export_codec(
     config: dict[str, Any], weights: dict[str, Tensor], path: Path, record: dict[str, Any], force: bool
-) -> ModelHeader:
+) -> AnyHeader:
     """Write a codec's model file; arguments as :class:`dcae.train.families.Family` says.
 
     Raises:
         RuntimeError: weights that do not fit.
+        ModelNotFoundError, ModelFileError: trained for looks, and the model that it began with is not there.
     """
+    settings = TrainConfig.from_dict(record["settings"])
+    if settings.for_looks and not is_run(settings.init):
+        return _with_synthesis(find_model(settings.init).path, config, weights, path, record, force)
     try:
         network = build_model(config_from_dict(config))
     except OptionError as error:
         raise RuntimeError(str(error)) from error
     network.load_state_dict(weights)
     return export_model(network.eval(), path, record, force=force)
+
+
+def _with_synthesis(
+    base: Path, config: dict[str, Any], weights: dict[str, Tensor], path: Path, record: dict[str, Any], force: bool
+) -> AnyHeader:
+    """Write the model file `base` anew with another synthesis: the integers of an entropy model are made of weights
+    that are rounded afterwards, so that made again they would not be quite the same."""
+    header, _ = read_tensors(base)  # verifies the file, and leaves out what only training needs
+    tensors = load_file(base)
+    stored = {f"network.{name}": value for name, value in weights.items()}
+    own = {name: value.numpy() for name, value in stored.items() if name.startswith(f"network.{SYNTHESIS}")}
+    if bad := [name for name, value in own.items() if not np.isfinite(value).all()]:
+        raise ModelFileError(f"weights that are not finite: {', '.join(bad[:3])}")
+    others = [name for name in tensors if name in stored and name not in own]
+    same = all(np.array_equal(tensors[name].astype(np.float32), stored[name].numpy()) for name in others)
+    if not same or header.config != config_from_dict(config):
+        raise RuntimeError(f"{base} is not the model that training began with")
+    synthesis = {name: value.astype(tensors[name].dtype) for name, value in own.items()}
+    return write_tensors(path, header.config, tensors | synthesis, record, force)

@@ -68,6 +68,12 @@ def _build(preset: str | DCAEConfig, fields: dict[str, Any], metric: str) -> DCA
         raise OptionError(f"no network of these fields: {fields} ({str(error).splitlines()[0]})") from error
 
 
+def is_run(init: str) -> bool:
+    """Whether this is a checkpoint or another run, and no model."""
+    path = Path(init)
+    return path.suffix == ".pt" or (path / CHECKPOINT).is_file() or (path / BEST).is_file()
+
+
 def load_weights(init: str) -> tuple[DCAEConfig, dict[str, Tensor]]:
     """Configuration and weights (with the densities that training needs) of a model, a checkpoint or another run.
 
@@ -75,7 +81,7 @@ def load_weights(init: str) -> tuple[DCAEConfig, dict[str, Tensor]]:
         ModelNotFoundError, ModelFileError: nothing there, or a damaged file.
     """
     path = Path(init)
-    if path.suffix == ".pt" or (path / CHECKPOINT).is_file() or (path / BEST).is_file():
+    if is_run(init):
         saved = load_checkpoint(best_checkpoint(path))
         return config_from_dict(saved["config"]), saved["average"]
     header = find_model(init)

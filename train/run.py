@@ -171,7 +171,9 @@ class Run:
         if found.score < state["best"]:
             state["best"] = float(found.score)
             if self.group.rank == 0:
-                save_checkpoint(self.out / BEST, self._content() | {"network": {}, "optimizers": []})
+                save_checkpoint(
+                    self.out / BEST, self._content() | {"network": {}, "optimizers": [], "discriminator": {}}
+                )
         return True
 
     def save(self) -> None:

@@ -19,7 +19,8 @@ class Losses(NamedTuple):
     main: Tensor
     """Scalar, the mean over this process's samples; its gradients are averaged over processes and clipped."""
     auxiliary: Tensor
-    """Scalar, for the parameters that are not shared (:attr:`Task.unshared`); zero where there are none."""
+    """Scalar, for the parameters that are not shared (:attr:`Task.unshared`), or for what learns beside the network and
+    is none of its parameters (`dcae/train/adversarial.py`); zero where there is neither."""
     curves: dict[str, Tensor]
     """Scalars to be logged beside them."""
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from dcae.checks import check_between
 from dcae.errors import OptionError
 from dcae.networks.registry import any_config, preset_names
+from dcae.train.looks import ADVERSARIAL, LooksSettings
 from dcae.train.settings import Settings, setting
-from dcae.train.written import span, text, whole
+from dcae.train.written import number, span, text, whole
 
 KERNELS = ("bicubic", "lanczos", "bilinear", "box")
 DEGRADATIONS = (*KERNELS, "codec")
@@ -50,7 +51,7 @@ class PairSettings(Settings):
 
 
 @dataclass(frozen=True)
-class SRSettings(PairSettings):
+class SRSettings(PairSettings, LooksSettings):
     """Settings of a run of super-resolution.
 
     Raises:
@@ -58,13 +59,14 @@ class SRSettings(PairSettings):
     """
 
     task: ClassVar[str] = "sr"
-    fixed: ClassVar[tuple[str, ...]] = ("model", "network", "scale", "seed", "decay")
+    fixed: ClassVar[tuple[str, ...]] = ("model", "network", "scale", "seed", "decay", *ADVERSARIAL)
     scales: ClassVar[tuple[int, int]] = (2, 4)
 
     model: str = setting(preset_names("sr")[0], text, "The network.", preset_names("sr"))
     loss: str = setting(
         "l1", text, "Mean absolute error, mean squared error, between them √(error² + ε²), or 1 - MS-SSIM.", LOSSES
     )
+    adversarial_weight: float = setting(25.0, number, "Weight of that loss beside the other one, in levels of 8 bits.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,7 @@ from dcae.sr.networks.upscaler import NetworkUpscaler
 from dcae.sr.training.degradation import Degradation
 from dcae.sr.training.settings import SRSettings
 from dcae.sr.training.validation import Validator, held_out_pictures
+from dcae.train.adversarial import Looks
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 from dcae.train.data import Loader, Patches, load_folder, split, to_float
 from dcae.train.processes import Group
@@ -55,6 +56,8 @@ class SRTask:
                 start_from(network, config.init)
         network.expand()
         self.network = network.to(group.device).train()
+        self._looks = Looks(config, group, saved)
+        self._step = saved["state"]["step"] if saved else 0
         self._loader = Loader(patches, group.rank)
         self._validator = Validator(
             held_out_pictures(held_out, config.validation_pictures), self._degraded, group,
@@ -62,10 +65,12 @@ class SRTask:
         )  # fmt: skip
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        return [torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)]
+        own = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
+        return [own, *self._looks.optimizers()]
 
     def batch(self, step: int, progress: float) -> tuple[_Batch, int]:
         patch, count = self.config.phase(progress)
+        self._step = step + 1
         cut = self._loader.batch(step, patch, count)
         large = to_float(cut.pixels)
         return (self._degraded(large, cut.draws), large), count
@@ -79,13 +84,14 @@ class SRTask:
         squares = (output - batch[1]).square()
         psnr = -10 * squares.mean((1, 2, 3)).clamp(min=1e-10).log10().mean()
         loss = pixel_loss(self.config.loss, output, batch[1])
-        return Losses(loss, torch.zeros((), device=output.device), {"psnr": psnr.detach()})
+        losses = Losses(loss, torch.zeros((), device=output.device), {"psnr": psnr.detach()})
+        return self._looks.added_to(losses, batch[1], output)
 
     def validate(self, stopping: Callable[[], bool]) -> Validation | None:
-        return self._validator(self.network, stopping)
+        return self._looks.newest(self._validator(self.network, stopping), self._step)
 
     def content(self) -> dict[str, Any]:
-        return {"config": self.network.config.to_dict()}
+        return {"config": self.network.config.to_dict()} | self._looks.content()
 
     def close(self) -> None:
         self._loader.close()

@@ -14,13 +14,14 @@ class VGGDiscriminator(nn.Module):
 
     Args:
         side: of the pictures in pixels, a multiple of 16; 96 in the paper.
+        channels: of the first layer.
     """
 
-    def __init__(self, side: int = 96) -> None:
+    def __init__(self, side: int = 96, channels: int = 64) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
-        for outputs in (64, 128, 256, 512):
+        for outputs in (channels, 2 * channels, 4 * channels, 8 * channels):
             for stride in (1, 2):
                 first = not layers
                 layers.append(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=first))
@@ -29,7 +30,7 @@ class VGGDiscriminator(nn.Module):
                 inputs = outputs
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
-            nn.Linear(512 * (side // 16) ** 2, 1024), nn.LeakyReLU(_SLOPE), nn.Linear(1024, 1)
+            nn.Linear(inputs * (side // 16) ** 2, 16 * channels), nn.LeakyReLU(_SLOPE), nn.Linear(16 * channels, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
