@@ -314,7 +314,8 @@ def test_keyboard_and_names(page: Page) -> None:
 
 
 def test_mouse(page: Page) -> None:
-    _give(page, _file(_picture()))
+    image = _picture(128, 96)
+    _give(page, _file(image))
     wait(page)
     box = _box(page, "#divider")
     x, y = box["x"] + box["width"] / 2, box["y"] + 40
@@ -325,6 +326,8 @@ def test_mouse(page: Page) -> None:
     page.run("document.querySelector('#larger').click(), document.querySelector('#larger').click()")
     enlarged = _shown(page)
     assert (enlarged != before).any()
+    left = enlarged[40:, : int(x) - 5].reshape(-1, 4)  # pixels keep their colours, whatever the scale
+    assert {*map(bytes, left[left[:, 3] == 255, :3])} <= {*map(bytes, np.asarray(image).reshape(-1, 3))}
     page.drag((x - 200, y + 100), (x - 150, y + 100))
     assert (_shown(page) != enlarged).any() and _box(page, "#divider") == moved
 
