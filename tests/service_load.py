@@ -47,11 +47,13 @@ class Example:
 
 
 def example(megapixels: float, seed: int, model: str | Path, kind: str) -> Example:
-    """A picture that no other seed's is like: large soft shapes."""
-    width, height = SIDES[megapixels]
-    small = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), np.uint8)
+    """A picture that no other seed's is like: large soft shapes, with grain."""
+    (width, height), rng = SIDES[megapixels], np.random.default_rng(seed)
+    shapes = Image.fromarray(rng.integers(40, 216, (6, 9, 3), np.uint8))
+    grain = np.tile(rng.integers(-12, 13, (64, 64, 1), np.int8), (-(-height // 64), -(-width // 64), 1))
+    large = np.asarray(shapes.resize((width, height), Image.Resampling.BILINEAR)).astype(np.int16)
     buffer = BytesIO()
-    Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(buffer, kind)
+    Image.fromarray((large + grain[:height, :width]).clip(0, 255).astype(np.uint8)).save(buffer, kind)
     body = buffer.getvalue()
     file = dcae.encode(body, 1, model=model, effort=0)
     return Example(megapixels, body, file, pixels_of(body), np.asarray(dcae.decode(file, model=model)))
