@@ -44,12 +44,13 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[str], host: str, port: int, temporary: Path) -> None:
         self.process, self.host, self.port, self.temporary = process, host, port, temporary
+        self.patience = PATIENCE
         self.log: list[str] = []
         """What it has written, by lines."""
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """The answer to a request; names of headers have _ for -."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.patience)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named)
@@ -75,7 +76,7 @@ class Service:
 
     def events(self, address: str) -> Iterator[dict[str, Any]]:
         """What a job tells of itself."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.patience)
         try:
             connection.request("GET", f"{address}/events")
             answer = connection.getresponse()

@@ -244,9 +244,14 @@ def test_what_is_refused_is_said(page: Page) -> None:
         assert words in (said := _text(page, "#refusal")) and "\n" not in said, (name, said)
         nodes = page.call("Accessibility.getFullAXTree")["nodes"]
         assert any(node.get("role", {}).get("value") == "alert" for node in nodes)
+        assert page.run("!document.querySelector('#start').hidden && document.querySelector('#work').hidden")
     _give(page, good, "good.png")
     wait(page)
     assert page.run("document.querySelector('#refusal').hidden")
+    _give(page, b"", "empty.png")
+    wait(page, REFUSED)  # and the picture before is still there, as are its settings
+    select(page, "#rival", "jpeg")
+    wait(page, "document.querySelector('#numbers thead').innerText.includes('JPEG')")
 
 
 @pytest.mark.parametrize("kind", ["lossy", "lossless"])
