@@ -30,7 +30,8 @@ function say(text) {
 function refuse(error, name = "") {
   const said = error.message?.replace(/^the (picture|file|body): /, ""); // whose name is here
   const text = error instanceof Refused ? said : `this did not work (${error.message || error})`;
-  $("refusal").textContent = `${name ? `${name}: ${text}` : text[0].toUpperCase() + text.slice(1)}.`.replace(/\.\.$/, ".");
+  const sentence = name ? `${name}: ${text}` : text[0].toUpperCase() + text.slice(1);
+  $("refusal").textContent = sentence.replace(/\.?$/, ".");
   $("refusal").hidden = false;
   say("");
 }
