@@ -212,5 +212,5 @@ def _map(rng: np.random.Generator) -> Image.Image:
 
 
 _DRAW: dict[str, Callable[[np.random.Generator], Image.Image]] = {"lake": _lake, "balls": _still_life, "map": _map}
-EXAMPLES: dict[str, str] = {"lake": "Lake at dusk", "balls": "Balls on a table", "map": "Map with lines and letters"}
+EXAMPLES: dict[str, str] = {"lake": "A lake at dusk", "balls": "Balls on a table", "map": "A map"}
 """Names of the examples, and what people read."""

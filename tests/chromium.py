@@ -27,6 +27,12 @@ _ARGUMENTS = (
     "--disable-extensions", "--disable-component-update", "--remote-debugging-pipe",
 )  # fmt: skip
 
+_KEYS = {
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "PageUp": 33,
+    "PageDown": 34, "Escape": 27, "Tab": 9, "Enter": 13,
+}  # fmt: skip
+"""Codes of keys that do something by themselves."""
+
 _START = """
 import fcntl, os, sys
 read, write = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
@@ -78,12 +84,41 @@ class Page:
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
+    def press(self, key: str, times: int = 1) -> None:
+        """Press a key, as a keyboard does: what has the focus gets it."""
+        code = _KEYS.get(key, 0)
+        text = {"text": key} if len(key) == 1 else {}
+        for _ in range(times):
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place, move it over the others, and let go at the last; one place is a click."""
+        kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in an `<input type="file">`."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in files])
+
+    def save_into(self, folder: Path) -> None:
+        """Keep what is downloaded in a folder."""
+        self._of_browser("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     def cpu_seconds(self) -> float:
         """Time that the processes of pages have taken so far, all threads together."""
-        session, self._session = self._session, ""
-        processes = self.call("SystemInfo.getProcessInfo")["processInfo"]
-        self._session = session
+        processes = self._of_browser("SystemInfo.getProcessInfo")["processInfo"]
         return float(sum(process["cpuTime"] for process in processes if process["type"] == "renderer"))
+
+    def _of_browser(self, method: str, **parameters: Any) -> dict[str, Any]:
+        session, self._session = self._session, ""
+        try:
+            return self.call(method, **parameters)
+        finally:
+            self._session = session
 
     def _next(self) -> dict[str, Any]:
         data = bytearray()
@@ -97,8 +132,9 @@ class Page:
 
 
 @contextmanager
-def browsing(profile: Path) -> Iterator[Page]:
-    """A page of a browser that keeps its files in a folder of its own, and ends with the block."""
+def browsing(profile: Path, patience: float = PATIENCE) -> Iterator[Page]:
+    """A page of a browser that keeps its files in a folder of its own, and ends with the block; or after so many
+    seconds."""
     assert BROWSER
     to_browser, from_browser = os.pipe(), os.pipe()
     ends = (to_browser[0], from_browser[1])
@@ -111,7 +147,7 @@ def browsing(profile: Path) -> Iterator[Page]:
     ):
         os.close(to_browser[0])
         os.close(from_browser[1])
-        watch = threading.Timer(PATIENCE, process.kill)  # what waits for its answer then sees the end
+        watch = threading.Timer(patience, process.kill)  # what waits for its answer then sees the end
         watch.start()
         try:
             page = Page(read, write)

@@ -224,6 +224,29 @@ def test_as_people_meet_it(page: Page) -> None:
     assert left == "nothing"
 
 
+_THREADS = """(async () => {
+  const [{ Decoder }, ort] = await Promise.all([import("./dcae/dcae.js"), import("./dcae/ort.wasm.bundle.min.mjs")]);
+  const { data } = await new Decoder({ threads: 2 }).decode(await (await fetch("FILE")).arrayBuffer());
+  let text = "";
+  for (const byte of data) text += String.fromCharCode(byte);
+  return [crossOriginIsolated, ort.env.wasm.numThreads, btoa(text)];
+})()"""
+
+
+def test_threads(site: Path, tmp_path: Path) -> None:
+    """The same pixels, and so the same check value, by two threads, where the page may have them."""
+    isolated = {"Cross_Origin_Opener_Policy": "same-origin", "Cross_Origin_Embedder_Policy": "require-corp"}
+    found = []
+    with browsing(tmp_path) as page:
+        for headers in ({}, isolated):
+            with serving(site, Content_Security_Policy=POLICY, **headers) as url:
+                page.open(f"{url}/index.html")
+                found.append(page.run(_THREADS.replace("FILE", "colour3.dcae")))
+    (alone, _, expected), (together, count, pixels) = found
+    assert (alone, together, count) == (False, True, 2)
+    assert pixels == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_photograph_on_the_page_of_the_documents(tmp_path: Path, shared: Path, width: int) -> None:

@@ -24,6 +24,7 @@ from test_range_coder import _arrays, _coded, _split, _tables
 
 from dcae.codec.codec import Codec
 from dcae.codec.coder import SymbolTables
+from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError
 from dcae.serve.web_folder import MODULES, RUNTIME
 from dcae.serve.web_model import web_model
@@ -226,10 +227,37 @@ def coder_cases() -> list[dict[str, Any]]:
         cases.append(_coder_case(tables, stream + bytes(4), [rows for _, rows in arrays]))
         cases.append(_coder_case(tables, b"\xff" * 40, [rows for _, rows in arrays]))
         cases.append(_coder_case(tables, b"\xff" * 8, [np.empty(0, np.uint8)]))
+    return cases + _ends()
+
+
+def _ends() -> list[dict[str, Any]]:
+    """Streams on either side of each bound of the decoder."""
+    total = 1 << 24
+    rows = [[total // 4] * 4, [total - 3, 1, 1, 1], [5, 65600, total - 65606, 1]]
+    tables = Tables(np.concatenate(rows).astype(np.int32), np.full(3, 4, np.int32), np.zeros(3, np.int32))
+    scale = (reference.STATE - 1) >> 24
+
+    def case(offset: int, *rows: int, more: bytes = b"") -> dict[str, Any]:
+        """Of a decoder that begins with an offset: symbols 1 of these rows, which no excess follows."""
+        words = np.array(divmod(offset, reference.WORD), "<u4").tobytes()
+        found = _coder_case(tables, words + more, [np.array(rows, np.uint8)])
+        assert found["symbols"] in (None, [[1] * len(rows)])
+        return found
+
+    # What may be left when all is read, and a word too many.
+    cases = [case(total // 4 * scale + 2 * reference.WORD - 1 + beyond, 0) for beyond in (-2, -1, 0, 1)]
+    cases.append(case(total // 4 * scale, 0, more=bytes(4)))
+    assert [found["atEnd"] for found in cases] == [True, True, False, False, False]
+    # Just so much range that no word is shifted in.
+    cases.append(case((total - 3) * scale + (scale >> 24) * 5 + 7, 1, 2))
+    assert cases[-1]["atEnd"]
+    # An excess of 2^16, by what is left of a range when it is divided by 2^24.
+    cases.append(case((2**38 - 1) * total, 0))
+    assert cases[-1]["symbols"] is None
     return cases
 
 
-def _coder_case(tables: Any, stream: bytes, arrays: list[NDArray[Any]]) -> dict[str, Any]:
+def _coder_case(tables: Tables, stream: bytes, arrays: list[NDArray[Any]]) -> dict[str, Any]:
     reader = reference.SymbolReader(stream, *_split(tables))
     case: dict[str, Any] = {"stream": base64.b64encode(stream).decode(), "rows": [rows.tolist() for rows in arrays]}
     case["tables"] = [a.tolist() for a in (tables.frequencies, tables.lengths, tables.offsets)]
