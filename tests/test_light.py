@@ -86,7 +86,6 @@ _TRAIN = ["train", "--lambda", "0.01", "--data", "."]
         (["import-checkpoint", "a.pth.tar", "-o", "m.safetensors"], "training needs torch and compressai, .*"),
         (["encode", "a.png", "--engine", "torch"], "the engine torch needs torch, .* pip install 'dcae.torch.'"),
         (["encode", "a.png", "--device", "cuda"], "this model or device needs torch, .* pip install 'dcae.torch.'"),
-        (["eval", "compare", "a.png", "a.png", "--metrics", "ms-ssim"], "MS-SSIM needs torch and pytorch-msssim, .*"),
         (["eval", "rd", ".", "-o", "r"], "a report needs bjontegaard, matplotlib and jinja2, .* 'dcae.eval.'"),
         (["eval", "speed", ".", "-o", "r"], "a speed report needs torch and matplotlib, .* 'dcae.eval.'"),
     ],

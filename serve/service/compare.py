@@ -146,7 +146,7 @@ def _encoded(rival: Rival, image: Image.Image, quality: int) -> tuple[bytes, flo
 
 def _measured(original: NDArray[np.uint8], coded: Coded) -> dict[str, Any]:
     """What is said of either side; no PSNR where nothing differs."""
-    from dcae.eval.metrics import psnr
+    from dcae.eval.metrics import ms_ssim, psnr
 
     decoded = np.asarray(coded.image)
     decibels = psnr(original, decoded)
@@ -155,17 +155,7 @@ def _measured(original: NDArray[np.uint8], coded: Coded) -> dict[str, Any]:
         "bpp": 8 * len(coded.data) / (original.shape[0] * original.shape[1]),
         "psnr": None if math.isinf(decibels) else decibels,
         "identical": math.isinf(decibels),
-        "ms_ssim": _similarity(original, decoded),
+        "ms_ssim": ms_ssim(original, decoded),
         "encode_seconds": coded.encode_seconds,
         "decode_seconds": coded.decode_seconds,
     }
-
-
-def _similarity(original: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
-    from dcae.errors import MissingDependencyError
-    from dcae.eval.metrics import ms_ssim
-
-    try:
-        return ms_ssim(original, decoded)
-    except MissingDependencyError:
-        return None
