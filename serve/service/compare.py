@@ -15,7 +15,8 @@ from dcae.errors import OptionError
 from dcae.runtime.progress import watching
 from dcae.serve.service.offers import MEDIA_TYPES, RIVALS
 from dcae.serve.service.tasks import Result, Task, Told
-from dcae.serve.service.work import Teller, Worker, check_picture, target_of
+from dcae.serve.service.teller import Teller
+from dcae.serve.service.work import Worker, check_picture, target_of
 
 if TYPE_CHECKING:
     from PIL import Image
