@@ -61,7 +61,7 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with small limits."""
-    limits = "--max-bytes=1000000", "--max-pixels=400000", "--body-seconds=2", "--queue=2", "--workers=1"
+    limits = "--max-bytes=1000000", "--max-pixels=400000", "--body-seconds=10", "--queue=2", "--workers=1"
     with served(tmp_path_factory.mktemp("service"), *limits) as found:
         yield found
 
