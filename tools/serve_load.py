@@ -43,7 +43,7 @@ def main() -> int:
         began = time.monotonic()
         with served(Path(folder, "service"), *limits, model=given.model) as service:
             listening = time.monotonic() - began
-            service.patience = 15 * PATIENCE
+            service.patience = 6 * PATIENCE
             while not service.get("/healthz").json["workers"]:
                 time.sleep(0.05)
             ready = time.monotonic() - began
