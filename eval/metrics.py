@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dcae.errors import MissingDependencyError, OptionError
-from dcae.extras import missing, require
+from dcae.errors import OptionError
+from dcae.eval.similarity import similarity
 
 MS_SSIM_MIN_SIDE = 161
 """Shortest side in pixels on which five scales of an 11-tap window fit."""
@@ -34,18 +34,11 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
 
     Raises:
         OptionError: different shapes, or not 8 bits.
-        MissingDependencyError: pytorch_msssim is not installed.
     """
     _check(a, b)
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
-    require("MS-SSIM needs", "eval", "torch", "pytorch_msssim")
-    import torch
-    from pytorch_msssim import ms_ssim as measure
-
-    x, y = (torch.from_numpy(np.array(p)).permute(2, 0, 1)[None].float() for p in (a, b))
-    with torch.inference_mode():
-        return float(measure(x, y, data_range=255))
+    return similarity(a, b)
 
 
 def ms_ssim_db(value: float) -> float:
@@ -78,13 +71,6 @@ class Metric:
     """A value for people."""
     min_side: int = 1
     """Shortest side in pixels of pictures that it has a value for."""
-    packages: tuple[str, ...] = ()
-    """What it needs of the extra `eval`, by the names that they are imported by."""
-
-    @property
-    def missing(self) -> str:
-        """What is not installed, and the command that brings it; empty when nothing is missing."""
-        return missing(f"{self.label.split()[0]} needs", "eval", *self.packages)
 
     def applies(self, width: int, height: int) -> bool:
         """Whether pictures of this size have a value."""
@@ -112,7 +98,7 @@ METRICS: dict[str, Metric] = {
         Metric("psnr", "psnr", "PSNR (dB)", psnr, float, _psnr_text),
         Metric(
             "ms-ssim", "ms_ssim", "MS-SSIM (dB)", _ms_ssim_or_nan, ms_ssim_db, _ms_ssim_text,
-            min_side=MS_SSIM_MIN_SIDE, packages=("torch", "pytorch_msssim"),
+            min_side=MS_SSIM_MIN_SIDE,
         ),
     )
 }  # fmt: skip
@@ -123,14 +109,11 @@ def metrics_named(names: str) -> list[Metric]:
 
     Raises:
         OptionError: an unknown name, or none at all.
-        MissingDependencyError: a package of the extra `eval` is not installed.
     """
     found = []
     for name in dict.fromkeys(filter(None, (n.strip() for n in names.split(",")))):
         if name not in METRICS:
             raise OptionError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
-        if reason := METRICS[name].missing:
-            raise MissingDependencyError(reason)
         found.append(METRICS[name])
     if not found:
         raise OptionError(f"no metric named; known: {', '.join(METRICS)}")

@@ -1,1 +1,1 @@
-"""What shows `.dcae` files to people: so far the decoder for browsers (`web/`) and the models that it loads."""
+"""What shows `.dcae` files to people: the service, its page, and the decoder for browsers (`web/`)."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import TINY_LOOP, write_tiny_model
 from PIL import Image
+from service import Service, served
 
 from dcae.extras import installed
 from dcae.models.modelfile import CodingModel, load_model
@@ -62,6 +63,14 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with small limits."""
+    limits = "--max-bytes=1000000", "--max-pixels=400000", "--body-seconds=10", "--queue=2", "--workers=1"
+    with served(tmp_path_factory.mktemp("service"), *limits) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 
 TINY = Path(__file__).with_name("golden") / "tiny.safetensors"
 """A model that codes badly, and at once."""
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds after which a test fails that waits for an answer."""
 
 
@@ -44,12 +45,13 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[str], host: str, port: int, temporary: Path) -> None:
         self.process, self.host, self.port, self.temporary = process, host, port, temporary
+        self.patience = PATIENCE
         self.log: list[str] = []
         """What it has written, by lines."""
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """The answer to a request; names of headers have _ for -."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.patience)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named)
@@ -75,7 +77,7 @@ class Service:
 
     def events(self, address: str) -> Iterator[dict[str, Any]]:
         """What a job tells of itself."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.patience)
         try:
             connection.request("GET", f"{address}/events")
             answer = connection.getresponse()
@@ -168,3 +170,22 @@ def pixels_of(data: bytes) -> np.ndarray[Any, Any]:
     """(H, W[, C]) of a picture file."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
+
+
+def refused(answer: Answer, status: int, code: str) -> str:
+    """The sentence of a refusal, which is checked to be one."""
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/json"), answer
+    found = answer.json
+    assert found.keys() == {"error", "code"} and found["code"] == code, found
+    sentence: str = found["error"]
+    assert sentence and "\n" not in sentence and "Traceback" not in sentence
+    assert not any(part in sentence for part in ("/tmp", "site-packages", ".py", str(Path(__file__).parents[1])))
+    return sentence
+
+
+def waiting_for(condition: Any) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from service import Service, flat, picture, served
-from test_serve import refused, waiting_for
+from service import Service, flat, picture, refused, served, waiting_for
 
 from dcae.cli import main
 

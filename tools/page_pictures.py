@@ -55,7 +55,7 @@ def picture_of_the_page() -> None:
         select(page, "#right", "rival")
         for _ in range(2):
             page.run("document.querySelector('#larger').click()")
-        page.run("new Promise((done) => setTimeout(done, 500))")
+        page.run("document.activeElement.blur(), new Promise((done) => setTimeout(done, 500))")
         shot = Path(folder) / "page.png"
         page.screenshot(shot)
         PICTURE.parent.mkdir(exist_ok=True)

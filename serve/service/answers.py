@@ -51,7 +51,7 @@ class Side(BaseModel):
     bpp: float
     psnr: float | None = Field(description="dB over all samples of RGB; null if nothing differs")
     identical: bool
-    ms_ssim: float | None = Field(description="null for pictures with a side below 161 pixels, and where it is not had")
+    ms_ssim: float | None = Field(description="null for pictures with a side below 161 pixels")
     encode_seconds: float
     decode_seconds: float
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from dcae.codec.pictures.preparation import Preparation
 from dcae.errors import OptionError
 from dcae.runtime.progress import watching
+from dcae.serve.service.coding import Coder, check_picture, target_of
 from dcae.serve.service.offers import MEDIA_TYPES, RIVALS
 from dcae.serve.service.tasks import Result, Task, Told
-from dcae.serve.service.work import Teller, Worker, check_picture, target_of
+from dcae.serve.service.teller import Teller
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +36,7 @@ class Coded(NamedTuple):
     decode_seconds: float
 
 
-def compare(worker: Worker, task: Task, data: bytes) -> Result:
+def compare(coder: Coder, task: Task, data: bytes) -> Result:
     """A picture by the model and by a rival whose file is at most as large; files of both, and how good they are.
 
     Transparency is put on white, samples are those of sRGB with 8 bits, and metadata is left out, so that all sides
@@ -44,15 +45,15 @@ def compare(worker: Worker, task: Task, data: bytes) -> Result:
     from dcae.codec.pictures.preparing import prepare
     from dcae.eval.rivals import rival
 
-    options, folder, limit = task.options, Path(task.folder), worker.settings.max_pixels
+    options, folder, limit = task.options, Path(task.folder), coder.settings.max_pixels
     label, suffix, known = RIVALS[options["rival"]]
     check_picture(data, limit)
     prepared = prepare(data, Preparation(background="white", strip=True), limit).at_depth(8)
     image = prepared.image().convert("RGB")
-    ours, quality = _ours(worker, task, image)
-    worker.send(Told(0.7, f"searching {label}"))
-    theirs, setting = _theirs(rival(known), image, len(ours.data), worker, label)
-    worker.send(Told(0.93, "measuring"))
+    ours, quality = _ours(coder, task, image)
+    coder.send(Told(0.7, f"searching {label}"))
+    theirs, setting = _theirs(rival(known), image, len(ours.data), coder, label)
+    coder.send(Told(0.93, "measuring"))
     url = f"/jobs/{folder.name}/files"
     files = {"original.png": image, "dcae.png": ours.image, "rival.png": theirs.image}
     for name, side in files.items():
@@ -86,7 +87,7 @@ def compare(worker: Worker, task: Task, data: bytes) -> Result:
     return Result(value=value, files=types)
 
 
-def _ours(worker: Worker, task: Task, image: Image.Image) -> tuple[Coded, float | None]:
+def _ours(coder: Coder, task: Task, image: Image.Image) -> tuple[Coded, float | None]:
     """The picture by the model, and its quality; None without loss."""
     from dcae.codec.describe import file_info
     from dcae.codec.filecoders import loaded_codec
@@ -95,23 +96,23 @@ def _ours(worker: Worker, task: Task, image: Image.Image) -> tuple[Coded, float 
 
     options = task.options
     target = target_of(options)
-    encoder = worker.encoder(options["model"], options["quality"], target, options["effort"])
-    codec = loaded_codec(encoder.model, "cpu", "auto", worker.settings.max_pixels)
+    encoder = coder.encoder(options["model"], options["quality"], target, options["effort"])
+    codec = loaded_codec(encoder.model, "cpu", "auto", coder.settings.max_pixels)
     task.options["effort"] = encoder.options["effort"]
     began = time.perf_counter()
-    with watching(Teller(worker.send, "encoding", 0.0, 0.6, searching=target is not None)):
+    with watching(Teller(coder.send, "encoding", 0.0, 0.6, searching=target is not None)):
         if target is None:
             data = codec.encode(image, options["quality"], **encoder.options)
         else:
             data = encode_to_target(codec, prepare(image), target, encoder.options).data
     between = time.perf_counter()
-    with watching(Teller(worker.send, "decoding", 0.6, 0.7)):
+    with watching(Teller(coder.send, "decoding", 0.6, 0.7)):
         decoded = codec.decode_picture(data).image().convert("RGB")
     seconds = between - began, time.perf_counter() - between
     return Coded(data, decoded, *seconds), file_info(data).quality
 
 
-def _theirs(rival: Rival, image: Image.Image, limit: int, worker: Worker, label: str) -> tuple[Coded, str]:
+def _theirs(rival: Rival, image: Image.Image, limit: int, coder: Coder, label: str) -> tuple[Coded, str]:
     """The picture by a rival, at the highest quality whose file has at most `limit` bytes, and what that is; at the
     lowest if even that has more."""
     low, high = _QUALITIES
@@ -120,7 +121,7 @@ def _theirs(rival: Rival, image: Image.Image, limit: int, worker: Worker, label:
         middle = (low + high + 1) // 2
         data, seconds = _encoded(rival, image, middle)
         steps += 1
-        worker.send(Told(0.7 + 0.2 * min(steps / 7, 1), f"searching {label}"))
+        coder.send(Told(0.7 + 0.2 * min(steps / 7, 1), f"searching {label}"))
         if len(data) <= limit:
             low, best = middle, (middle, data, seconds)
         else:
@@ -146,7 +147,7 @@ def _encoded(rival: Rival, image: Image.Image, quality: int) -> tuple[bytes, flo
 
 def _measured(original: NDArray[np.uint8], coded: Coded) -> dict[str, Any]:
     """What is said of either side; no PSNR where nothing differs."""
-    from dcae.eval.metrics import psnr
+    from dcae.eval.metrics import ms_ssim, psnr
 
     decoded = np.asarray(coded.image)
     decibels = psnr(original, decoded)
@@ -155,17 +156,7 @@ def _measured(original: NDArray[np.uint8], coded: Coded) -> dict[str, Any]:
         "bpp": 8 * len(coded.data) / (original.shape[0] * original.shape[1]),
         "psnr": None if math.isinf(decibels) else decibels,
         "identical": math.isinf(decibels),
-        "ms_ssim": _similarity(original, decoded),
+        "ms_ssim": ms_ssim(original, decoded),
         "encode_seconds": coded.encode_seconds,
         "decode_seconds": coded.decode_seconds,
     }
-
-
-def _similarity(original: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
-    from dcae.errors import MissingDependencyError
-    from dcae.eval.metrics import ms_ssim
-
-    try:
-        return ms_ssim(original, decoded)
-    except MissingDependencyError:
-        return None

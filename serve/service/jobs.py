@@ -31,6 +31,8 @@ class Job:
         self.result: Result | None = None
         self.failure: Failed | None = None
         self.attempts, self.size = 0, 0
+        self.awaited = False
+        """Whether a client waits for what comes of it, which stays until then."""
         self.created = time.monotonic()
         self.ended: float | None = None
         self._change = asyncio.Event()
@@ -124,7 +126,8 @@ class Jobs:
     def tidy(self) -> None:
         """Forget ended jobs, the oldest first, that are too many, too large together, or too old."""
         limits, now = self._settings, time.monotonic()
-        ended = sorted((job for job in self._jobs.values() if job.ended is not None), key=lambda job: job.ended or 0)
+        ended = [job for job in self._jobs.values() if job.ended is not None and not job.awaited]
+        ended.sort(key=lambda job: job.ended or 0)
         count, size = len(ended), sum(job.size for job in ended)
         for job in ended:
             old = now - (job.ended or 0) > limits.keep_seconds

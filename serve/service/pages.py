@@ -16,7 +16,7 @@ from dcae.serve.service.answers import Error, Health, Info, Limits
 from dcae.serve.service.errors import Refusal
 from dcae.serve.service.metrics import MEDIA_TYPE
 from dcae.serve.service.offers import everything, web_model_names
-from dcae.serve.service.routes import service_of
+from dcae.serve.service.routes import sent, service_of
 from dcae.serve.web_folder import MODULES, RUNTIME
 
 router = APIRouter()
@@ -83,7 +83,7 @@ async def example(
         raise Refusal(404, "no-example", "there is no such example; /info names them")
     width = -(-width // 64) * 64  # so that there are not too many, which stay
     job = await service_of(request).made("example", f"{name} {width}", {"name": name, "width": width})
-    return FileResponse(job.folder / "result", media_type="image/png", headers={"Cache-Control": "max-age=86400"})
+    return sent(job.folder / "result", "image/png", {"Cache-Control": "max-age=86400"})
 
 
 @router.get("/web/{name}", include_in_schema=False)
@@ -102,5 +102,5 @@ async def web(request: Request, name: str) -> Response:
             if model is not None:
                 job = await service.made("web-model", name, {"model": model})
                 forever = {"Cache-Control": "max-age=31536000, immutable"}
-                return FileResponse(job.folder / "result", media_type=kind, headers=forever)
+                return sent(job.folder / "result", kind, forever)
     raise Refusal(404, "no-file", "there is no such file")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from dcae.serve.service.answers import Accepted, Comparison, Error, Status
 from dcae.serve.service.errors import Refusal
@@ -18,6 +19,7 @@ from dcae.serve.service.service import Service, result_of
 from dcae.serve.service.tasks import Result
 
 router = APIRouter()
+_PART = 1 << 18
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}}
 _WRONG: dict[int | str, dict[str, Any]] = {
@@ -60,15 +62,40 @@ async def _coded(request: Request, kind: str, options: dict[str, Any]) -> Respon
     service = service_of(request)
     job = await service.take(request, kind, options)
     result = await service.finished(request, job)
-    return _file(job, result, BackgroundTask(service.jobs.remove, job))
+    try:
+        return _file(job, result)
+    finally:
+        service.jobs.remove(job)
 
 
-def _file(job: Job, result: Result, after: BackgroundTask | None = None) -> Response:
+def _file(job: Job, result: Result) -> Response:
     if result.value is not None:
         return JSONResponse(result.value)
-    return FileResponse(
-        job.folder / result.name, headers=result.headers, media_type=result.media_type, background=after
-    )
+    return sent(job.folder / result.name, result.media_type, result.headers)
+
+
+def sent(path: Path, media_type: str, headers: dict[str, str]) -> Response:
+    """A file of a job, opened at once: it is sent whole even if the job is removed meanwhile.
+
+    Raises:
+        Refusal: 404, it has been removed.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise _no_job() from error
+    size = os.fstat(file.fileno()).st_size
+
+    def parts() -> Iterator[bytes]:
+        with file:
+            while part := file.read(_PART):
+                yield part
+
+    return StreamingResponse(parts(), media_type=media_type, headers=headers | {"Content-Length": str(size)})
+
+
+def _no_job() -> Refusal:
+    return Refusal(404, "no-job", "there is no such job, or no longer; results are kept for a limited time")
 
 
 @router.post("/encode", responses=_answers("image/x-dcae", headers=HEADERS), openapi_extra=_BODY)
@@ -113,7 +140,7 @@ async def new_job(request: Request, options: Annotated[JobOptions, Query()]) -> 
 def _job(request: Request, identity: str) -> Job:
     job = service_of(request).jobs.get(identity)
     if job is None:
-        raise Refusal(404, "no-job", "there is no such job, or no longer; results are kept for a limited time")
+        raise _no_job()
     return job
 
 
@@ -164,4 +191,4 @@ async def file(request: Request, identity: str, name: str) -> Response:
     kind = job.result.files.get(name) if job.result is not None else None
     if kind is None:
         raise Refusal(404, "no-file", "the job has no such file")
-    return FileResponse(job.folder / name, media_type=kind, headers={"Cache-Control": "private, max-age=600"})
+    return sent(job.folder / name, kind, {"Cache-Control": "private, max-age=600"})

@@ -98,7 +98,6 @@ def run(settings: Settings, open_browser: bool = False) -> None:
     Raises:
         DCAEError: it cannot be started.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again at its end; files are to be removed
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     LOG.setLevel(logging.INFO)
     with listening(settings.host, settings.port) as sock:
@@ -117,9 +116,11 @@ def run(settings: Settings, open_browser: bool = False) -> None:
             import webbrowser
 
             threading.Timer(0.5, webbrowser.open, (url,)).start()
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again at its end
         try:
             Server(config, service).run([sock])
         except KeyboardInterrupt:  # which uvicorn raises once all is done
             pass
         finally:
             service.jobs.close()
+            signal.signal(signal.SIGTERM, before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -75,6 +74,7 @@ class Service:
             Refusal: it failed, or was cancelled.
             Gone: the client has hung up.
         """
+        job.awaited = True
         waiting = asyncio.ensure_future(job.wait()), asyncio.ensure_future(hung_up(request))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -87,8 +87,10 @@ class Service:
         finally:
             for task in waiting:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            try:
+                await asyncio.gather(*waiting, return_exceptions=True)
+            finally:
+                job.awaited = False
 
     def forget(self, job: Job) -> None:
         """End a job, if it has not ended, and remove its files."""

@@ -89,6 +89,5 @@ class Settings:
     @property
     def names(self) -> tuple[str, ...]:
         """Names under which it may be asked; none: any."""
-        if self.hosts or self.host not in ("127.0.0.1", "localhost", "::1"):
-            return self.hosts
-        return ("127.0.0.1", "localhost", "[::1]", "::1")
+        local = ("127.0.0.1", "localhost", "[::1]", "::1")
+        return (*self.hosts, *local) if self.hosts or self.host in local else ()

@@ -1,18 +1,15 @@
-"""What a worker process does: one task after the other, with models that stay loaded. Heavy imports happen inside."""
+"""The process of a worker: one task after the other. Heavy imports happen inside."""
 
 from __future__ import annotations
 
-import io
 import signal
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dcae.codec.picture_bar import PictureShare
 from dcae.codec.workers import begin_worker
 from dcae.errors import (
     DCAEError,
@@ -25,17 +22,13 @@ from dcae.errors import (
     PictureWarning,
     lacks_memory,
 )
-from dcae.runtime.progress import watching
+from dcae.serve.service.coding import Coder, OtherFileError, TooLargeError
 from dcae.serve.service.settings import Settings
-from dcae.serve.service.tasks import KINDS, Failed, Ready, Result, Task, Told
+from dcae.serve.service.tasks import KINDS, Failed, Ready, Result, Task
 
-if TYPE_CHECKING:
-    from dcae.codec.filecoders import FileEncoder
-    from dcae.models.header import ModelHeader
-
-_OFTEN = 0.1
-"""Seconds between two words about progress."""
-_KINDS = (
+_ERRORS = (
+    (TooLargeError, 413, "too-many-pixels"),
+    (OtherFileError, 415, "not-a-picture"),
     (MissingDependencyError, 422, "not-installed"),
     (ModelNotFoundError, 422, "no-model"),
     (ModelFileError, 500, "bad-model"),
@@ -47,258 +40,50 @@ _KINDS = (
 """Errors of the codec -> status and code of the answer; the first that fits."""
 
 
-class TooLargeError(PictureError):
-    """A picture has more pixels than the service takes."""
-
-
-class OtherFileError(DCAEError):
-    """A body is no file of the kind that is asked for."""
-
-
-class Teller(PictureShare):
-    """Says how far the work is; a watcher of `dcae.runtime.progress`.
-
-    Args:
-        send: is told of it.
-        start, end: share of the whole work at which this part of it begins and ends.
-        searching: the picture is coded an unknown number of times.
-    """
-
-    def __init__(
-        self, send: Callable[[Told], None], stage: str, start: float, end: float, searching: bool = False
-    ) -> None:
-        super().__init__()
-        self._send, self._stage, self._start, self._end, self._searching = send, stage, start, end, searching
-        self._said = time.monotonic()
-        send(Told(start, stage))
-
-    def advance(self, step: str, pixels: int) -> None:
-        super().advance(step, pixels)
-        if time.monotonic() - self._said < _OFTEN:
-            return
-        self._said = time.monotonic()
-        done, stage = self.fraction, self._stage
-        if self._searching:
-            done, stage = 1 - 0.6 ** (self.times - 1) * (1 - 0.4 * done), f"{stage}, attempt {self.times}"
-        self._send(Told(self._start + done * (self._end - self._start), stage))
-
-
 def work(connection: Connection[Any, Any], settings: Settings) -> None:
     """Do tasks until the process is ended."""
     begin_worker(signal.SIG_IGN, settings.threads)
-    worker = Worker(settings, connection.send)
-    worker.open()
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # our own limit decides
+    coder = Coder(settings, connection.send)
+    coder.encoder(None, None, None, None).open()
+    limit_memory(settings.memory)
     connection.send(Ready())
     with suppress(EOFError):
         while True:
-            connection.send(worker.outcome(connection.recv()))
+            connection.send(outcome(coder, connection.recv()))
 
 
-class Worker:
-    """What does tasks in this process.
-
-    Args:
-        send: is told of progress.
-    """
-
-    def __init__(self, settings: Settings, send: Callable[[Told], None]) -> None:
-        self.settings, self.send = settings, send
-
-    def open(self) -> None:
-        """Load the default model, and have the system refuse more memory than the limit from here on."""
-        from PIL import Image
-
-        Image.MAX_IMAGE_PIXELS = None  # our own limit decides
-        self.encoder(None, 4.0, None, None).open()
-        limit_memory(self.settings.memory)
-
-    def outcome(self, task: Task) -> Result | Failed:
-        """What comes of a task; whatever goes wrong with it is its own."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PictureWarning)
-                return self._done(task)
-        except TooLargeError as error:
-            return Failed(413, "too-many-pixels", str(error))
-        except OtherFileError as error:
-            return Failed(415, "not-a-picture", str(error))
-        except DCAEError as error:
-            status, code = next((status, code) for kind, status, code in _KINDS if isinstance(error, kind))
-            hidden = status == 500  # names files of this machine
-            return Failed(status, code, "a model file of this service is damaged" if hidden else str(error))
-        except Exception as error:
-            if lacks_memory(error) or "bad_alloc" in str(error):
-                return Failed(413, "memory", "the work needs more memory than this service gives")
-            # Not its message, which may name files of this machine.
-            return Failed(500, "internal", f"an error of dcae, please report it: {type(error).__name__}")
-
-    def _done(self, task: Task) -> Result:
-        from dcae.serve.service.compare import compare
-
-        does: dict[str, Callable[[Task, bytes], Result]] = {
-            "encode": self.encode,
-            "decode": self.decode,
-            "upscale": self.upscale,
-            "compare": lambda task, data: compare(self, task, data),
-            "web-model": self.web_model,
-            "example": self.example,
-        }
-        data = Path(task.source).read_bytes() if task.kind in KINDS else b""
-        return does[task.kind](task, data)
-
-    def encoder(self, model: str | None, quality: float | None, target: Any, effort: int | None) -> FileEncoder:
-        """What encodes with a model, by name."""
-        from dcae.codec.effort import effort_or_default
-        from dcae.codec.filecoders import FileEncoder
-        from dcae.codec.targets import Asked
-
-        header = self.model(model)
-        if target is None:
-            header.config.lambda_of(header.config.default_quality if quality is None else quality)
-        options = {"portable": False, "effort": effort_or_default(effort, header.config), "fallback": True}
-        asked = Asked(quality, target)
-        return FileEncoder("cpu", "auto", self.settings.max_pixels, header.path, asked, options=options)
-
-    def model(self, name: str | None) -> ModelHeader:
-        """The installed model of a name, the service's for None."""
-        from dcae.models.installed import find_model
-
-        return find_model(name or self.settings.model)
-
-    def encode(self, task: Task, data: bytes) -> Result:
-        """A picture's `.dcae` file."""
-        options = task.options
-        target = target_of(options)
-        check_picture(data, self.settings.max_pixels)
-        encoder = self.encoder(options["model"], options["quality"], target, options["effort"])
-        began = time.perf_counter()
-        with watching(Teller(self.send, "encoding", 0, 1, searching=target is not None)):
-            coded = encoder.code(data, "the picture").data
-        seconds = time.perf_counter() - began
-        Path(task.folder, "result").write_bytes(coded)
-        return Result("result", "image/x-dcae", file_headers(coded, seconds))
-
-    def decode(self, task: Task, data: bytes) -> Result:
-        """A `.dcae` file's picture."""
-        from dcae.codec.container import SIGNATURE
-        from dcae.codec.filecoders import FileDecoder
-        from dcae.codec.output import picture_type
-
-        options = task.options
-        if not data.startswith(SIGNATURE):
-            raise OtherFileError("the body is no .dcae file")
-        check_file(data, self.settings.max_pixels)
-        kind = picture_type(options["format"], options["format"])
-        quality = options["picture_quality"] if kind != "PNG" else None
-        decoder = FileDecoder(
-            "cpu", "auto", self.settings.max_pixels, None, kind, quality, background=options["background"]
-        )
-        began = time.perf_counter()
-        with watching(Teller(self.send, "decoding", 0, 1)):
-            written = decoder.code(data, "the picture").data
-        seconds = time.perf_counter() - began
-        Path(task.folder, "result").write_bytes(written)
-        return Result("result", f"image/{kind.lower()}", file_headers(data, seconds))
-
-    def upscale(self, task: Task, data: bytes) -> Result:
-        """An enlarged picture, as PNG."""
-        from dcae.sr.files import FileUpscaler
-
-        scale, limit = task.options["scale"], self.settings.max_pixels // task.options["scale"] ** 2
-        check_picture(data, limit)
-        model = task.options["model"] or "bicubic"
-        scaler = FileUpscaler("cpu", "auto", limit, scale=scale, kind="PNG", model=model)
-        self.send(Told(0.0, "enlarging"))
-        began = time.perf_counter()
-        written = scaler.code(data, "the picture").data
-        seconds = time.perf_counter() - began
-        Path(task.folder, "result").write_bytes(written)
-        return Result("result", "image/png", {"X-DCAE-Seconds": f"{seconds:.3f}"})
-
-    def web_model(self, task: Task, data: bytes) -> Result:
-        """The model for browsers; of the service itself."""
-        from dcae.serve.web_model import web_model
-
-        Path(task.folder, "result").write_bytes(web_model(self.model(task.options["model"]).path))
-        return Result("result", "application/octet-stream")
-
-    def example(self, task: Task, data: bytes) -> Result:
-        """An example picture, which takes a moment to draw."""
-        from dcae.serve.examples import example_png
-
-        Path(task.folder, "result").write_bytes(example_png(task.options["name"], task.options["width"]))
-        return Result("result", "image/png")
-
-
-def target_of(options: dict[str, Any]) -> Any:
-    """The target that a request names; None without one.
-
-    Raises:
-        OptionError: a quality beside it, or several.
-    """
-    from dcae.codec.targets import Target
-
-    wanted = [options.get(name) for name in ("target_size", "target_bpp", "target_psnr")]
-    if all(value is None for value in wanted):
-        return None
-    if options["quality"] is not None:
-        raise OptionError("give a quality or a target, not both")
-    return Target(*wanted)
-
-
-def check_picture(data: bytes, max_pixels: int) -> None:
-    """Refuse a picture that is too large before any of it is decoded, and what is none.
-
-    Raises:
-        TooLargeError, OtherFileError: it is.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    from dcae.codec.limits import check_size
-    from dcae.codec.pictures.heif import register_heif
-
-    register_heif()
+def outcome(coder: Coder, task: Task) -> Result | Failed:
+    """What comes of a task; whatever goes wrong with it is its own."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.size
-    except UnidentifiedImageError as error:
-        raise OtherFileError("the body is no picture that Pillow can read") from error
-    except MemoryError:
-        raise
-    except Exception:  # the codec has a sentence about what is damaged
-        return
-    check_size(*size, 64, max_pixels, TooLargeError)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PictureWarning)
+            return _done(coder, task)
+    except DCAEError as error:
+        status, code = next((status, code) for kind, status, code in _ERRORS if isinstance(error, kind))
+        hidden = status == 500  # names files of this machine
+        return Failed(status, code, "a model file of this service is damaged" if hidden else str(error))
+    except Exception as error:
+        if lacks_memory(error) or "bad_alloc" in str(error):
+            return Failed(413, "memory", "the work needs more memory than this service gives")
+        # Not its message, which may name files of this machine.
+        return Failed(500, "internal", f"an error of dcae, please report it: {type(error).__name__}")
 
 
-def check_file(data: bytes, max_pixels: int) -> None:
-    """Refuse a `.dcae` file of a picture that is too large; one that is damaged is left to the decoder.
+def _done(coder: Coder, task: Task) -> Result:
+    from dcae.serve.service.compare import compare
 
-    Raises:
-        TooLargeError: it is.
-    """
-    from dcae.codec.container import peek_header
-    from dcae.codec.limits import check_size
-
-    try:
-        header = peek_header(data)
-    except FileFormatError:
-        return
-    check_size(header.width, header.height, 64, max_pixels, TooLargeError)
-
-
-def file_headers(data: bytes, seconds: float) -> dict[str, str]:
-    """Headers about a `.dcae` file."""
-    from dcae.codec.describe import file_info
-
-    info = file_info(data)
-    return {
-        "X-DCAE-Width": str(info.width),
-        "X-DCAE-Height": str(info.height),
-        "X-DCAE-Bpp": f"{info.bpp:.4f}",
-        "X-DCAE-Quality": "lossless" if info.quality is None else f"{info.quality:g}",
-        "X-DCAE-Model": info.model_name or info.model or "",
-        "X-DCAE-Seconds": f"{seconds:.3f}",
+    does: dict[str, Callable[[Task, bytes], Result]] = {
+        "encode": coder.encode,
+        "decode": coder.decode,
+        "upscale": coder.upscale,
+        "compare": lambda task, data: compare(coder, task, data),
+        "web-model": coder.web_model,
+        "example": coder.example,
     }
+    return does[task.kind](task, Path(task.source).read_bytes() if task.kind in KINDS else b"")
 
 
 def limit_memory(limit: int) -> None:
