@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dcae.codec.filecoders import Coded, FileCoder, without_limit_of_pillow
@@ -90,7 +89,11 @@ class FileUpscaler(FileScaler):
         self._upscaler()
 
     def _upscaler(self) -> Upscaler:
-        return _loaded(self.model, self.scale, self.device, self.tile, self.memory, self.sharing)
+        from dcae.sr.find import find_upscaler
+        from dcae.sr.memory import Limits
+
+        limits = Limits(self.memory, self.sharing)
+        return find_upscaler(self.model, self.scale, self.device, self.tile, limits)
 
     def largest(self) -> int:
         return self.max_pixels or self._limit() // self.scale**2
@@ -99,11 +102,3 @@ class FileUpscaler(FileScaler):
         from dcae.codec.enlarging import enlarged
 
         return enlarged(picture, self._upscaler())
-
-
-@lru_cache(maxsize=2)
-def _loaded(model: str, scale: int, device: str, tile: int | None, memory: int | None, sharing: int) -> Upscaler:
-    from dcae.sr.find import find_upscaler
-    from dcae.sr.memory import Limits
-
-    return find_upscaler(model, scale, device, tile, Limits(memory, sharing))

@@ -18,7 +18,7 @@ from test_sr_networks import network_of
 from dcae.cli import main
 from dcae.errors import PictureWarning
 from dcae.resize import resized, to_float, to_samples
-from dcae.sr import files
+from dcae.sr import find
 from dcae.sr.files import FileUpscaler
 from dcae.sr.find import find_upscaler
 from dcae.sr.memory import SMALLEST, Limits, TiledUpscaler
@@ -193,9 +193,9 @@ def test_smaller_tiles_when_memory_runs_out(
     words = ["upscale", folder, "--model", model, "--tile", "0"]
     assert dcae(*words, "-o", tmp_path / "whole/").exit_code == 0
     monkeypatch.setattr(NetworkUpscaler, "_enlarged", scarce)
-    files._loaded.cache_clear()
+    find._loaded.cache_clear()
     done = dcae(*words, "-o", tmp_path / "tiled/")
-    files._loaded.cache_clear()
+    find._loaded.cache_clear()
     assert done.exit_code == 0, done.output
     assert seen[0] == 400 and sum(side > 140 for side in seen) == 2, "the second picture begins with small tiles"
     for name in "ab":

@@ -94,10 +94,11 @@ class Coder:
     def upscale(self, task: Task, data: bytes) -> Result:
         """An enlarged picture, as PNG."""
         from dcae.sr.files import FileUpscaler
+        from dcae.sr.find import look_up
 
         scale, limit = task.options["scale"], self.settings.max_pixels // task.options["scale"] ** 2
         check_picture(data, limit)
-        model = task.options["model"] or "bicubic"
+        model = look_up(task.options["model"], scale).reference
         scaler = FileUpscaler("cpu", "auto", limit, scale=scale, kind="PNG", model=model)
         self.send(Told(0.0, "enlarging"))
         began = time.perf_counter()

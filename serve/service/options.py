@@ -48,7 +48,9 @@ class UpscaleOptions(_Options):
     """Of `POST /upscale`."""
 
     scale: Annotated[int, Field(ge=2, le=4, description="factor on both sides")] = 2
-    model: Annotated[Name | None, Field(description="one of /info's upscale_models; by default bicubic")] = None
+    model: Annotated[
+        Name | None, Field(description="one of /info's upscale_models; by default tables, else bicubic")
+    ] = None
 
 
 class CompareOptions(_Coding):
