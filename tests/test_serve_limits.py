@@ -122,7 +122,7 @@ def test_options_that_are_wrong(arguments: tuple[str, str]) -> None:
 def test_ends_when_what_runs_is_done(tmp_path: Path, number: signal.Signals, interruptible: None) -> None:
     """What runs is finished, what waits is refused, nothing new is taken, and no file is left."""
     with served(tmp_path / "service", "--workers=1", "--grace=600") as service, ThreadPoolExecutor(3) as clients:
-        running = service.job("encode", picture(512, 384), model="lite-1", effort=0)
+        running = service.job("encode", picture(512, 384), model="lite-1", effort=1)
         service.until(running, "running")
         sent = clients.submit(service.post, "/encode?effort=0", picture())
         told = clients.submit(lambda: list(service.events(running)))
