@@ -78,12 +78,14 @@ def page(url: str, browser: Page, tmp_path: Path) -> Iterator[Page]:
     """The page, opened; what it writes to the console, as what its policy forbids, fails a test."""
     browser.save_into(tmp_path)
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    browser.call("Network.enable")
+    browser.call("Network.setBlockedURLs", urls=[])
     browser.said.clear()
     browser.open(url)
     browser.run(RECORD)
     wait(browser, "document.querySelectorAll('#examples button').length")
     yield browser
-    harmless = re.compile(r"readback operations|responded with a status of 4")  # this test's own; what is refused
+    harmless = re.compile(r"readback operations|responded with a status of 4|ERR_BLOCKED")  # of the tests; refusals
     assert not [line for line in browser.said if not harmless.search(line)]
 
 
@@ -244,15 +246,21 @@ def test_what_is_refused_is_said(page: Page) -> None:
         assert words in (said := _text(page, "#refusal")) and "\n" not in said, (name, said)
         nodes = page.call("Accessibility.getFullAXTree")["nodes"]
         assert any(node.get("role", {}).get("value") == "alert" for node in nodes)
+        assert page.run("!document.querySelector('#start').hidden && document.querySelector('#work').hidden")
     _give(page, good, "good.png")
     wait(page)
     assert page.run("document.querySelector('#refusal').hidden")
+    _give(page, b"", "empty.png")
+    wait(page, REFUSED)  # and the picture before is still there, as are its settings
+    select(page, "#rival", "jpeg")
+    wait(page, "document.querySelector('#numbers thead').innerText.includes('JPEG')")
 
 
-@pytest.mark.parametrize("kind", ["lossy", "lossless"])
-def test_a_dcae_file(page: Page, tmp_path: Path, kind: str) -> None:
-    """What the browser decodes, where the server has the decoder, and else the server."""
+@pytest.mark.parametrize(("kind", "here"), [("lossy", True), ("lossless", True), ("lossy", False)])
+def test_a_dcae_file(page: Page, tmp_path: Path, kind: str, here: bool) -> None:
+    """What the browser decodes, where it can load the decoder, and else the server."""
     image = _picture(100, 60) if kind == "lossy" else Image.new("RGB", (100, 60), (200, 30, 90))
+    page.call("Network.setBlockedURLs", urls=[] if here else ["*/web/*"])
     packed = dcae.encode(image, 4, effort=0)
     path = tmp_path / "given.dcae"
     path.write_bytes(packed)
@@ -262,7 +270,7 @@ def test_a_dcae_file(page: Page, tmp_path: Path, kind: str) -> None:
     assert np.abs(_picture_shown(page, image.size).astype(int) - expected).max() <= 1
     saved = _pixels(_saved(page, "Save it as PNG", tmp_path / "given.png"))
     assert np.abs(saved.astype(int) - expected).max() <= 1
-    assert _text(page, "#status") == ("Decoded by the server." if LACKING else "Decoded in this browser.")
+    assert _text(page, "#status") == f"Decoded {'in this browser' if here and not LACKING else 'by the server'}."
     assert _table(page)["Bytes"] == [f"{len(packed):,}"]
     assert page.run("document.querySelector('#settings').hidden && document.querySelector('#divider').hidden")
 

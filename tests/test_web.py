@@ -193,12 +193,15 @@ def test_the_folder_of_a_page(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_modules_are_short_and_import_what_is_there() -> None:
-    for path in MODULES.glob("*.js"):
+@pytest.mark.parametrize("folder", [MODULES, MODULES.parent / "page"], ids=["web", "page"])
+def test_modules_are_short_and_import_what_is_there(folder: Path) -> None:
+    paths = [path for path in folder.iterdir() if path.suffix in (".js", ".css", ".html")]
+    assert len(paths) > 5
+    for path in paths:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 320, f"{path}: split it"
         assert max(map(len, text.splitlines())) <= 120, path
         for line in text.splitlines():
             if line.startswith(("import ", "export *")):
                 name = line.split(" from ")[-1].strip('";')
-                assert name.startswith("./") and (MODULES / name).is_file(), line
+                assert name.startswith("./") and (folder / name).is_file(), line

@@ -1,8 +1,9 @@
 // The table of sizes, fidelity and seconds, and how numbers are written.
 
-const places = (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const places = (digits) =>
+  new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const fixed = [0, 1, 2, 3, 4].map(places);
-const number = (value, digits) => (value == null ? "–" : Number.isFinite(value) ? fixed[digits].format(value) : "∞");
+const number = (value, digits) => (value == null ? "–" : fixed[digits].format(value));
 
 /** Bytes for people: 24.3 kB. */
 export function sized(bytes) {
@@ -80,6 +81,8 @@ function link({ text, label, action }) {
 export function verdict(ours, rival) {
   if (!rival || rival.psnr == null || ours.psnr == null) return "";
   const apart = ours.psnr - rival.psnr;
-  const words = Math.abs(apart) < 0.005 ? "the same PSNR as" : `${number(Math.abs(apart), 2)} dB ${apart > 0 ? "more" : "less"} PSNR than`;
+  const more = apart > 0 ? "more" : "less";
+  const words =
+    Math.abs(apart) < 0.005 ? "the same PSNR as" : `${number(Math.abs(apart), 2)} dB ${more} PSNR than`;
   return `At ${number(ours.bytes, 0)} bytes DCAE has ${words} ${rival.label} at ${number(rival.bytes, 0)}.`;
 }

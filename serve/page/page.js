@@ -9,6 +9,7 @@ import { Sides } from "./sides.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
+const TITLE = document.title;
 const SIGNATURE = [0x89, 0x44, 0x43, 0x41, 0x45]; // of .dcae files
 
 const server = new Server();
@@ -27,8 +28,10 @@ function say(text) {
 
 /** Say why something came to nothing; `name`, if it has to do with a file. */
 function refuse(error, name = "") {
-  const text = error instanceof Refused ? error.message : `this did not work (${error.message || error})`;
-  $("refusal").textContent = `${name ? `${name}: ${text}` : text[0].toUpperCase() + text.slice(1)}.`.replace(/\.\.$/, ".");
+  const said = error.message?.replace(/^the (picture|file|body): /, ""); // whose name is here
+  const text = error instanceof Refused ? said : `this did not work (${error.message || error})`;
+  const sentence = name ? `${name}: ${text}` : text[0].toUpperCase() + text.slice(1);
+  $("refusal").textContent = sentence.replace(/\.?$/, ".");
   $("refusal").hidden = false;
   say("");
 }
@@ -54,7 +57,9 @@ async function instead(name, task) {
   try {
     await task(mine.signal);
   } catch (error) {
-    if (!mine.signal.aborted) refuse(error, name);
+    if (mine.signal.aborted) return;
+    refuse(error, name);
+    if (!Object.keys(sides.images).length) close();
   } finally {
     if (work === mine) {
       $("working").hidden = true;
@@ -146,11 +151,11 @@ function decode(packed) {
 
 /** Take a file that was dropped, pasted or chosen. */
 async function take(given) {
+  const problem = wrong(given);
+  if (problem) return refuse(new Refused(problem), given.name); // and what is there stays
   work.abort();
   controls.forget();
   file = null;
-  const problem = wrong(given);
-  if (problem) return refuse(new Refused(problem), given.name);
   const first = new Uint8Array(await given.slice(0, SIGNATURE.length).arrayBuffer());
   const packed = /\.dcae$/i.test(given.name) || SIGNATURE.every((byte, k) => first[k] === byte);
   open(given.name);
@@ -187,6 +192,15 @@ function open(name) {
   $("name").textContent = name;
   document.title = `${name} – DCAE`;
   $("stage").focus({ preventScroll: true });
+}
+
+/** Back to the beginning, where another picture can be taken. */
+function close() {
+  file = null;
+  $("start").hidden = false;
+  $("work").hidden = $("again").hidden = true;
+  document.title = TITLE;
+  $("choose").focus();
 }
 
 async function example({ name, url }) {

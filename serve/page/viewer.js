@@ -1,7 +1,7 @@
 // The stage: two pictures of the same size on one canvas, either side of a line, with zoom and pan.
 //
-// Scale is pixels of the screen for one of the picture, so that 1 is what the codec has made, on any screen. A canvas of
-// the size of the stage is drawn anew for every change: large pictures cost no more layers than small ones.
+// Scale is pixels of the screen for one of the picture, so that 1 is what the codec has made, on any screen. A canvas
+// of the size of the stage is drawn anew for every change: large pictures take no layers of their size.
 
 const LARGEST = 32; // scale
 const STEP = 1.5; // of a zoom
