@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.errors import OptionError
-from dcae.eval.similarity import similarity
+from dcae.networks import ms_ssim as similarity
 
 MS_SSIM_MIN_SIDE = 161
 """Shortest side in pixels on which five scales of an 11-tap window fit."""
@@ -38,7 +38,7 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
     _check(a, b)
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
-    return similarity(a, b)
+    return similarity.ms_ssim(a.transpose(2, 0, 1), b.transpose(2, 0, 1), least=0)
 
 
 def ms_ssim_db(value: float) -> float:

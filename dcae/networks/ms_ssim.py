@@ -1,10 +1,9 @@
-"""MS-SSIM (Wang, Simoncelli and Bovik, 2003) as the encoder's search takes it.
+"""MS-SSIM (Wang, Simoncelli and Bovik, 2003), as it is measured and as the encoder's search takes it.
 
 It is the mean of the three colours, of windows of 11x11 pixels (a Gaussian of 1.5 pixels) that lie within the picture,
-on as many scales, each half as large as the one before, as such windows fit into.
-
-Sides are multiples of 16, so that halves are whole. From 176 on there are five scales, and values are those that the
-field reports; of fewer, the weights of those that are left are scaled to add up to 1.
+on as many scales, each half as large as the one before, as such windows fit into. From sides of 161 on these are five,
+and values are those that the field reports (with the package pytorch_msssim); of fewer, the weights of those that are
+left are scaled to add up to 1. The search has sides that are multiples of 16, so that halves are whole.
 
 How much the structure of a window is wrong is, exactly, the variance of the error in it divided by the variances of
 both pictures there: errors count less where a picture is rough. `sensitivity` says how much, of each pixel.
@@ -30,18 +29,23 @@ LUMINANCE, CONTRAST = 0.01**2, 0.03**2
 LEAST = 1e-3
 """Least similarity of a scale that is told apart: the power of 0 has no gradient, that of less no value."""
 _SCALES = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
+_MIDDLE = np.float32(0.5)
 _TILE = 64
 """Side of the parts that windows are taken of at once, in pixels."""
 
 
 def scales_of(height: int, width: int) -> int:
-    """Number of scales that a picture has whose sides are multiples of 16 pixels."""
-    return min(len(_SCALES), 1 + int(math.log2(min(height, width) / TAPS)))
+    """Number of scales of a picture with sides of at least 11 pixels."""
+    scales, side = 0, min(height, width)
+    while side >= TAPS and scales < len(_SCALES):
+        scales, side = scales + 1, (side + 1) // 2
+    return scales
 
 
 def scale_weights(scales: int) -> tuple[float, ...]:
-    """Weights of so many scales, the finest first; their sum is 1."""
-    return tuple(weight / sum(_SCALES[:scales]) for weight in _SCALES[:scales])
+    """Weights of so many scales, the finest first; their sum is 1, of all five 1.0001, as it was published."""
+    total = sum(_SCALES[:scales]) if scales < len(_SCALES) else 1.0
+    return tuple(weight / total for weight in _SCALES[:scales])
 
 
 @cache
@@ -51,19 +55,26 @@ def window() -> tuple[float, ...]:
     return tuple(tap / sum(taps) for tap in taps)
 
 
-def ms_ssim(x: Samples, y: Samples) -> float:
-    """MS-SSIM of two pictures (3, H, W) in [0, 1] or of 8 bits, H and W multiples of 16; 1 for equal ones."""
+def ms_ssim(x: Samples, y: Samples, least: float = LEAST) -> float:
+    """MS-SSIM of two pictures (3, H, W) in [0, 1] or of 8 bits, H and W at least 11; 1 for equal ones.
+
+    Args:
+        least: similarity that a scale has at least.
+    """
     weights = scale_weights(scales_of(*x.shape[1:]))
     found = np.ones(3)
     for scale, weight in enumerate(weights):
         if scale:
             x, y = _halved(x), _halved(y)
-        found *= np.maximum(_similarity(x, y, last=scale == len(weights) - 1), LEAST) ** weight
+        found *= np.maximum(_similarity(x, y, last=scale == len(weights) - 1), least) ** weight
     return float(found.mean())
 
 
 def _halved(x: Samples) -> Array:
-    """(3, H, W) -> means of 2x2 pixels, (3, H / 2, W / 2)."""
+    """(3, H, W) -> means of 2x2 pixels, (3, ⌈H / 2⌉, ⌈W / 2⌉); odd sides begin with a zero, as the field has it."""
+    row, column = (side % 2 for side in x.shape[1:])
+    if row or column:
+        x = np.pad(_unit(x), [(0, 0), (row, 0), (column, 0)])
     found = sum(_unit(x[:, row::2, column::2]) for row in (0, 1) for column in (0, 1))
     return np.asarray(found * np.float32(0.25))
 
@@ -86,10 +97,13 @@ def _similarity(x: Samples, y: Samples, last: bool) -> NDArray[np.float64]:
 
 def _alike(x: Array, y: Array, last: bool) -> Array:
     """How alike each window is, (3, H - 10, W - 10)."""
+    x, y = x - _MIDDLE, y - _MIDDLE  # squares of smaller numbers are more precise
     mean_x, mean_y, squares, products = _windowed(np.stack([x, y, x * x + y * y, x * y]))
     both, across = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
     alike: Array = (2 * (products - across) + np.float32(CONTRAST)) / (squares - both + np.float32(CONTRAST))
     if last:
+        mean_x, mean_y = mean_x + _MIDDLE, mean_y + _MIDDLE
+        both, across = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
         alike *= (2 * across + np.float32(LUMINANCE)) / (both + np.float32(LUMINANCE))
     return alike
 
