@@ -68,8 +68,10 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int], slope: float, stret
 
 
 def _mixed(a: Plane, b: Plane, share: Plane | float) -> Plane:
-    share = np.asarray(share, np.float64)[..., None]
-    return a * (1 - share) + b * share
+    """Between two colours or pictures (..., 3), by the share (...) of the second."""
+    of_b: Plane = np.asarray(share, float)[..., None]
+    mixed: Plane = a * (1 - of_b) + b * of_b
+    return mixed
 
 
 def _lake(rng: np.random.Generator) -> Image.Image:

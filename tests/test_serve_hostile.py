@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from contextlib import suppress
 
 import pytest
 from service import TINY, Service, flat, picture, refused, waiting_for
@@ -157,3 +159,27 @@ def test_strangers_pages_are_kept_out(service: Service) -> None:
     own = f"http://{service.host}:{service.port}"
     answer = service.post("/encode?effort=0", picture(), Origin=own)
     assert answer.status == 200 and "access-control-allow-origin" not in answer.headers
+
+
+def test_noise_breaks_nothing(service: Service) -> None:
+    """Requests with bytes changed, dropped and repeated: answered or hung up on, never with an error of the service."""
+    chance = random.Random(7)
+    body = picture(16, 16)
+    whole = b"POST /jobs?kind=encode&effort=0&quality=2.5 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    whole += b"Accept: */*\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    for _ in range(150):
+        sent = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            at, length = chance.randrange(len(sent)), chance.randint(0, 8)
+            sent[at : at + length] = chance.choice((b"", chance.randbytes(length), bytes(sent[at : at + length]) * 3))
+        with socket.create_connection((service.host, service.port), timeout=1) as client:
+            client.sendall(sent)
+            found = b""
+            with suppress(ConnectionResetError, TimeoutError):  # it may wait for what the length promises
+                while part := client.recv(1 << 16):
+                    found += part
+        assert not found or found.startswith(b"HTTP/1.1 "), (sent, found)
+        assert not found.startswith(b"HTTP/1.1 5"), (sent, found)
+    waiting_for(lambda: "dcae_queued 0.0" in service.get("/metrics").data.decode())
+    assert service.post("/encode?effort=0", body).status == 200
+    assert not any("Traceback" in line for line in service.log)

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from service import Service, flat, picture, refused, served, waiting_for
 
 from dcae.cli import main
+from dcae.serve.service.tasks import Failed, Result, Stop, Task
 
 pytest.importorskip("fastapi", reason="needs fastapi, which pip install '.[dev]' brings")
 
@@ -122,7 +124,7 @@ def test_options_that_are_wrong(arguments: tuple[str, str]) -> None:
 def test_ends_when_what_runs_is_done(tmp_path: Path, number: signal.Signals, interruptible: None) -> None:
     """What runs is finished, what waits is refused, nothing new is taken, and no file is left."""
     with served(tmp_path / "service", "--workers=1", "--grace=600") as service, ThreadPoolExecutor(3) as clients:
-        running = service.job("encode", picture(512, 384), model="lite-1", effort=0)
+        running = service.job("encode", picture(512, 384), model="lite-1", effort=1)
         service.until(running, "running")
         sent = clients.submit(service.post, "/encode?effort=0", picture())
         told = clients.submit(lambda: list(service.events(running)))
@@ -154,3 +156,40 @@ def test_ends_in_time(tmp_path: Path) -> None:
         refused(sent.result(), 503, "ending")
         assert service.process.wait(60) == 0
     assert not list((tmp_path / "service").glob("dcae-serve-*"))
+
+
+class _Silent:
+    """A worker's end of its pipe, over which it is told to stop once it has said something."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.said.append(message)
+
+    def poll(self) -> bool:
+        return len(self.said) == 2
+
+    def recv(self) -> Stop:
+        return Stop()
+
+
+def test_a_worker_leaves_what_was_cancelled(tmp_path: Path) -> None:
+    """At the next word about its progress, and does the next task as if nothing had been."""
+    from dcae.serve.service.coding import Coder
+    from dcae.serve.service.settings import Settings
+    from dcae.serve.service.work import _tell, outcome
+
+    pipe: Any = _Silent()
+    coder = Coder(Settings(), lambda told: _tell(pipe, told))
+    (tmp_path / "body").write_bytes(picture(512, 384))
+    options = {"model": "lite-1", "quality": 1.0, "effort": 1}
+    task = Task("encode", str(tmp_path / "body"), str(tmp_path), options)
+    stopped = outcome(coder, task)
+    assert isinstance(stopped, Failed) and stopped.code == "cancelled" and len(pipe.said) == 2
+    assert not (tmp_path / "result").exists()
+    pipe.said.append(None)
+    assert isinstance(outcome(coder, task), Result)
+    first = (tmp_path / "result").read_bytes()
+    assert isinstance(outcome(Coder(Settings(), lambda told: None), task), Result)
+    assert (tmp_path / "result").read_bytes() == first

@@ -17,6 +17,8 @@ from dcae.serve.service.tasks import Failed, Result, Told
 
 _TICK = 0.1
 """Seconds between looks at a working process."""
+_STOP_SECONDS = 1.0
+"""After which a process is killed whose job was cancelled: a new one costs more than a moment of waiting."""
 _ATTEMPTS = 2
 """How often a job is tried whose process died."""
 _START_SECONDS = 120.0
@@ -220,6 +222,19 @@ class Pool:
             if process.resident() > limits.memory:
                 job.end("failed", failure=Failed(413, "memory", "the work needs more memory than this service gives"))
                 return "memory"
+        return await self._stopped(process)
+
+    async def _stopped(self, process: WorkerProcess) -> str | None:
+        """Have a process leave a job that was cancelled; gives why it has to be replaced, if it has."""
+        process.stop()
+        until = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < until and not self.ending:
+            with suppress(asyncio.TimeoutError):
+                message = await asyncio.wait_for(process.messages.get(), _TICK)
+                if message is None:
+                    return "died"
+                if not isinstance(message, Told):
+                    return None
         return "cancelled"
 
     def _died(self, job: Job) -> None:

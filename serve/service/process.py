@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dcae.serve.service.settings import Settings
-from dcae.serve.service.tasks import Failed, Ready, Result, Task, Told
+from dcae.serve.service.tasks import Failed, Ready, Result, Stop, Task, Told
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -52,6 +52,11 @@ class WorkerProcess:
         """Give it a task; if it has died, `messages` says so."""
         with suppress(OSError):
             self._mine.send(task)
+
+    def stop(self) -> None:
+        """Have it leave its task, which takes it a moment, or long; it says so as it says what comes of one."""
+        with suppress(OSError):
+            self._mine.send(Stop())
 
     def kill(self) -> None:
         """End it at once."""

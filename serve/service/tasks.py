@@ -23,6 +23,11 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """A worker is to leave the task that it is at; nobody wants it any more."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """A worker has loaded what it can load before there is work."""
 

@@ -24,7 +24,7 @@ from dcae.errors import (
 )
 from dcae.serve.service.coding import Coder, OtherFileError, TooLargeError
 from dcae.serve.service.settings import Settings
-from dcae.serve.service.tasks import KINDS, Failed, Ready, Result, Task
+from dcae.serve.service.tasks import KINDS, Failed, Ready, Result, Stop, Task, Told
 
 _ERRORS = (
     (TooLargeError, 413, "too-many-pixels"),
@@ -40,19 +40,33 @@ _ERRORS = (
 """Errors of the codec -> status and code of the answer; the first that fits."""
 
 
+class Stopped(BaseException):
+    """A task is to be left. It passes by what catches errors."""
+
+
 def work(connection: Connection[Any, Any], settings: Settings) -> None:
     """Do tasks until the process is ended."""
     begin_worker(signal.SIG_IGN, settings.threads)
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # our own limit decides
-    coder = Coder(settings, connection.send)
+    coder = Coder(settings, lambda told: _tell(connection, told))
     coder.encoder(None, None, None, None).open()
     limit_memory(settings.memory)
     connection.send(Ready())
     with suppress(EOFError):
         while True:
-            connection.send(outcome(coder, connection.recv()))
+            task = connection.recv()
+            if not isinstance(task, Stop):  # which came when the task was done already
+                connection.send(outcome(coder, task))
+
+
+def _tell(connection: Connection[Any, Any], told: Told) -> None:
+    """Say how far a task is; where the answer is that nobody wants it any more, leave it."""
+    connection.send(told)
+    if connection.poll():
+        assert isinstance(connection.recv(), Stop)
+        raise Stopped
 
 
 def outcome(coder: Coder, task: Task) -> Result | Failed:
@@ -65,6 +79,8 @@ def outcome(coder: Coder, task: Task) -> Result | Failed:
         status, code = next((status, code) for kind, status, code in _ERRORS if isinstance(error, kind))
         hidden = status == 500  # names files of this machine
         return Failed(status, code, "a model file of this service is damaged" if hidden else str(error))
+    except Stopped:
+        return Failed(409, "cancelled", "the job was cancelled")
     except Exception as error:
         if lacks_memory(error) or "bad_alloc" in str(error):
             return Failed(413, "memory", "the work needs more memory than this service gives")
