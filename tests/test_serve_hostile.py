@@ -154,7 +154,7 @@ def test_strangers_pages_are_kept_out(service: Service) -> None:
     refused(service.get("/info", Host="127.0.0.1.evil.example:80"), 400, "host")
     for name in ("localhost", "LOCALHOST:1", "[::1]:8000", f"127.0.0.1:{service.port}"):
         assert service.get("/healthz", Host=name).status == 200
-    for origin in ("https://evil.example", "null", f"http://localhost:{service.port + 1}"):
+    for origin in ("https://evil.example", "null", f"http://localhost:{service.port + 1}", "http://[", "http://"):
         refused(service.post("/encode", picture(), Origin=origin), 403, "origin")
     own = f"http://{service.host}:{service.port}"
     answer = service.post("/encode?effort=0", picture(), Origin=own)

@@ -35,7 +35,9 @@ async def receive(request: Request, path: Path, settings: Settings) -> int:
         while more:
             patience = min(settings.idle_seconds, until - time.monotonic())
             try:
-                message = await asyncio.wait_for(request.receive(), max(patience, 0.01))
+                if patience <= 0:  # parts that come one by one, each at once, would be waited for to the last
+                    raise asyncio.TimeoutError
+                message = await asyncio.wait_for(request.receive(), patience)
             except asyncio.TimeoutError:
                 limit = f"{settings.idle_seconds:g} s for a part, {settings.body_seconds:g} s for the whole"
                 raise Refusal(408, "slow", f"the body came too slowly; the limits are {limit}") from None

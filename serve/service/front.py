@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -69,7 +68,8 @@ class Front:
         if origin is None or method in ("GET", "HEAD", "OPTIONS"):
             return
         allowed = self.settings.cors
-        if origin not in allowed and "*" not in allowed and urlsplit(origin).netloc.lower() != host.lower():
+        own = (f"http://{host}".lower(), f"https://{host}".lower())
+        if origin not in allowed and "*" not in allowed and origin.lower() not in own:
             raise Refusal(403, "origin", "pages of other origins may not ask; see dcae serve --cors")
 
     def _note(self, scope: Scope, answer: _Answer) -> None:
@@ -129,9 +129,9 @@ class _Answer:
 
     async def _drain(self) -> None:
         size, until = 0, time.monotonic() + _DRAIN_SECONDS
-        while self._left and size <= self._settings.max_bytes:
+        while self._left and size <= self._settings.max_bytes and (patience := until - time.monotonic()) > 0:
             try:
-                message = await asyncio.wait_for(self.receive(), max(until - time.monotonic(), 0.01))
+                message = await asyncio.wait_for(self.receive(), patience)
             except asyncio.TimeoutError:
                 return
             size += len(message.get("body", b""))

@@ -9,6 +9,7 @@ from collections import deque
 from contextlib import suppress
 
 from dcae.serve.service.errors import Refusal, ending
+from dcae.serve.service.front import LOG
 from dcae.serve.service.jobs import Job
 from dcae.serve.service.metrics import Metrics
 from dcae.serve.service.process import WorkerProcess
@@ -121,7 +122,11 @@ class Pool:
         try:
             while not self.ending:
                 if process is None:
-                    process = await self._started()
+                    try:
+                        process = await self._started()
+                    except OSError as error:  # no memory or no handle is left: perhaps in a moment
+                        LOG.warning("no worker process can be started: %s", error)
+                        await asyncio.sleep(1.0)
                     continue
                 job = await self._job_for(process)
                 if job is not None:

@@ -29,11 +29,14 @@ _LAST_SECONDS = 3
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 of uvicorn, which by itself waits for the head of a request for ever."""
+    """HTTP/1.1 of uvicorn, which by itself waits for ever for the head of a request, and for a client that reads."""
 
     patience = 15.0
     """Seconds in which a head has to be there, after the connection or the answer before."""
+    reading_seconds = 120.0
+    """Seconds in which the next part of an answer has to be taken."""
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -46,8 +49,9 @@ class PatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._unread):
+            if timer is not None:
+                timer.cancel()
 
     def _expect(self, before: Any) -> None:
         if self._timer is not None:
@@ -55,13 +59,23 @@ class PatientProtocol(H11Protocol):
         self._timer = self.loop.call_later(self.patience, self._check, before)
 
     def _check(self, before: Any) -> None:
-        if self.cycle is before and not self.transport.is_closing():
-            self.transport.close()
+        if self.cycle is before:  # nor is the end of an answer waited for that nobody reads
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.reading_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
 
-def patient(seconds: float) -> type[PatientProtocol]:
-    """The protocol with another patience."""
-    return type("Protocol", (PatientProtocol,), {"patience": seconds})
+def patient(settings: Settings) -> type[PatientProtocol]:
+    """The protocol with the patience of a service."""
+    seconds = {"patience": settings.idle_seconds, "reading_seconds": settings.body_seconds}
+    return type("Protocol", (PatientProtocol,), seconds)
 
 
 class Server(uvicorn.Server):
@@ -104,7 +118,7 @@ def run(settings: Settings, open_browser: bool = False) -> None:
         app = make_app(settings)
         service: Service = app.state.service
         config = uvicorn.Config(
-            Front(app, settings, service.metrics), http=patient(settings.idle_seconds), ws="none", loop="asyncio",
+            Front(app, settings, service.metrics), http=patient(settings), ws="none", loop="asyncio",
             log_config=None, log_level="warning", access_log=False, server_header=False,
             proxy_headers=bool(settings.proxies), forwarded_allow_ips=settings.proxies or None,
             limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=math.ceil(settings.grace) + _LAST_SECONDS,
@@ -116,9 +130,12 @@ def run(settings: Settings, open_browser: bool = False) -> None:
             import webbrowser
 
             threading.Timer(0.5, webbrowser.open, (url,)).start()
+        server = Server(config, service)
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again at its end
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # the terminal is closed
+            signal.signal(signal.SIGHUP, server.handle_exit)
         try:
-            Server(config, service).run([sock])
+            server.run([sock])
         except KeyboardInterrupt:  # which uvicorn raises once all is done
             pass
         finally:

@@ -109,7 +109,7 @@ class Service:
         try:
             job = await asyncio.shield(task)
             result_of(job)
-        except Refusal:
+        except Exception:  # not that this client has hung up: others may wait for it
             self._made.pop((kind, name), None)
             raise
         return job

@@ -89,5 +89,8 @@ class Settings:
     @property
     def names(self) -> tuple[str, ...]:
         """Names under which it may be asked; none: any."""
-        local = ("127.0.0.1", "localhost", "[::1]", "::1")
-        return (*self.hosts, *local) if self.hosts or self.host in local else ()
+        local = ("127.0.0.1", "localhost", "[::1]")
+        own = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        if self.hosts or own in local or own.startswith("127."):
+            return (*(name.lower() for name in self.hosts), own, *local)
+        return ()
