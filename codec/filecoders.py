@@ -201,7 +201,8 @@ class FileDecoder(FileCoder):
         container = read_container(data)
         width, height = container.size
         if self.scale != 1:
-            check_size(width * self.scale, height * self.scale, 64, self._limit(), OptionError)
+            sides = (container.header.width, container.header.height) if self.native else container.size
+            check_size(sides[0] * self.scale, sides[1] * self.scale, 64, self._limit(), OptionError)
         if container.lossless:
             picture = lossless_picture(container, self._limit())
         else:

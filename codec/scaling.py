@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcae.codec.container import is_lossless
 from dcae.codec.effort import TUNES
-from dcae.codec.enlarging import enlarged, reduced
+from dcae.codec.enlarging import enlarged, enlargement_of, reduced
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of, without_search
 from dcae.errors import OptionError
@@ -30,7 +30,7 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
 
     Raises:
         OptionError: a quality or target that the model does not reach; a choice of size when tuned for another measure
-            than PSNR.
+            than PSNR, or what enlarges none that files can name.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
     if asked.divisor is None and options.get("tune", TUNES[0]) != TUNES[0]:
@@ -39,6 +39,8 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
         )
     if asked.divisor is not None:
         return _encoded(codec, picture, asked.quality, asked.target, {**options, "scale": asked.divisor})
+    # What cannot enlarge is refused before the whole picture is coded.
+    enlargement_of(picture, find_upscaler(options.get("upscaler", UPSCALER), _AUTO_DIVISOR))
     return _Contest(codec, picture, asked, options).found()
 
 

@@ -15,7 +15,7 @@ from dcae.checks import check_choice
 
 Floats = NDArray[np.floating]
 _ROWS = 64
-"""Rows of a picture that are rounded at once."""
+"""Rows of a picture that are made or rounded at once."""
 
 
 class Kernel(NamedTuple):
@@ -95,16 +95,23 @@ def resized(x: NDArray[np.float32], factor: float, kernel: str = "bicubic") -> N
     Raises:
         OptionError: an unknown kernel.
     """
-    for axis in (0, 1):
-        x = np.moveaxis(x, axis, 0)
-        places, weights = taps(x.shape[0], factor, kernel)
-        summed = np.zeros((len(places), *x.shape[1:]), np.float32)
-        for k in range(places.shape[1]):
-            tap = x[places[:, k]]
-            tap *= weights[:, k, None, None].astype(np.float32)
-            summed += tap
-        x = np.moveaxis(summed, 0, axis)
-    return x
+    rows, columns = (taps(side, factor, kernel) for side in x.shape[:2])
+    found = np.empty((len(rows.places), len(columns.places), x.shape[2]), np.float32)
+    for top in range(0, len(found), _ROWS):  # so that little is kept beside a large picture
+        part = slice(top, top + _ROWS)
+        between = _summed(x, Taps(rows.places[part], rows.weights[part]))
+        found[part] = _summed(between.swapaxes(0, 1), columns).swapaxes(0, 1)
+    return found
+
+
+def _summed(x: NDArray[np.float32], along: Taps) -> NDArray[np.float32]:
+    """Weighted sums along the first of three dimensions."""
+    summed = np.zeros((len(along.places), *x.shape[1:]), np.float32)
+    for places, weights in zip(along.places.T, along.weights.T, strict=True):
+        tap = x[places]
+        tap *= weights[:, None, None].astype(np.float32)
+        summed += tap
+    return summed
 
 
 def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:

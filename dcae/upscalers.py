@@ -31,7 +31,10 @@ class Upscaler(Protocol):
 
 
 def find_upscaler(name: str, scale: int, device: str = "cpu") -> Upscaler:
-    """The upscaler of a name; see :func:`dcae.sr.find.find_upscaler`."""
+    """The upscaler of a name; see :func:`dcae.sr.find.find_upscaler`. The device is the codec's: what is no network
+    runs on the processor beside it."""
+    if device != "cpu" and not resolve_name("dcae.sr.find:look_up")(name, scale).is_network:
+        device = "cpu"
     found: Upscaler = resolve_name("dcae.sr.find:find_upscaler")(name, scale, device)
     return found
 

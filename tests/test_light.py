@@ -65,6 +65,7 @@ def test_command_line(tmp_path: Path) -> None:
         ["upscale", "b.png", "-o", "c.png", "--scale", "2", "--model", "tables"],
         ["downscale", "a.png", "-o", "small.png", "--scale", "2"],
         ["upscale", "small.png", "-o", "large.png"],
+        ["train", "--task", "tables", "--write-config", "tables.toml"],
         ["eval", "sr", "."],
     ):
         done = _run(tmp_path, _COMMAND, *arguments)

@@ -80,7 +80,7 @@ def test_limits_that_are_none(tiny_model: CodingModel, limit: Any) -> None:
 @pytest.mark.parametrize(
     ("free", "expected"), [(None, MAX_PIXELS), (1 << 30, MAX_PIXELS), (64 << 30, ((32 << 30) - (256 << 20)) // 40)]
 )
-def test_the_command_takes_what_fits_into_half_of_thefree_memory(
+def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int
 ) -> None:
     synthetic_picture(8, 8).save(tmp_path / "a.png")
@@ -109,7 +109,7 @@ def test_the_commands_keep_memory_for_the_next_arrays(
     assert kept == ["encode", "decode"]
 
 
-def testfree_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_CGROUP", tmp_path)
     whole = limits.free_memory()
     (tmp_path / "memory.max").write_text("max\n")

@@ -19,6 +19,7 @@ from helpers import synthetic_picture
 from PIL import Image
 
 import dcae as package
+from dcae import upscalers
 from dcae.cli import main
 from dcae.codec import scaling, targets
 from dcae.codec.codec import Codec
@@ -325,6 +326,23 @@ def test_the_limit_is_on_what_is_shown(codec: Codec, tiny_path: Path, dcae: Run)
     done = dcae("decode", "a.dcae", "-o", "b.png", "--scale", 2, "--max-pixels", 4 * 4096 - 1)
     assert done.exit_code == 1 and "128x128 pixels" in done.output and not Path("b.png").exists()
     assert dcae("decode", "a.dcae", "-o", "b.png", "--scale", 2, "--max-pixels", 4 * 4096).exit_code == 0
+    Path("c.dcae").write_bytes(codec.encode(synthetic_picture(128, 128), 3, scale=2))
+    words = "decode", "c.dcae", "-o", "c.png", "--native", "--scale", 2, "--max-pixels", 4 * 4096
+    assert dcae(*words).exit_code == 0 and Image.open("c.png").size == (128, 128)
+
+
+@pytest.mark.parametrize(("upscaler", "message"), [("bicubic", "is a kernel"), ("nothing", "no model named")])
+def test_auto_refuses_what_cannot_enlarge_before_it_codes(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch, upscaler: str, message: str
+) -> None:
+    monkeypatch.setattr(codec, "encode", lambda *_, **__: pytest.fail("coded for nothing"))
+    with pytest.raises((OptionError, ModelNotFoundError), match=message):
+        encode_as_asked(codec, prepare(synthetic_picture(64, 64)), Asked(3, None, None), {"upscaler": upscaler})
+
+
+def test_the_device_of_a_codec_is_no_matter_of_tables() -> None:
+    assert upscalers.find_upscaler("tables", 2, "cuda").name == "tables-x2-1"
+    assert upscalers.find_upscaler("bicubic", 2, "cuda").name == "bicubic"
 
 
 def test_alpha_of_another_size_is_refused(codec: Codec) -> None:

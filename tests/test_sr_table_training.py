@@ -14,7 +14,7 @@ from torch import Tensor
 from dcae.errors import OptionError
 from dcae.resize import to_samples
 from dcae.sr.protocol.scores import scores
-from dcae.sr.tables.config import PUBLISHED, Slot, TableConfig, published_config
+from dcae.sr.tables.config import PUBLISHED, Slot, TableConfig, UnitConfig, published_config
 from dcae.sr.tables.engine import TableEngine
 from dcae.sr.tables.export import empty_tables, exported, tables_as_network
 from dcae.sr.tables.interpolation import interpolated
@@ -24,7 +24,7 @@ from dcae.sr.tables.settings import TableSettings
 from dcae.sr.tables.simplex import Simplex
 from dcae.sr.tables.tablefile import read_tables, write_tables
 from dcae.sr.tables.task import TableTask
-from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit, UnitConfig
+from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit
 from dcae.sr.tables.upscaler import TableUpscaler
 from dcae.train.config import effective_config
 from dcae.train.export import export_checkpoint

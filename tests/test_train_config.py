@@ -169,6 +169,8 @@ def test_the_command_writes_a_configuration_and_trains_nothing(tmp_path: Path) -
     assert again.exit_code == 1 and "exists already" in again.stderr and path.read_text(encoding="utf-8") == text
     other = CliRunner().invoke(main, ["train", "--write-config", str(tmp_path / "c.json")])
     assert other.exit_code == 1 and "ends in .toml" in other.stderr
+    odd = CliRunner().invoke(main, ["train", "--data", "\udcff", "--write-config", str(tmp_path / "odd.toml")])
+    assert odd.exit_code == 1 and "no UTF-8" in odd.stderr and not (tmp_path / "odd.toml").exists()
     assert "--task" in CliRunner().invoke(main, ["train", "--recipe", str(path), "-o", str(tmp_path / "r")]).stderr
     missing = CliRunner().invoke(main, ["train", "--recipe", str(path)])
     assert missing.exit_code == 2 and "Missing option '-o'" in missing.stderr

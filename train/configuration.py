@@ -28,8 +28,12 @@ def write_configuration(config: Settings, path: Path) -> None:
         raise OptionError(f"{path}: a recipe's name ends in .toml; give --write-config such a one")
     if os.path.lexists(path):
         raise OptionError(f"{path}: exists already; give --write-config another name")
+    try:
+        text = configuration(config).encode()
+    except UnicodeEncodeError as error:
+        raise OptionError("a setting has bytes that are no UTF-8, which TOML cannot hold; rename the file") from error
     with replacing(path) as file:
-        file.write(configuration(config).encode())
+        file.write(text)
 
 
 def configuration(config: Settings) -> str:

@@ -208,3 +208,34 @@ def published_config(name: str, scale: int, **settings: Any) -> TableConfig:
     found = any_config({"preset": TableConfig.preset, "scale": scale} | PUBLISHED[name] | settings)
     assert isinstance(found, TableConfig)
     return found
+
+
+@dataclass(frozen=True)
+class UnitConfig:
+    """Network that a unit is while it trains.
+
+    The published ones have 64 features, 4 layers after the first, dense since MuLUT; they do not start as copies.
+
+    Raises:
+        OptionError: a value out of range.
+    """
+
+    features: int = 64
+    """Numbers that a layer adds."""
+    layers: int = 4
+    """Layers between the first and the last."""
+    dense: bool = True
+    """Every layer sees all layers before it, not only the last."""
+    bound: str = "tanh"
+    """What limits outputs to the range of a table: tanh or clamp."""
+    copies: bool = False
+    """The network adds to a copy of the pixel, so that an untrained one enlarges by repetition."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not type(field.default):
+                raise OptionError(f"{field.name} of units must be like {field.default!r}, got {value!r:.60}")
+        check_between("features", self.features, 1, 1024)
+        check_between("layers", self.layers, 0, 16)
+        check_choice("bound", self.bound, ("tanh", "clamp"))

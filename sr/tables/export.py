@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dcae.networks.registry import any_config
-from dcae.sr.tables.config import INPUTS, Slot, TableConfig
+from dcae.sr.tables.config import INPUTS, Slot, TableConfig, UnitConfig
 from dcae.sr.tables.layout import (
     WEIGHT_BITS,
     coarse_nodes,
@@ -25,7 +25,7 @@ from dcae.sr.tables.layout import (
 )  # fmt: skip
 from dcae.sr.tables.network import TableNetwork, key, untrained_network
 from dcae.sr.tables.tablefile import TableHeader, write_tables
-from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit, UnitConfig
+from dcae.sr.tables.units import NetworkUnit, Sampler, TableUnit
 from dcae.sr.tables.weights import sampler_weights, share_weights
 
 _AT_ONCE = 1 << 14

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.sr.tables.config import INPUTS, PATTERNS, Slot, TableConfig
+from dcae.sr.tables.config import INPUTS, PATTERNS, Slot, TableConfig, UnitConfig
 from dcae.sr.tables.interpolation import rounded
 from dcae.sr.tables.layout import has_residual
 from dcae.sr.tables.simplex import SAMPLE_BITS, fraction_bits
-from dcae.sr.tables.units import NetworkUnit, Sampler, UnitConfig
+from dcae.sr.tables.units import NetworkUnit, Sampler
 from dcae.sr.tables.walk import cell_order, rotated, walk
 
 

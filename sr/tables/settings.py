@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from dcae.checks import check_names
 from dcae.errors import OptionError
-from dcae.sr.tables.config import PUBLISHED, TableConfig, published_config
-from dcae.sr.tables.units import UnitConfig
+from dcae.sr.tables.config import PUBLISHED, TableConfig, UnitConfig, published_config
 from dcae.sr.training.settings import PairSettings
 from dcae.train.settings import setting
 from dcae.train.written import text
