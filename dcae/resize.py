@@ -116,7 +116,9 @@ def _summed(x: NDArray[np.float32], along: Taps) -> NDArray[np.float32]:
 
 def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
     """Samples of 8 or 16 bits as float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    found = pixels.astype(np.float32)
+    found /= np.float32(np.iinfo(pixels.dtype).max)
+    return found
 
 
 def to_samples(x: NDArray[np.float32], like: np.dtype | type = np.uint8) -> NDArray:
