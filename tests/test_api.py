@@ -202,7 +202,7 @@ def test_targets(tiny_model: CodingModel) -> None:
 def test_examples_of_the_documentation(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == page.count("```") // 2 == 9
+    assert len(blocks) == page.count("```") // 2 == 10
     synthetic_picture(200, 180, 1).save("photo.jpg", quality=95)
     (tmp_path / "examples.py").write_text("\n".join(blocks), encoding="utf-8")
     done = subprocess.run([sys.executable, "examples.py"], capture_output=True, text=True, cwd=tmp_path)

@@ -91,7 +91,7 @@ def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     options = ["--model", str(tiny_path), "--force"]
     for more in ([], ["--max-pixels", "4096"]):
         for arguments in (["encode", "a.png", "--no-fallback"], ["decode", "a.dcae"]):
-            filecoders._loaded.cache_clear()
+            filecoders.loaded_codec.cache_clear()
             arguments = [arguments[0], str(tmp_path / arguments[1]), *arguments[2:], *options, *more]
             assert CliRunner().invoke(main, arguments).exit_code == 0
     assert found == [expected, expected, 4096, 4096]
@@ -104,7 +104,7 @@ def test_the_commands_keep_memory_for_the_next_arrays(
     kept: list[str] = []
     for command in (["encode", str(tmp_path / "a.png"), "--no-fallback"], ["decode", str(tmp_path / "a.dcae")]):
         monkeypatch.setattr(process, "keep_memory", lambda command=command: kept.append(command[0]))
-        filecoders._loaded.cache_clear()
+        filecoders.loaded_codec.cache_clear()
         assert CliRunner().invoke(main, [*command, "--model", str(tiny_path), "--force"]).exit_code == 0
     assert kept == ["encode", "decode"]
 

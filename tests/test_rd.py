@@ -236,7 +236,7 @@ def test_a_picture_of_another_size_or_any_error_is_a_reason(
         def decode(self, data: bytes) -> Image.Image:
             return Image.new("RGB", (5, 7))
 
-    monkeypatch.setitem(rd._loaded, ("jpeg", "", 0), Wrong())
+    monkeypatch.setitem(rd._loaded, ("jpeg", "", 0, "psnr"), Wrong())
     task = rd.Task(folder / "0.png", Contestant("jpeg", "jpeg", (2, 3)), (2, 3), ("psnr",))
     assert rd.run(task) == (
         [],

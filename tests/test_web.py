@@ -207,7 +207,7 @@ def test_the_folder_of_a_page(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_looked_at_before_the_model_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcae.serve.web_folder.web_model", None)  # building would be an error
+    monkeypatch.setattr("dcae.serve.web_model.web_model", None)  # building would be an error
     (tmp_path / "dcae.js").write_text("mine")
     with pytest.raises(OptionError, match="exists already; use --force"):
         write_web_folder(tmp_path, TINY)
