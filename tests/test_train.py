@@ -164,7 +164,13 @@ def test_continuing(pictures: Path, tmp_path: Path) -> None:
     assert state["step"] == 7
     assert state["patches"] == 28
     assert len(state["log"]) == 2
-    for other in ({"optimizer": "muon"}, {"network": TINY | {"residual_width": 4}}, {"lambdas": 0.0067}, {"seed": 2}):
+    for other in (
+        {"optimizer": "muon"},
+        {"network": TINY | {"residual_width": 4}},
+        {"lambdas": 0.0067},
+        {"seed": 2},
+        {"perceptual_weight": 1.0},
+    ):
         with pytest.raises(OptionError, match=f"other settings .{next(iter(other))}.*another folder"):
             train(training_settings(pictures, **other), tmp_path, resume=True)
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")

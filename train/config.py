@@ -30,6 +30,7 @@ class TrainConfig(LooksSettings):
     task: ClassVar[str] = "codec"
     fixed: ClassVar[tuple[str, ...]] = (
         "preset", "network", "lambdas", "metric", "optimizer", "seed", "decay", *ADVERSARIAL,
+        "perceptual_weight",  # which decides on what is frozen
     )  # fmt: skip
 
     preset: str = setting(preset_names()[0], text, "The network.", preset_names())
