@@ -21,6 +21,7 @@ from dcae.serve.service import front
 from dcae.serve.service import pool as pools
 from dcae.serve.service.bodies import receive
 from dcae.serve.service.errors import Refusal
+from dcae.serve.service.jobs import Jobs
 from dcae.serve.service.metrics import Metrics
 from dcae.serve.service.pool import Pool
 from dcae.serve.service.settings import Settings
@@ -87,8 +88,13 @@ def test_processes_that_cannot_be_started_are_tried_again(monkeypatch: pytest.Mo
             raise OSError("no handle is left")
 
     async def tried() -> None:
-        pool = Pool(Settings(), Metrics())
+        pool, jobs = Pool(Settings(), Metrics()), Jobs(Settings())
         pool.start()
+        job = jobs.new("encode", {})
+        await pool.submit(job)
+        await job.wait()  # nobody waits for what may never come
+        assert job.failure is not None and job.failure.code == "worker" and pool.broken
+        jobs.close()
         while len(tries) < 2:
             assert not pool._tasks[0].done()
             await asyncio.sleep(0.01)

@@ -24,7 +24,9 @@ PAGE = Path(__file__).parents[1] / "page"
 """Folder of the page."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 _ANY: dict[int | str, dict[str, Any]] = {400: {"model": Error, "description": "a foreign Host"}}
-_ENDING: dict[int | str, dict[str, Any]] = {503: {"model": Error, "description": "the service is being ended"}}
+_ENDING: dict[int | str, dict[str, Any]] = {
+    503: {"model": Error, "description": "the service ends, or no process codes"}
+}
 _KEY: dict[int | str, dict[str, Any]] = {401: {"model": Error, "description": "no key, or none of ours"}}
 _DRAWN: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}, "description": "the picture"},
@@ -45,10 +47,12 @@ async def page() -> Response:
 
 @router.get("/healthz", responses=_ANY | _ENDING)
 async def healthy(request: Request) -> Health:
-    """Whether the service takes work; 503 while it ends."""
+    """Whether the service takes work; 503 while it ends, or no process that codes can be started."""
     service = service_of(request)
     if service.pool.ending:
         raise Refusal(503, "ending", "the service is being ended")
+    if service.pool.broken:
+        raise Refusal(503, "worker", "no process that codes can be started", 5)
     return Health(status="ok", workers=service.pool.ready, queued=len(service.pool.waiting))
 
 

@@ -37,6 +37,8 @@ class Pool:
         self.waiting: deque[Job] = deque()
         self.running: dict[Job, WorkerProcess] = {}
         self.ending = False
+        self.broken = False
+        """Whether there is no process and the latest could not be started."""
         self._wake = asyncio.Condition()
         self._idle: set[asyncio.Future[Job]] = set()
         """Of processes that wait for a job."""
@@ -126,7 +128,9 @@ class Pool:
                         process = await self._started()
                     except OSError as error:  # no memory or no handle is left: perhaps in a moment
                         LOG.warning("no worker process can be started: %s", error)
-                        await asyncio.sleep(1.0)
+                    if process is None:
+                        self._not_started()
+                        await asyncio.sleep(1.0)  # what fails at once would fail as fast as it can
                     continue
                 job = await self._job_for(process)
                 if job is not None:
@@ -168,11 +172,19 @@ class Pool:
             raise
         if process.ready.is_set():
             self._ready += 1
+            self.broken = False
             return process
         process.kill()
         self.metrics.restarts.labels("start").inc()
-        await asyncio.sleep(1.0)  # what fails at once would fail as fast as it can
         return None
+
+    def _not_started(self) -> None:
+        """Let nobody wait for a process if there is none and the latest could not be started."""
+        if not self._ready:
+            self.broken = True
+            failed = Failed(503, "worker", "no process that codes can be started; the service's log may say why")
+            while self.waiting:
+                self.waiting.popleft().end("failed", failure=failed)
 
     def _discard(self, process: WorkerProcess, reason: str) -> None:
         process.kill()
