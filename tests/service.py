@@ -154,9 +154,9 @@ def picture(width: int = 96, height: int = 64, seed: int = 0, kind: str = "PNG")
     return saved(Image.fromarray(pixels), kind)
 
 
-def flat(width: int, height: int) -> bytes:
+def flat(width: int, height: int, mode: str = "L") -> bytes:
     """A large picture in a small file."""
-    return saved(Image.new("L", (width, height), 90), "PNG")
+    return saved(Image.new("L", (width, height), 90).convert(mode), "PNG")
 
 
 def saved(image: Image.Image, kind: str) -> bytes:

@@ -75,7 +75,7 @@ def test_a_key_has_a_rate(service: Service, keys: tuple[Path, dict[str, str]]) -
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux")
 def test_work_has_a_limit_of_memory(service: Service, keys: tuple[Path, dict[str, str]]) -> None:
     key = f"Bearer {keys[1]['one']}"
-    refused(service.post("/upscale?scale=4", flat(1200, 1200), Authorization=key), 413, "memory")
+    refused(service.post("/upscale?scale=4", flat(1200, 1200, "RGB"), Authorization=key), 413, "memory")
     assert service.post("/upscale", picture(16, 16), Authorization=key).status == 200
 
 
