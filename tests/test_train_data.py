@@ -13,6 +13,7 @@ from PIL import Image
 
 from dcae.errors import OptionError
 from dcae.train import augment
+from dcae.train.augment import blurred
 from dcae.train.config import TrainConfig
 from dcae.train.data import Loader, Patches, Picture, load_folder, split
 from dcae.train.held_out import validation_pictures
@@ -219,3 +220,14 @@ def test_the_shared_training_set_has_enough_to_hold_out(shared: Path) -> None:
     assert not {p.source for p in training} & {p.source for p in held}
     assert len({p.source for p in held if p.large}) == 4
     assert len(training) > 0.95 * len(rows) and sum(not p.large for p in held) >= 15
+
+
+def test_blurring_heeds_no_default_type() -> None:
+    """Which another thread may change for a moment while it compiles."""
+    x, before = torch.rand(3, 12, 12), torch.get_default_dtype()
+    expected = blurred(x, 1.0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(blurred(x, 1.0), expected)
+    finally:
+        torch.set_default_dtype(before)

@@ -16,7 +16,9 @@ from torch import Tensor
 def blurred(x: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of a picture (3, H, W), float; `sigma` in pixels."""
     reach = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1, device=x.device) ** 2) / (2 * sigma**2))
+    # Of x's type by name: another thread that compiles may change the default type for a moment.
+    distance = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-(distance**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
     padded = F.pad(x[None], (reach,) * 4, mode="reflect")
     return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)[0]
