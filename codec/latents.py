@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
+from dcae.entropy.z_prediction import differences, restored
 from dcae.errors import FileFormatError, SymbolMismatchError
 from dcae.networks.walk import walk_slices
 from dcae.runtime.progress import SLICE, watcher
@@ -97,8 +98,10 @@ class LatentCoder:
         y_encoder, z_encoder = SymbolEncoder(self.tables_y), SymbolEncoder(self.tables_z)
         with self.observe(CODING):
             rows = channel_rows(z.shape)
-            z_symbols = self.tables_z.clamp(_symbols(z - self.engine.z_median), rows)
-            z_encoder.encode(z_symbols, rows)
+            coded = differences(_symbols(z - self.engine.z_median).reshape(z.shape[1:]), self.engine.z_prediction)
+            coded = self.tables_z.clamp(coded.reshape(-1), rows)
+            z_encoder.encode(coded, rows)
+            z_symbols = self._restored(coded, z.shape)
 
         skip = len(self.engine.header.config.slices) - 1
 
@@ -144,9 +147,10 @@ class LatentCoder:
         found = Check()
         with self.observe(CODING):
             z_decoder = SymbolDecoder(self.tables_z, z, "z")
-            z_symbols = z_decoder.decode(channel_rows(shape))
+            coded = z_decoder.decode(channel_rows(shape))
             z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
             z_decoder.check_length()
+            z_symbols = self._restored(coded, shape)
             y_decoder = SymbolDecoder(self.tables_y, y, "y")
         y_symbols: list[Symbols] = []
 
@@ -224,6 +228,10 @@ class LatentCoder:
                 check.add(symbols)
                 means = symbols.reshape(zero.shape).astype(np.float32)
             return y_hat, means
+
+    def _restored(self, coded: Symbols, shape: tuple[int, ...]) -> Symbols:
+        """Symbols of z (n,) from what was coded for them, (n,); `shape` is (1, N, H/64, W/64)."""
+        return restored(coded.reshape(shape[1:]), self.engine.z_prediction).reshape(-1)
 
     def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
         """The error for sections that passed their CRC: the usual cause is arithmetic, not damage."""

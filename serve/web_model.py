@@ -86,7 +86,7 @@ def _graphs(engine: OnnxEngine) -> dict[str, BuiltGraph]:
 def _tables(engine: OnnxEngine) -> dict[str, NDArray[Any]]:
     """What decoding needs beside the graphs: probabilities, gains, and those inputs of the synthesis that depend on the
     quality alone, (anchors, ...), by the names of the inputs."""
-    tables: dict[str, NDArray[Any]] = {"z_median": engine.z_median.reshape(-1)}
+    tables: dict[str, NDArray[Any]] = {"z_median": engine.z_median.reshape(-1), "z_prediction": engine.z_prediction}
     for which, rows in (("y", engine.tables_y), ("z", engine.tables_z)):
         tables |= {f"{which}.{part}": getattr(rows, part) for part in ("frequencies", "lengths", "offsets")}
     source = engine.source.exact

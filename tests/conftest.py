@@ -16,7 +16,8 @@ from PIL import Image
 from service import Service, served
 
 from dcae.extras import installed
-from dcae.models.modelfile import CodingModel, load_model
+from dcae.models.modelfile import CodingModel, load_model, with_tables
+from dcae.models.stored import read_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Reference material that lies beside a checkout here, and is not part of the repository."""
@@ -118,9 +119,13 @@ def training_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def looped_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a tiny model with a closed loop."""
+    """The file of a tiny model with a closed loop, most of whose channels of z are predicted."""
     path = tmp_path_factory.mktemp("models") / "looped.safetensors"
     write_tiny_model(path, fields=TINY_LOOP)
+    stored = read_model(path)
+    weights = np.random.default_rng(6).integers(-64, 96, (TINY_LOOP["hyper_channels"], 3), np.int32)
+    weights[::4] = 0
+    with_tables(path, stored.tables_y, stored.tables_z, weights, {}, path)
     return path
 
 

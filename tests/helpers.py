@@ -77,6 +77,7 @@ def training_settings(data: Path, **changes: Any) -> TrainConfig:
         "precision": "float32",
         "validation_pictures": 1,
         "reference": "",
+        "table_pictures": 0,
     }
     return TrainConfig.from_dict({"data": str(data)} | values | changes)
 

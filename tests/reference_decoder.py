@@ -147,3 +147,21 @@ class SymbolReader:
         for i, direction in escaped:
             symbols[i] += direction * self.coder.decode(flat)
         return symbols
+
+
+def z_of(coded: list[list[list[int]]], weights: list[list[int]]) -> list[list[list[int]]]:
+    """Symbols of z, [channel][row][column], of what is coded for them and the weights of each channel's prediction."""
+    limit = 1 << 16
+    z: list[list[list[int]]] = []
+    for channel, (a, b, c) in zip(coded, weights, strict=True):
+        rows: list[list[int]] = []
+        for row in channel:
+            above = rows[-1] if rows else [0] * len(row)
+            found: list[int] = []
+            for j, symbol in enumerate(row):
+                left, corner = (found[-1], above[j - 1]) if j else (0, 0)
+                said = max(-limit, min(limit, (a * left + b * above[j] + c * corner + 32) // 64))
+                found.append(max(-limit, min(limit, symbol + said)) if a or b or c else symbol)
+            rows.append(found)
+        z.append(rows)
+    return z

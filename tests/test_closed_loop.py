@@ -63,7 +63,9 @@ def test_files_read_by_the_second_decoder(looped_path: Path, looped_model: Codin
         return reference.SymbolReader(sections[name.upper()], [row.tolist() for row in rows], offsets.tolist())
 
     n, h, w = config["hyper_channels"], 2, 2
-    z = np.array(reader("z").read(np.repeat(np.arange(n), h * w).tolist())).reshape(n, h, w)
+    coded = np.array(reader("z").read(np.repeat(np.arange(n), h * w).tolist())).reshape(n, h, w)
+    z = np.array(reference.z_of(coded.tolist(), tensors["z_prediction"].tolist()))
+    assert (z != coded).any()
     state, y, found = model.hyper_synthesis(z, 6 * 256), reader("y"), codec.decode_latents(data)
     for k, channels in enumerate(config["slices"]):
         mean, rows, state, hidden = model.slice_prior(k, state, 6 * 256)

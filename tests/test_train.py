@@ -20,6 +20,7 @@ from PIL import Image
 
 from dcae.codec.codec import Codec
 from dcae.errors import ModelFileError, OptionError
+from dcae.models.stored import read_model
 
 pytest.importorskip("compressai", reason="training needs compressai")
 
@@ -388,3 +389,36 @@ def test_checkpoints_come_between_validations(pictures: Path, tmp_path: Path, mo
     steps.clear()
     train(training_settings(pictures, steps=2, batch=1, validate_every=1000, checkpoint_every=1e-9), tmp_path / "all")
     assert set(steps) == {0, 1, 2}
+
+
+def test_exported_tables_are_fitted_to_the_training_pictures(pictures: Path, tmp_path: Path) -> None:
+    run = train(training_settings(pictures, steps=2), tmp_path / "run")
+    plain = export_checkpoint(run, tmp_path / "plain.safetensors", {})
+    fitted = export_checkpoint(run, tmp_path / "fitted.safetensors", {}, settings={"table_pictures": 4})
+    assert fitted.record["tables"] == "fitted to 4 pictures" and "tables" not in plain.record
+    picture = Image.open(pictures / "sub" / "3.png")
+    first, second = (Codec(tmp_path / f"{name}.safetensors").encode(picture, 4) for name in ("plain", "fitted"))
+    assert len(second) < len(first)
+
+
+def test_export_without_the_training_pictures(pictures: Path, tmp_path: Path) -> None:
+    """As the run's tables are, and a sentence that says so; with another folder they are fitted."""
+    run = train(training_settings(pictures, steps=2, table_pictures=3), tmp_path / "run")
+    saved = load_checkpoint(run / BEST)
+    saved["train"]["data"] = str(tmp_path / "gone")
+    save_checkpoint(tmp_path / "moved.pt", saved)
+    command = [sys.executable, "-m", "dcae", "export", str(tmp_path / "moved.pt"), "-o"]
+
+    def exported(name: str, *options: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [*command, str(tmp_path / name), *options], capture_output=True, text=True, cwd=tmp_path
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    code, said = exported("a.safetensors")
+    assert code == 0 and "tables as they were trained" in said and "--pictures DIR" in said
+    code, said = exported("b.safetensors", "--pictures", str(pictures), "--table-pictures", "2")
+    assert code == 0 and "as they were trained" not in said
+    assert read_model(tmp_path / "b.safetensors").header.record["tables"] == "fitted to 2 pictures"
+    code, said = exported("c.safetensors", "--pictures", str(tmp_path / "gone"))
+    assert code == 1 and "no such folder" in said and not (tmp_path / "c.safetensors").exists()

@@ -143,12 +143,26 @@ def _run(config: Settings, output: Path, device: str, resume: bool) -> None:
 @click.argument("run", type=Path)
 @click.option("-o", "--output", required=True, type=Path, help="Model file to write (.safetensors).")
 @click.option("--data", "data_note", default="", help="What it was trained on, for the record.")
+@click.option(
+    "--pictures", type=Path, metavar="DIR",
+    help="Folder of training pictures that a codec's tables are fitted to, where the run's is not there any more.",
+)  # fmt: skip
+@click.option("--table-pictures", type=int, metavar="N", help="To how many; 0 leaves tables as they were trained.")
 @click.option("--force", is_flag=True, help="Overwrite the output.")
-def export(run: Path, output: Path, data_note: str, force: bool) -> None:
+def export(
+    run: Path, output: Path, data_note: str, pictures: Path | None, table_pictures: int | None, force: bool
+) -> None:
     """Write the model file of a training RUN: of its folder the best checkpoint, or of the checkpoint given."""
     check_output(str(output), force)
     require("training needs", "train", "torch")
+    import logging
+
     from dcae.train.export import export_checkpoint
 
-    header = export_checkpoint(run, output, {"data": data_note} if data_note else {}, force)
+    logging.basicConfig(format="%(message)s")
+    if pictures and not pictures.is_dir():
+        raise OptionError(f"{pictures}: no such folder of training pictures")
+    given = {"data": pictures and str(pictures), "table_pictures": table_pictures}
+    settings = {name: value for name, value in given.items() if value is not None}
+    header = export_checkpoint(run, output, {"data": data_note} if data_note else {}, force, settings)
     click.echo(f"{output}: model {header.short_id.hex()}", err=True)

@@ -66,6 +66,10 @@ class TrainConfig(LooksSettings):
     drawn_pool: int = setting(
         4096, whole, "Pictures drawn before the training of batched patches, 512x512 pixels each."
     )
+    table_pictures: int = setting(
+        32, whole, "Training pictures that the probability tables of the model file are fitted to when it is written; "
+        "0: tables as they were trained."
+    )  # fmt: skip
     reference: str = setting("lite", text, "Model that validations compare with, picture by picture; empty for none.")
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class TrainConfig(LooksSettings):
         if self.metric == "ms-ssim" and min(self.patch) < 192:
             raise OptionError("MS-SSIM has five scales and needs patches of at least 192; set --patch 192")
         check_between("drawn_pool", self.drawn_pool, 1)
+        check_between("table_pictures", self.table_pictures, 0)
         check_positive("low_rate_weight", self.low_rate_weight)
         limits = {"smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0, "balance": 2.0}
         for name, highest in limits.items():

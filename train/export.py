@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +20,35 @@ from dcae.models.stored import read_tensors
 from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
-from dcae.train.families import family_of
+from dcae.train.data import load_folder, split
+from dcae.train.families import FAMILIES, family_of
+from dcae.train.fitting import fit_tables
 from dcae.train.init import is_run
 from dcae.train.looks import SYNTHESIS
 
+log = logging.getLogger(__name__)
 
-def export_checkpoint(run: Path, path: Path, record: dict[str, Any], force: bool = True) -> AnyHeader:
+
+def export_checkpoint(
+    run: Path, path: Path, record: dict[str, Any], force: bool = True, settings: dict[str, Any] | None = None
+) -> AnyHeader:
     """Write the averaged weights of a run's best validation (or of one checkpoint) as a model file.
 
     Args:
         run: folder of a run, or a checkpoint.
         record: joined to what the checkpoint knows of its training (steps, patches, minutes, log, settings).
         force: overwrite a file of that name.
+        settings: of a codec's run that are to be others than the checkpoint's.
 
     Raises:
         ModelFileError: no checkpoint of ours.
-        OptionError: the model file exists, and `force` is not set.
+        OptionError: the model file exists, and `force` is not set; or `settings` of what is no codec.
     """
     checkpoint = best_checkpoint(run)
     saved = load_checkpoint(checkpoint)
+    if settings and family_of(saved["train"]) is not FAMILIES["codec"]:
+        raise OptionError(f"{checkpoint} is no codec's; leave out what is said of pictures and tables")
+    saved["train"] |= settings or {}
     state = saved["state"]
     facts = {
         "date": saved["date"],
@@ -61,6 +73,8 @@ def export_codec(
 ) -> AnyHeader:
     """Write a codec's model file; arguments as :class:`dcae.train.families.Family` says.
 
+    Its tables are fitted to training pictures, where these are at hand.
+
     Raises:
         RuntimeError: weights that do not fit.
         ModelNotFoundError, ModelFileError: trained for looks, and the model that it began with is not there.
@@ -73,7 +87,27 @@ def export_codec(
     except OptionError as error:
         raise RuntimeError(str(error)) from error
     network.load_state_dict(weights)
-    return export_model(network.eval(), path, record, force=force)
+    folder = Path(settings.data)
+    there = settings.data and folder.is_dir()
+    if settings.table_pictures and not there:
+        log.warning(
+            "%s: tables as they were trained, which take a percent more bytes: there are no pictures in %s; "
+            "dcae export --pictures DIR fits them", path, settings.data or "the run's settings",
+        )  # fmt: skip
+    if not settings.table_pictures or not there:
+        return export_model(network.eval(), path, record, force=force)
+    with tempfile.TemporaryDirectory() as drafts:
+        draft = Path(drafts) / "draft.safetensors"
+        export_model(network.eval(), draft, record)
+        return fit_tables(draft, _chosen(folder, settings.table_pictures), path, force)
+
+
+def _chosen(folder: Path, count: int) -> list[np.ndarray]:
+    """So many training pictures, from all over the folder."""
+    pictures = split(load_folder(folder, 64))[0]
+    places = np.linspace(0, len(pictures) - 1, min(count, len(pictures)))
+    log.info("fitting the tables to %d training pictures", len(places))
+    return [pictures[int(place)].pixels for place in places]
 
 
 def _with_synthesis(

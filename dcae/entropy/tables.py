@@ -74,12 +74,14 @@ def _to_frequencies(pmf: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def gaussian_tables() -> Tables:
     """One row per level of `scale_table()`: a Gaussian of that deviation integrated over unit bins around integers."""
-    pmfs, offsets = [], []
-    for sigma in scale_table():
-        # Beyond 5.5 sigma lies less than one part in 2**24; escapes take it.
-        radius = math.ceil(5.5 * sigma) + 1
-        edges = [0.5 * math.erfc(-(k - 0.5) / (sigma * math.sqrt(2))) for k in range(-radius, 1)]
-        half = np.diff([0.0, *edges[1:]])
-        pmfs.append(np.concatenate([half, [1 - 2 * half.sum()], half[::-1]]))
-        offsets.append(-radius)
-    return Tables.from_pmfs(pmfs, offsets)
+    # Beyond 5.5 sigma lies less than one part in 2**24; escapes take it.
+    radii = [math.ceil(5.5 * sigma) + 1 for sigma in scale_table()]
+    pmfs = [gaussian_pmf(sigma, radius) for sigma, radius in zip(scale_table(), radii, strict=True)]
+    return Tables.from_pmfs(pmfs, [-radius for radius in radii])
+
+
+def gaussian_pmf(sigma: float, radius: int) -> NDArray[np.float64]:
+    """(2·radius + 1,) probabilities of -radius ... radius for a rounded Gaussian of mean 0, the ends with all beyond."""
+    edges = [0.5 * math.erfc(-(k - 0.5) / (sigma * math.sqrt(2))) for k in range(-radius, 1)]
+    half = np.diff([0.0, *edges[1:]])
+    return np.concatenate([half, [1 - 2 * half.sum()], half[::-1]])

@@ -4,7 +4,8 @@
 metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every quality), `record` (of training)
 `network.*`            weights, float16 or float32; `network.entropy_bottleneck.*` only serve further training
 `z_median`             (N,) float32, what ẑ is rounded relative to
-`tables.y.*`           integer frequencies of the Gaussian scale table (`frequencies`, `lengths`, `offsets`)
+`z_prediction`         (N, 3) int32, see `dcae.entropy.z_prediction`; without it z is coded as it is
+`tables.y.*`           integer frequencies per level of the scale table (`frequencies`, `lengths`, `offsets`)
 `tables.z.*`           the same per channel of z
 `exact.*`              what exact arithmetic needs beside the weights (`dcae.entropy.exact_bounds`), for `lite`
 =====================  ==========================================================================================
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from dcae.entropy.tables import Tables
+from dcae.entropy.z_prediction import Weights, no_prediction
 from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.extras import require
 from dcae.files import replacing
@@ -56,6 +58,7 @@ class CodingModel:
     tables_z: Tables
     z_median: Tensor
     """(1, N, 1, 1) float32 on the network's device."""
+    z_prediction: Weights
 
 
 def load_model(path: Path, device: str = "cpu") -> CodingModel:
@@ -84,7 +87,8 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
     tables = stored.tables_y, stored.tables_z
     try:
-        return coding_model(stored.header, network, exact, tables, torch.from_numpy(stored.z_median), device)
+        median = torch.from_numpy(stored.z_median)
+        return coding_model(stored.header, network, exact, tables, median, device, stored.z_prediction)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
 
@@ -96,12 +100,14 @@ def coding_model(
     tables: tuple[Tables, Tables],
     z_median: Tensor,
     device: str | torch.device,
+    z_prediction: Weights | None = None,
 ) -> CodingModel:
     """Make a network ready to code.
 
     Args:
         exact: the fields of `dcae.entropy.exact_tensors.ExactTensors` for `lite`, else empty.
         tables: of y and z.
+        z_prediction: none where z is coded as it is.
 
     Raises:
         ModelFileError: `exact` is incomplete, or the weights do not fit it.
@@ -124,7 +130,9 @@ def coding_model(
             raise ModelFileError("medians of z that are not on their grid")
     elif exact:
         raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
-    return CodingModel(header, network, prior, *tables, z_median.to(device))
+    if z_prediction is None:
+        z_prediction = no_prediction(header.config.hyper_channels)
+    return CodingModel(header, network, prior, *tables, z_median.to(device), z_prediction)
 
 
 def write_model(
@@ -159,6 +167,37 @@ def write_model(
             tensors[f"tables.{which}.{part}"] = torch.from_numpy(getattr(tables, part).copy())
     arrays = {name: value.contiguous().numpy() for name, value in tensors.items()}
     return coding_header(write_tensors(path, config, arrays, record, force))
+
+
+def with_tables(
+    model: Path,
+    tables_y: Tables,
+    tables_z: Tables,
+    z_prediction: Weights,
+    record: dict[str, Any],
+    path: Path,
+    force: bool = True,
+) -> ModelHeader:
+    """Write a model file anew with other probability tables and another prediction of z.
+
+    Args:
+        model: file that all else is taken from.
+        record: joined to that file's.
+        path: of the file to be written.
+        force: overwrite a file of that name.
+
+    Raises:
+        ModelFileError: `model` is damaged, or the other cannot be written.
+        OptionError: it exists, and `force` is not set.
+    """
+    from safetensors.numpy import load_file
+
+    header = read_model(model).header
+    tensors = load_file(model)
+    for which, tables in (("y", tables_y), ("z", tables_z)):
+        tensors |= {f"tables.{which}.{part}": getattr(tables, part) for part in TABLE_PARTS}
+    tensors["z_prediction"] = z_prediction
+    return coding_header(write_tensors(path, header.config, tensors, header.record | record, force))
 
 
 def write_tensors(

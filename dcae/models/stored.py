@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from dcae.entropy.tables import Tables
+from dcae.entropy.z_prediction import Weights, checked_weights, no_prediction
 from dcae.errors import ModelFileError
 from dcae.models.header import AnyHeader, ModelHeader, coding_header, parse_header, safetensors_header, unreadable
 from dcae.networks.scales import SCALE_LEVELS
@@ -43,6 +44,7 @@ class StoredModel:
     tables_z: Tables
     z_median: NDArray[np.float32]
     """(1, N, 1, 1)."""
+    z_prediction: Weights
 
 
 @contextmanager
@@ -101,6 +103,8 @@ def read_model(path: Path) -> StoredModel:
         z_median = tensors.pop("z_median").astype(np.float32).reshape(1, header.config.hyper_channels, 1, 1)
         if not bool((abs(z_median) <= MAX_MEDIAN).all()):  # nor NaN
             raise ModelFileError(f"{path}: medians of z out of range")
+        channels = header.config.hyper_channels
+        z_prediction = checked_weights(tensors.pop("z_prediction", no_prediction(channels)), channels)
     except (LookupError, ArithmeticError, ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
     exact = {name: tensors.pop(name) for name in list(tensors) if name.startswith("exact.")}
@@ -111,6 +115,7 @@ def read_model(path: Path) -> StoredModel:
         tables[0],
         tables[1],
         z_median,
+        z_prediction,
     )
 
 

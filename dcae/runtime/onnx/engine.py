@@ -55,7 +55,8 @@ class OnnxEngine:
             raise OptionError(f"models of {preset.name} are not run by ONNX Runtime; use the engine torch")
         self.graphs: Any = resolve_name(preset.graphs)
         self._search: Any = resolve_name(preset.search)
-        self.tables_y, self.tables_z, self.z_median = stored.tables_y, stored.tables_z, stored.z_median
+        self.tables_y, self.tables_z = stored.tables_y, stored.tables_z
+        self.z_median, self.z_prediction = stored.z_median, stored.z_prediction
         try:
             self.weights = _weights(stored, self.graphs.weight_shapes(self.config))
             self.source = _source(stored, self.weights)
