@@ -52,9 +52,9 @@ class SymbolTables:
             found[part] = np.clip(symbols[part], low - MAX_EXCESS, high + MAX_EXCESS)
         return found
 
-    def bits(self, row: int, index: NDArray[np.int32]) -> float:
-        """What the entries `index` (n,) of a row cost together; no stream takes less for them."""
-        return float(self._bits[self._starts[row] :][index].sum())
+    def bits(self, rows: Rows, index: NDArray[np.int32]) -> float:
+        """What the entries `index` (n,) of rows (n,) cost together; no stream takes less for them."""
+        return float(self._bits[self._starts[rows] + index].sum())
 
     def worthwhile(self, values: NDArray[np.floating], rows: Rows, worth: NDArray[np.float32]) -> NDArray[np.int32]:
         """Symbols for `values`: each rounded, or the next smaller one, or zero, as error and rate together are least.
@@ -111,15 +111,18 @@ class SymbolEncoder:
     def encode(self, symbols: NDArray[np.int32], rows: Rows) -> None:
         """Append `symbols` (n,), each under its table row (n,). They must be `SymbolTables.clamp`-ed."""
         order, groups = _groups(rows)
-        ordered = symbols[order]
+        ordered, tables = symbols[order], self._rows.tables
         excess = []
-        for row, begin, end in groups:
-            index = ordered[begin:end] - self._rows.tables.offsets[row]
-            last = int(self._rows.tables.lengths[row]) - 1
-            clipped = np.clip(index, 0, last)
-            self._coder.encode(clipped.astype(np.int32), self._rows.model(row))
+        # The calls of NumPy are for many rows at once: an array may have hundreds, of a few symbols each.
+        for part in _parts(len(ordered)):
+            row = rows[order[part]]
+            index, last = ordered[part] - tables.offsets[row], tables.lengths[row] - 1
+            clipped = index.clip(0, last)
             if (at_end := (clipped == 0) | (clipped == last)).any():
                 excess.append(np.abs(index - clipped)[at_end])
+            ordered[part] = clipped
+        for row, begin, end in groups:
+            self._coder.encode(ordered[begin:end], self._rows.model(row))
         if excess:
             self._coder.encode(np.concatenate(excess).astype(np.int32), _EXCESS_MODEL)
 
@@ -152,14 +155,16 @@ class SymbolDecoder:
             FileFormatError: the stream cannot have been written by an encoder.
         """
         order, groups = _groups(rows)
+        tables = self._rows.tables
         ordered = np.empty(len(rows), np.int32)
-        ends = np.zeros(len(rows), np.int32)
+        ends = np.zeros(len(rows), np.int8)
         for row, begin, end in groups:
-            index = self._decode(self._rows.model(row), end - begin)
+            ordered[begin:end] = self._decode(self._rows.model(row), end - begin)
+        for part in _parts(len(rows)):
+            row, index = rows[order[part]], ordered[part]
             self._bits_read += self._rows.bits(row, index)
-            last = int(self._rows.tables.lengths[row]) - 1
-            ordered[begin:end] = index + self._rows.tables.offsets[row]
-            ends[begin:end] = (index == last).astype(np.int32) - (index == 0)
+            ends[part] = (index == tables.lengths[row] - 1).view(np.int8) - (index == 0).view(np.int8)
+            index += tables.offsets[row]
         if count := np.count_nonzero(ends):
             ordered[ends != 0] += ends[ends != 0] * self._decode(_EXCESS_MODEL, count)
             self._bits_read += 16 * count

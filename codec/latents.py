@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
+from dcae.entropy.y_coding import Part
 from dcae.errors import FileFormatError, SymbolMismatchError
 from dcae.networks.walk import walk_slices
 from dcae.runtime.progress import SLICE, watcher
@@ -109,10 +110,9 @@ class LatentCoder:
                     del worth
                 else:
                     symbols = _symbols(left)
+                shape = left.shape[1:]
                 del left
-                symbols = self.tables_y.clamp(symbols, rows)
-                y_encoder.encode(symbols, rows)
-                return symbols
+                return self.encode_y(y_encoder, symbols.reshape(shape), rows)
 
         y_hat, means = self.walk(self.engine.entropy_model(numerics), z_symbols, z.shape, quality, code, check, y_hat)
         with self.observe(CODING):
@@ -150,7 +150,7 @@ class LatentCoder:
 
         def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
             with self.observe(CODING):
-                symbols = y_decoder.decode(rows)
+                symbols = self._decode_y(y_decoder, mean.shape[1:], rows)
                 y_decoder.check_length()  # before the networks run for the next slice
                 if keep_symbols:
                     y_symbols.append(symbols)
@@ -223,14 +223,34 @@ class LatentCoder:
                 means = symbols.reshape(zero.shape).astype(np.float32)
             return y_hat, means
 
+    def encode_y(self, encoder: SymbolEncoder, symbols: Symbols, rows: NDArray[np.uint8]) -> Symbols:
+        """Code symbols (C, h, w) of an array of y with table rows (n,) of the first set; returns them (n,) as they will
+        be decoded."""
+        for parts, chosen in self._stages(symbols, rows):
+            coded = np.concatenate([symbols[:, i, j].reshape(-1) for i, j in parts])
+            coded = self.tables_y.clamp(coded, chosen)
+            encoder.encode(coded, chosen)
+            _fill(symbols, parts, coded)
+        return symbols.reshape(-1)
+
+    def _decode_y(self, decoder: SymbolDecoder, shape: tuple[int, ...], rows: NDArray[np.uint8]) -> Symbols:
+        """Decode symbols (n,) of an array of y of `shape` (C, h, w)."""
+        symbols = np.zeros(shape, np.int32)
+        for parts, chosen in self._stages(symbols, rows):
+            _fill(symbols, parts, decoder.decode(chosen))
+        return symbols.reshape(-1)
+
+    def _stages(self, symbols: Symbols, rows: NDArray[np.uint8]) -> Iterator[tuple[list[Part], NDArray[np.uint16]]]:
+        return self.engine.symbol_coding.y.stages(symbols, rows.reshape(symbols.shape))
+
     def least_bits_z(self) -> float:
         """The fewest bits that z takes at a position, whatever its neighbours."""
-        sets = self.tables_z.least_bits().reshape(self.engine.z_coding.sets, -1)
+        sets = self.tables_z.least_bits().reshape(self.engine.symbol_coding.z.sets, -1)
         return float(sets.min(0).sum())
 
     def encode_z(self, encoder: SymbolEncoder, symbols: Symbols) -> Symbols:
         """Code symbols of z (N, h, w); returns them (n,) as they will be decoded."""
-        coding = self.engine.z_coding
+        coding = self.engine.symbol_coding.z
         coded, above = coding.differences(symbols), None
         for part in coding.arrays(symbols.shape[1]):
             rows = self._z_rows(above, symbols[:, part])
@@ -241,7 +261,7 @@ class LatentCoder:
 
     def _decode_z(self, decoder: SymbolDecoder, shape: tuple[int, ...]) -> Symbols:
         """Decode symbols of z (n,); `shape` is (1, N, H/64, W/64)."""
-        coding, above = self.engine.z_coding, None
+        coding, above = self.engine.symbol_coding.z, None
         coded = np.empty(shape[1:], np.int32)
         for part in coding.arrays(shape[2]):
             coded[:, part] = decoder.decode(self._z_rows(above, coded[:, part])).reshape(coded[:, part].shape)
@@ -250,7 +270,7 @@ class LatentCoder:
 
     def _z_rows(self, above: Symbols | None, part: Symbols) -> NDArray[np.uint16]:
         """Table rows of a part of z, (N, rows, w), of one row of positions or of all."""
-        rows = self.engine.z_coding.table_rows(above, part.shape[2]).reshape(len(part), 1, -1)
+        rows = self.engine.symbol_coding.z.table_rows(above, part.shape[2]).reshape(len(part), 1, -1)
         return np.broadcast_to(rows, part.shape).reshape(-1)
 
     def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
@@ -267,6 +287,14 @@ class LatentCoder:
             f"the file is intact, but this machine's floating-point arithmetic ({numerics}, {self.engine.device}) "
             f"does not reproduce the encoder's symbols ({error}); {cure}"
         )
+
+
+def _fill(symbols: Symbols, parts: list[Part], coded: Symbols) -> None:
+    """Put what one stage coded (n,) into its places of symbols (C, h, w)."""
+    for i, j in parts:
+        there = symbols[:, i, j]
+        there[...] = coded[: there.size].reshape(there.shape)
+        coded = coded[there.size :]
 
 
 def _symbols(values: Floats) -> Symbols:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcae.entropy.symbol_coding import SymbolCoding
 from dcae.entropy.tables import Tables
+from dcae.entropy.y_coding import YCoding
 from dcae.entropy.z_coding import ZCoding
 
 if TYPE_CHECKING:
@@ -67,17 +69,22 @@ def write_tiny_model(path: Path, seed: int = 1, fields: dict[str, Any] = TINY) -
     export_model(network, path, {"data": "none", "patches": 0})
 
 
-def z_by_neighbours(tables: Tables) -> tuple[Tables, ZCoding]:
-    """Tables and coding of z for a model with a row for each channel: three quarters of them predicted, and four sets
-    of tables, each shifted against the others so that a wrong one is noticed."""
-    rng, channels = np.random.default_rng(6), len(tables.lengths)
+def by_neighbours(tables_y: Tables, tables_z: Tables) -> tuple[Tables, Tables, SymbolCoding]:
+    """Tables and coding for a model with one set of tables each: three quarters of z's channels predicted, and four
+    sets, each shifted against the others so that a wrong one is noticed."""
+    rng, channels = np.random.default_rng(6), len(tables_z.lengths)
     prediction = rng.integers(-64, 96, (channels, 3), np.int32)
     prediction[::4] = 0
     limits = np.array([4 * channels, 12 * channels], np.int32)
-    coding = ZCoding(prediction, rng.integers(0, 9, channels, np.int32), limits)
-    offsets = [tables.offsets - shift for shift in range(coding.sets)]
-    parts = (np.tile(tables.frequencies, coding.sets), np.tile(tables.lengths, coding.sets), np.concatenate(offsets))
-    return Tables(*(part.astype(np.int32) for part in parts)), coding
+    z = ZCoding(prediction, rng.integers(0, 9, channels, np.int32), limits)
+    y = YCoding(rng.integers(100, 600, 64, np.int32), np.array([40, 100], np.int32))
+
+    def tiled(tables: Tables, sets: int) -> Tables:
+        offsets = np.concatenate([tables.offsets - shift for shift in range(sets)])
+        parts = np.tile(tables.frequencies, sets), np.tile(tables.lengths, sets), offsets
+        return Tables(*(part.astype(np.int32) for part in parts))
+
+    return tiled(tables_y, y.sets), tiled(tables_z, z.sets), SymbolCoding(y, z)
 
 
 def training_settings(data: Path, **changes: Any) -> TrainConfig:

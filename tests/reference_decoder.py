@@ -191,3 +191,32 @@ def read_z(
         for channel in range(n):
             coded[channel].append(flat[channel * w : (channel + 1) * w])
     return coded
+
+
+def read_y(
+    reader: SymbolReader, rows: list[list[list[int]]], expected: list[int], limits: list[int]
+) -> list[list[list[int]]]:
+    """Symbols of one array of section Y, [channel][row][column] as the rows of the first set are."""
+    n, h, w = len(rows), len(rows[0]), len(rows[0][0])
+    found = [[[0] * w for _ in range(h)] for _ in range(n)]
+
+    def row_of(c: int, i: int, j: int, around: list[tuple[int, int]]) -> int:
+        if not around:
+            return rows[c][i][j]
+        there = [(i + a, j + b) for a, b in around if 0 <= i + a < h and 0 <= j + b < w]
+        seen = 256 * sum(min(abs(found[c][a][b]), 8) for a, b in there) + 77
+        usual = sum(expected[rows[c][a][b]] for a, b in there) + 77
+        return rows[c][i][j] + 64 * (1 + sum(64 * seen >= limit * usual for limit in limits))
+
+    def places(i0: int, j0: int, step: int) -> list[tuple[int, int, int]]:
+        return [(c, i, j) for c in range(n) for i in range(i0, h, step) for j in range(j0, w, step)]
+
+    stages: list[tuple[list[tuple[int, int, int]], list[tuple[int, int]]]] = [
+        (places(0, 0, 2), []),
+        (places(1, 1, 2), [(a, b) for a in (-1, 1) for b in (-1, 1)]),
+        (places(0, 1, 2) + places(1, 0, 2), [(-1, 0), (1, 0), (0, -1), (0, 1)]),
+    ]
+    for where, around in stages if limits else [(places(0, 0, 1), [])]:
+        for (c, i, j), symbol in zip(where, reader.read([row_of(*at, around) for at in where]), strict=True):
+            found[c][i][j] = symbol
+    return found

@@ -66,15 +66,18 @@ def test_files_read_by_the_second_decoder(looped_path: Path, looped_model: Codin
     coded = reference.read_z(reader("z"), (n, h, w), tensors["z_activity"].tolist(), tensors["z_limits"].tolist())
     z = np.array(reference.z_of(coded, tensors["z_prediction"].tolist()))
     assert (z != coded).any()
+    by_neighbours = tensors["y_expected"].tolist(), tensors["y_limits"].tolist()
     state, y, found = model.hyper_synthesis(z, 6 * 256), reader("y"), codec.decode_latents(data)
     for k, channels in enumerate(config["slices"]):
         mean, rows, state, hidden = model.slice_prior(k, state, 6 * 256)
-        symbols = np.array(y.read(rows.reshape(-1).tolist())).reshape(channels, 4 * h, 4 * w)
+        assert rows.shape == (channels, 4 * h, 4 * w)
+        symbols = np.array(reference.read_y(y, rows.tolist(), *by_neighbours))
         assert (symbols.reshape(-1) == found.y[k]).all()
         y_hat = model.latent_residual(k, hidden, 64 * symbols + mean, 6 * 256)
         if k + 1 < len(config["slices"]):
             state = model.extend(k, state, y_hat, 6 * 256)
-    means = y.read(np.repeat(model.means_rows(6 * 256), h * w).tolist())
+    rows = np.repeat(model.means_rows(6 * 256), h * w).reshape(3, h, w)
+    means = np.array(reference.read_y(y, rows.tolist(), *by_neighbours)).reshape(-1).tolist()
     assert means == found.y[-1].tolist() and y.coder.at_end
     assert found.means is not None and found.means.reshape(-1).tolist() == means
 

@@ -1,16 +1,18 @@
-"""Tables and coding of z, fitted after training to the symbols that real pictures come to.
+"""Tables and coding of symbols, fitted after training to the symbols that real pictures come to.
 
 Training takes every symbol of y for Gaussian and every channel of z for one density, whatever its neighbours are. Real
-symbols have heavier tails than a Gaussian of the predicted scale; some channels of z carry what is plain over whole
-regions; and where nothing happens, z is nearly certain. Tables that say so, and a coding of z by its neighbours
-(`dcae/entropy/z_coding.py`), cost a decoder next to nothing.
+symbols have heavier tails than a Gaussian of the predicted scale, and neighbours say how wrong the scale is; some
+channels of z carry what is plain over whole regions; where nothing happens, z is nearly certain. Tables that say so,
+chosen by neighbours (`dcae/entropy/symbol_coding.py`), cost a decoder next to nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +20,22 @@ from PIL import Image
 
 from dcae.codec.codec import Codec
 from dcae.codec.latents import Check, LatentCoder
+from dcae.entropy.symbol_coding import SymbolCoding
 from dcae.entropy.tables import Tables, gaussian_pmf, gaussian_tables
+from dcae.entropy.y_coding import LARGEST, UNIT, YCoding
 from dcae.entropy.z_coding import MAX_ACTIVITY, MAX_WEIGHT, NEIGHBOURS, ONE, Integers, ZCoding, neighbours, plain_coding
 from dcae.models.header import ModelHeader
 from dcae.models.modelfile import with_tables
 from dcae.networks.scales import SCALE_LEVELS, scale_table
+from dcae.runtime.protocol import Floats
 from dcae.train.held_out import centre
 
 SIDE = 768
 """Greatest side in pixels of what is coded of a picture: its centre."""
 _PRIOR = 200.0
 """Symbols that what was trained counts for in a row."""
+_LIMITS = (19, 45, 77, 128)
+"""Of y's neighbours, in 1/64."""
 _PRIOR_Z = 20.0
 """The same of z in a row of one set."""
 _WORTH = 0.01
@@ -63,8 +70,8 @@ def fit_tables(model: Path, pictures: Sequence[NDArray[np.uint8]], path: Path, f
     for k, picture in enumerate(pictures):
         for quality in {int(qualities[k % half]), int(qualities[(k % half + half) % len(qualities)])}:
             found.add(centre(picture, SIDE), quality)
-    coding = fitted_coding(found.z)
-    tables_z = fitted_hyper_tables(codec.engine.tables_z, found.z, coding)
+    coding = SymbolCoding(found.coding, fitted_z_coding(found.z))
+    tables_z = fitted_hyper_tables(codec.engine.tables_z, found.z, coding.z)
     record = {"tables": f"fitted to {len(pictures)} pictures"}
     return with_tables(model, fitted_tables(found.counts), tables_z, coding, record, path, force)
 
@@ -76,8 +83,9 @@ class _Symbols:
         self.codec, self.coder = codec, LatentCoder(codec.engine)
         tables = gaussian_tables()
         self.starts, self.offsets, self.lengths = tables.starts, tables.offsets, tables.lengths
-        self.counts = np.zeros(len(tables.frequencies), np.int64)
-        """Of every entry of :func:`gaussian_tables`."""
+        self.coding = y_coding()
+        self.counts = np.zeros((self.coding.sets, len(tables.frequencies)), np.int64)
+        """Of every entry of :func:`gaussian_tables`, for each set of tables."""
         self.z: list[NDArray[np.int32]] = []
         """(N, h, w) each."""
 
@@ -87,11 +95,12 @@ class _Symbols:
             latents = self.codec.decode_latents(self.codec.encode(Image.fromarray(picture), quality))
             symbols = iter(latents.y)
 
-            def count(mean: object, rows: NDArray[np.uint8], y_hats: object) -> NDArray[np.int32]:
-                coded = next(symbols)
-                entries = (coded - self.offsets[rows]).clip(0, self.lengths[rows] - 1)
-                self.counts += np.bincount(self.starts[rows] + entries, minlength=len(self.counts))
-                return coded
+            def count(mean: Floats, rows: NDArray[np.uint8], y_hats: object) -> Integers:
+                flat = next(symbols)
+                coded, levels = flat.reshape(mean.shape[1:]), rows.reshape(mean.shape[1:])
+                for parts, chosen in self.coding.stages(coded, levels):
+                    self._count(np.concatenate([coded[:, i, j].reshape(-1) for i, j in parts]), chosen)
+                return flat
 
             stride = self.codec.config.stride
             shape = (1, self.codec.config.hyper_channels, *(-(-side // stride) for side in picture.shape[:2]))
@@ -99,33 +108,59 @@ class _Symbols:
             self.coder.walk(model, latents.z, shape, quality, count, Check())
         self.z.append(latents.z.reshape(shape[1:]))
 
+    def _count(self, symbols: Integers, rows: NDArray[np.uint16]) -> None:
+        chosen, levels = np.divmod(rows.astype(np.int64), SCALE_LEVELS)
+        entries = (symbols - self.offsets[levels]).clip(0, self.lengths[levels] - 1)
+        places = chosen * self.counts.shape[1] + self.starts[levels] + entries
+        self.counts += np.bincount(places, minlength=self.counts.size).reshape(self.counts.shape)
+
+
+def y_coding() -> YCoding:
+    """Coding of y by its neighbours: what Gaussians of the scale table come to, and limits around that."""
+    expected = []
+    for sigma in scale_table():
+        radius = math.ceil(5.5 * sigma) + 1
+        magnitudes = np.minimum(abs(np.arange(-radius, radius + 1)), LARGEST)
+        expected.append(round(UNIT * float(gaussian_pmf(sigma, radius) @ magnitudes)))
+    return YCoding(np.array(expected, np.int32), np.array(_LIMITS, np.int32))
+
 
 def fitted_tables(counts: NDArray[np.int64]) -> Tables:
-    """Tables of y from how often every entry of :func:`gaussian_tables` was met; rows never met stay Gaussian."""
+    """Tables of y, set by set, from how often every entry of :func:`gaussian_tables` was met, (sets, entries).
+
+    What a row comes to in all sets together counts for some symbols in each; of rows never met a Gaussian is left.
+    """
     gaussian, pmfs = gaussian_tables(), []
-    for row, (begin, end) in enumerate(zip(gaussian.starts, gaussian.starts[1:], strict=False)):
-        seen = (counts[begin:end] + counts[begin:end][::-1]) / 2.0
-        radius = -int(gaussian.offsets[row])
-        pmfs.append(scale_mixture(seen, radius, row))
-    return Tables.from_pmfs(pmfs, gaussian.offsets.tolist())
+    bounds = [*zip(gaussian.starts.tolist(), gaussian.starts[1:].tolist(), strict=False)]
+    radii = (-gaussian.offsets).tolist()
+    usual = [
+        scale_mixture(counts[:, begin:end].sum(0), radius, gaussian_pmf(sigma, radius))
+        for (begin, end), radius, sigma in zip(bounds, radii, scale_table(), strict=True)
+    ]
+    for seen in counts:
+        pmfs += [
+            scale_mixture(seen[begin:end], radius, row)
+            for (begin, end), radius, row in zip(bounds, radii, usual, strict=True)
+        ]
+    return Tables.from_pmfs(pmfs, [-radius for radius in radii] * len(counts))
 
 
-def scale_mixture(counts: NDArray[np.floating], radius: int, level: int) -> NDArray[np.float64]:
+def scale_mixture(counts: NDArray[Any], radius: int, prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mixture of Gaussians of mean 0 and the deviations of the scale table that makes counts most likely.
 
     By expectation and maximisation; so many parameters that any symmetric, peaked distribution comes near, and smooth
     where there are few counts.
 
     Args:
-        counts: (2·radius + 1,) of the symbols -radius ... radius, the ends with all beyond.
-        level: of the table, whose Gaussian counts for some symbols and which the search begins at.
+        counts: (2·radius + 1,) of the symbols -radius ... radius, the ends with all beyond; made symmetric.
+        prior: probabilities of the same that count for some symbols.
     """
-    parts = np.stack([gaussian_pmf(sigma, radius) for sigma in scale_table()])
-    seen = counts + _PRIOR * parts[level]
-    parts = np.maximum(parts, 1e-30)
+    parts = np.maximum(np.stack([gaussian_pmf(sigma, radius) for sigma in scale_table()]), 1e-30)
+    seen = (counts + counts[::-1]) / 2 + _PRIOR * prior
+    deviation = math.sqrt(seen @ np.arange(-radius, radius + 1) ** 2 / seen.sum())
     # Shares fall slowly where a part is nearly as good as another, and rise fast.
     shares = np.full(SCALE_LEVELS, 1e-3)
-    shares[level] = 1 - shares.sum()
+    shares[int(np.searchsorted(scale_table(), deviation).clip(0, SCALE_LEVELS - 1))] += 1 - shares.sum()
     for _ in range(_ROUNDS):
         mixed = shares @ parts
         shares = shares * (parts @ (seen / mixed)) / seen.sum()
@@ -133,7 +168,7 @@ def scale_mixture(counts: NDArray[np.floating], radius: int, level: int) -> NDAr
     return found / found.sum()
 
 
-def fitted_coding(z: Sequence[Integers]) -> ZCoding:
+def fitted_z_coding(z: Sequence[Integers]) -> ZCoding:
     """Coding of z by its neighbours that fits symbols (N, h, w) each."""
     coding = replace(plain_coding(len(z[0])), prediction=fitted_prediction(z))
     coded = [coding.differences(symbols) for symbols in z]
@@ -211,5 +246,4 @@ def _usual(trained: Tables, channel: int, values: Integers, coding: ZCoding) -> 
         return row / row.sum(), int(trained.offsets[channel])
     radius = int(abs(values).max()) + 2
     counts = np.bincount(values + radius, minlength=2 * radius + 1).astype(float)
-    level = int(np.searchsorted(scale_table(), values.std()).clip(0, SCALE_LEVELS - 1))
-    return scale_mixture((counts + counts[::-1]) / 2, radius, level), -radius
+    return scale_mixture(counts, radius, gaussian_pmf(max(float(values.std()), scale_table()[0]), radius)), -radius

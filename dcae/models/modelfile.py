@@ -4,7 +4,7 @@
 metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every quality), `record` (of training)
 `network.*`            weights, float16 or float32; `network.entropy_bottleneck.*` only serve further training
 `z_median`             (N,) float32, what ẑ is rounded relative to
-`z_prediction`, ...    int32, the fields of `dcae.entropy.z_coding.ZCoding`; without them z is coded as it is
+`y_limits`, ...        int32, see `dcae.entropy.symbol_coding`; without them neighbours have no say
 `tables.y.*`           integer frequencies per level of the scale table (`frequencies`, `lengths`, `offsets`)
 `tables.z.*`           the same per channel of z, for each of its sets of tables
 `exact.*`              what exact arithmetic needs beside the weights (`dcae.entropy.exact_bounds`), for `lite`
@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from dcae.entropy.symbol_coding import SymbolCoding, plain_coding
 from dcae.entropy.tables import Tables
-from dcae.entropy.z_coding import NAMES, ZCoding, plain_coding
 from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.extras import require
 from dcae.files import replacing
@@ -58,7 +58,7 @@ class CodingModel:
     tables_z: Tables
     z_median: Tensor
     """(1, N, 1, 1) float32 on the network's device."""
-    z_coding: ZCoding
+    symbol_coding: SymbolCoding
 
 
 def load_model(path: Path, device: str = "cpu") -> CodingModel:
@@ -88,7 +88,7 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
     tables = stored.tables_y, stored.tables_z
     try:
         median = torch.from_numpy(stored.z_median)
-        return coding_model(stored.header, network, exact, tables, median, device, stored.z_coding)
+        return coding_model(stored.header, network, exact, tables, median, device, stored.symbol_coding)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
 
@@ -100,14 +100,14 @@ def coding_model(
     tables: tuple[Tables, Tables],
     z_median: Tensor,
     device: str | torch.device,
-    z_coding: ZCoding | None = None,
+    symbol_coding: SymbolCoding | None = None,
 ) -> CodingModel:
     """Make a network ready to code.
 
     Args:
         exact: the fields of `dcae.entropy.exact_tensors.ExactTensors` for `lite`, else empty.
         tables: of y and z.
-        z_coding: None where neighbours have no say.
+        symbol_coding: None where neighbours have no say.
 
     Raises:
         ModelFileError: `exact` is incomplete, or the weights do not fit it.
@@ -130,8 +130,8 @@ def coding_model(
             raise ModelFileError("medians of z that are not on their grid")
     elif exact:
         raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
-    z_coding = z_coding or plain_coding(header.config.hyper_channels)
-    return CodingModel(header, network, prior, *tables, z_median.to(device), z_coding)
+    symbol_coding = symbol_coding or plain_coding(header.config.hyper_channels)
+    return CodingModel(header, network, prior, *tables, z_median.to(device), symbol_coding)
 
 
 def write_model(
@@ -172,12 +172,12 @@ def with_tables(
     model: Path,
     tables_y: Tables,
     tables_z: Tables,
-    z_coding: ZCoding,
+    coding: SymbolCoding,
     record: dict[str, Any],
     path: Path,
     force: bool = True,
 ) -> ModelHeader:
-    """Write a model file anew with other probability tables and another coding of z.
+    """Write a model file anew with other probability tables and another coding of symbols.
 
     Args:
         model: file that all else is taken from.
@@ -195,7 +195,7 @@ def with_tables(
     tensors = load_file(model)
     for which, tables in (("y", tables_y), ("z", tables_z)):
         tensors |= {f"tables.{which}.{part}": getattr(tables, part) for part in TABLE_PARTS}
-    tensors |= {f"z_{name}": getattr(z_coding, name) for name in NAMES}
+    tensors |= coding.tensors()
     return coding_header(write_tensors(path, header.config, tensors, header.record | record, force))
 
 

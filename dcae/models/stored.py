@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from dcae.entropy.symbol_coding import NAMES, SymbolCoding, coding_of
 from dcae.entropy.tables import Tables
-from dcae.entropy.z_coding import NAMES, ZCoding, plain_coding
 from dcae.errors import ModelFileError
 from dcae.models.header import AnyHeader, ModelHeader, coding_header, parse_header, safetensors_header, unreadable
 from dcae.networks.scales import SCALE_LEVELS
@@ -44,7 +44,7 @@ class StoredModel:
     tables_z: Tables
     z_median: NDArray[np.float32]
     """(1, N, 1, 1)."""
-    z_coding: ZCoding
+    symbol_coding: SymbolCoding
 
 
 @contextmanager
@@ -96,8 +96,9 @@ def read_model(path: Path) -> StoredModel:
     try:
         for which in ("y", "z"):
             tables.append(Tables(*(tensors.pop(f"tables.{which}.{part}") for part in TABLE_PARTS)))
-        z_coding = _z_coding(tensors, header.config.hyper_channels)
-        expected = {"y": SCALE_LEVELS, "z": z_coding.sets * header.config.hyper_channels}
+        coding = coding_of(tensors, header.config.hyper_channels)
+        tensors = {name: value for name, value in tensors.items() if name not in NAMES}
+        expected = {"y": coding.y.sets * SCALE_LEVELS, "z": coding.z.sets * header.config.hyper_channels}
         for (which, rows), table in zip(expected.items(), tables, strict=True):
             if len(table.lengths) != rows:
                 raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
@@ -114,17 +115,8 @@ def read_model(path: Path) -> StoredModel:
         tables[0],
         tables[1],
         z_median,
-        z_coding,
+        coding,
     )
-
-
-def _z_coding(tensors: dict[str, NDArray[Any]], channels: int) -> ZCoding:
-    """What the tensors say of the coding of z, taken out of them."""
-    plain = plain_coding(channels)
-    found = ZCoding(*(tensors.pop(f"z_{name}", getattr(plain, name)) for name in NAMES))
-    if len(found.activity) != channels:
-        raise ModelFileError("the coding of z is malformed; get the model file again")
-    return found
 
 
 def _check_shape(path: Path, name: str, shape: list[int]) -> None:

@@ -33,8 +33,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dcae.entropy.symbol_coding import SymbolCoding
 from dcae.entropy.tables import Tables
-from dcae.entropy.z_coding import ZCoding
 from dcae.models.header import ModelHeader
 from dcae.networks.bands import WHOLE, Band
 
@@ -119,12 +119,12 @@ class Engine(Protocol):
     corrects_means: bool
     """Whether encoding gains by looking at the decoded picture and correcting its brightness."""
     tables_y: Tables
-    """Probabilities of a symbol of y, a row per scale."""
+    """Probabilities of a symbol of y, a row per set of tables and scale."""
     tables_z: Tables
     """Probabilities of what z's prediction leaves over, a row per set of tables and channel."""
     z_median: Array
     """(1, N, 1, 1), what ẑ is rounded relative to."""
-    z_coding: ZCoding
+    symbol_coding: SymbolCoding
 
     def coding(self) -> AbstractContextManager[None]:
         """Context in which a picture is coded, and everything below is called; it undoes settings of the caller's.

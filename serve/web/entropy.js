@@ -6,6 +6,7 @@ import { crc32 } from "./container.js";
 import { cut, put, tiles } from "./division.js";
 import { FileFormatError, SymbolMismatchError } from "./errors.js";
 import { SymbolDecoder } from "./range-coder.js";
+import { decodeY } from "./y-coding.js";
 import { decodeZ } from "./z-coding.js";
 
 const GRID = 64; // ŷ lies on multiples of 1 / GRID
@@ -159,7 +160,7 @@ export async function decodeLatents(model, container, pause, keepSymbols = false
   const yDecoder = new SymbolDecoder(model.tablesY, container.y, "y");
   const entropy = new EntropyModel(model, header.quality, { rows, columns }, pause);
   try {
-    return await walk(model, entropy, yDecoder, header.check, { z, count, keepSymbols });
+    return await walk(model, entropy, yDecoder, header.check, { z, size: { rows, columns }, keepSymbols });
   } catch (error) {
     if (!(error instanceof FileFormatError)) throw error;
     throw new SymbolMismatchError(
@@ -170,12 +171,13 @@ export async function decodeLatents(model, container, pause, keepSymbols = false
   }
 }
 
-async function walk(model, entropy, yDecoder, expected, { z, count, keepSymbols }) {
+async function walk(model, entropy, yDecoder, expected, { z, size, keepSymbols }) {
   const { slices, latent_channels: channels } = model.config;
+  const count = size.rows * size.columns;
   const found = { z, y: [], yHat: new Float32Array(16 * count * channels), means: null };
   let check = crc32(bytesOf(z));
-  const decoded = (tableRows) => {
-    const symbols = yDecoder.decode(tableRows);
+  const decoded = (tableRows, shape) => {
+    const symbols = decodeY(model, yDecoder, tableRows, shape);
     yDecoder.checkLength(); // before the networks run for the next slice
     check = crc32(bytesOf(symbols), check);
     if (keepSymbols) found.y.push(symbols);
@@ -188,7 +190,7 @@ async function walk(model, entropy, yDecoder, expected, { z, count, keepSymbols 
     await entropy.pause((k + 0.5) / (slices.length + 0.5));
     const prior = await entropy.slicePrior(k, state);
     const yHat = found.yHat.subarray(at, (at += 16 * count * slices[k]));
-    const symbols = decoded(prior.rows);
+    const symbols = decoded(prior.rows, { channels: slices[k], height: 4 * size.rows, width: 4 * size.columns });
     for (let i = 0; i < yHat.length; i++) yHat[i] = prior.mean[i] + symbols[i];
     await entropy.latentResidual(k, prior.hidden, yHat);
     check = crc32(bytesOf(Int32Array.from(yHat, (value) => value * GRID)), check);
@@ -198,7 +200,7 @@ async function walk(model, entropy, yDecoder, expected, { z, count, keepSymbols 
   if (model.closedLoop) {
     const rowOf = entropy.meansRows;
     const meansRows = Uint8Array.from({ length: 3 * count }, (_, i) => rowOf[Math.floor(i / count)]);
-    found.means = Float32Array.from(decoded(meansRows));
+    found.means = Float32Array.from(decoded(meansRows, { channels: 3, height: size.rows, width: size.columns }));
   }
   yDecoder.finish();
   if (check !== expected) throw new FileFormatError("the decoded symbols differ from those that were encoded");

@@ -311,8 +311,7 @@ def latents(data: bytes) -> None:
 
     def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> NDArray[np.int32]:
         assert np.isfinite(mean).all()
-        y.append(_any_symbols(coder.tables_y, rows, choices))
-        y_encoder.encode(y[-1], rows)
+        y.append(coder.encode_y(y_encoder, _any_symbols(coder.tables_y, rows, choices).reshape(mean.shape[1:]), rows))
         return y[-1]
 
     check = latents_module.Check()
