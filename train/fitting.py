@@ -157,10 +157,9 @@ def scale_mixture(counts: NDArray[Any], radius: int, prior: NDArray[np.float64])
     """
     parts = np.maximum(np.stack([gaussian_pmf(sigma, radius) for sigma in scale_table()]), 1e-30)
     seen = (counts + counts[::-1]) / 2 + _PRIOR * prior
-    deviation = math.sqrt(seen @ np.arange(-radius, radius + 1) ** 2 / seen.sum())
-    # Shares fall slowly where a part is nearly as good as another, and rise fast.
+    # Shares fall slowly where a part is nearly as good as another, and rise fast: so the best one begins with most.
     shares = np.full(SCALE_LEVELS, 1e-3)
-    shares[int(np.searchsorted(scale_table(), deviation).clip(0, SCALE_LEVELS - 1))] += 1 - shares.sum()
+    shares[int(np.argmax(np.log(parts) @ seen))] += 1 - shares.sum()
     for _ in range(_ROUNDS):
         mixed = shares @ parts
         shares = shares * (parts @ (seen / mixed)) / seen.sum()
