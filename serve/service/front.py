@@ -73,14 +73,14 @@ class Front:
             raise Refusal(429, "connections", f"your address has more than {most}; close some, or try again later", 5)
         host = headers.get("host", "")
         if self.settings.names and _name(host) not in self.settings.names:
-            raise Refusal(400, "host", "this service is not asked for under this name; see dcae serve --allow-host")
+            raise Refusal(400, "host", "this service is not asked for under this name")
         origin = headers.get("origin")
         if origin is None or method in ("GET", "HEAD", "OPTIONS"):
             return
         allowed = self.settings.cors
         own = (f"http://{host}".lower(), f"https://{host}".lower())
         if origin not in allowed and "*" not in allowed and origin.lower() not in own:
-            raise Refusal(403, "origin", "pages of other origins may not ask; see dcae serve --cors")
+            raise Refusal(403, "origin", "pages of other origins may not ask")
 
     def _note(self, scope: Scope, answer: _Answer) -> None:
         """A line of the log and the counters; neither has what the client chose: names, ids, parameters, keys."""
