@@ -294,7 +294,7 @@ class Codec:
         config = self.config
         y_samples = samples * config.latent_channels * (config.stride // 16) ** 2
         y_samples += 3 * samples * self.engine.closed_loop
-        least_z = samples * self._coder.tables_z.least_bits().sum()
+        least_z = samples * self._coder.least_bits_z()
         least_y = y_samples * self._coder.tables_y.least_bits().min()
         for name, stream, least in (("z", container.z, least_z), ("y", container.y, least_y)):
             if 8 * len(stream) < least * (1 - 1e-9):

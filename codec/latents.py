@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from dcae.codec.coder import SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.stages import CODING, ENTROPY, Observer, unobserved
-from dcae.entropy.z_prediction import differences, restored
 from dcae.errors import FileFormatError, SymbolMismatchError
 from dcae.networks.walk import walk_slices
 from dcae.runtime.progress import SLICE, watcher
@@ -97,11 +96,7 @@ class LatentCoder:
         check = Check()
         y_encoder, z_encoder = SymbolEncoder(self.tables_y), SymbolEncoder(self.tables_z)
         with self.observe(CODING):
-            rows = channel_rows(z.shape)
-            coded = differences(_symbols(z - self.engine.z_median).reshape(z.shape[1:]), self.engine.z_prediction)
-            coded = self.tables_z.clamp(coded.reshape(-1), rows)
-            z_encoder.encode(coded, rows)
-            z_symbols = self._restored(coded, z.shape)
+            z_symbols = self.encode_z(z_encoder, _symbols(z - self.engine.z_median).reshape(z.shape[1:]))
 
         skip = len(self.engine.header.config.slices) - 1
 
@@ -147,10 +142,9 @@ class LatentCoder:
         found = Check()
         with self.observe(CODING):
             z_decoder = SymbolDecoder(self.tables_z, z, "z")
-            coded = z_decoder.decode(channel_rows(shape))
+            z_symbols = self._decode_z(z_decoder, shape)
             z_decoder.finish()  # before the networks run: no arithmetic has had a say so far
             z_decoder.check_length()
-            z_symbols = self._restored(coded, shape)
             y_decoder = SymbolDecoder(self.tables_y, y, "y")
         y_symbols: list[Symbols] = []
 
@@ -229,9 +223,35 @@ class LatentCoder:
                 means = symbols.reshape(zero.shape).astype(np.float32)
             return y_hat, means
 
-    def _restored(self, coded: Symbols, shape: tuple[int, ...]) -> Symbols:
-        """Symbols of z (n,) from what was coded for them, (n,); `shape` is (1, N, H/64, W/64)."""
-        return restored(coded.reshape(shape[1:]), self.engine.z_prediction).reshape(-1)
+    def least_bits_z(self) -> float:
+        """The fewest bits that z takes at a position, whatever its neighbours."""
+        sets = self.tables_z.least_bits().reshape(self.engine.z_coding.sets, -1)
+        return float(sets.min(0).sum())
+
+    def encode_z(self, encoder: SymbolEncoder, symbols: Symbols) -> Symbols:
+        """Code symbols of z (N, h, w); returns them (n,) as they will be decoded."""
+        coding = self.engine.z_coding
+        coded, above = coding.differences(symbols), None
+        for part in coding.arrays(symbols.shape[1]):
+            rows = self._z_rows(above, symbols[:, part])
+            coded[:, part] = self.tables_z.clamp(coded[:, part].reshape(-1), rows).reshape(symbols[:, part].shape)
+            encoder.encode(coded[:, part].reshape(-1), rows)
+            above = coded[:, part.stop - 1]
+        return coding.restored(coded).reshape(-1)
+
+    def _decode_z(self, decoder: SymbolDecoder, shape: tuple[int, ...]) -> Symbols:
+        """Decode symbols of z (n,); `shape` is (1, N, H/64, W/64)."""
+        coding, above = self.engine.z_coding, None
+        coded = np.empty(shape[1:], np.int32)
+        for part in coding.arrays(shape[2]):
+            coded[:, part] = decoder.decode(self._z_rows(above, coded[:, part])).reshape(coded[:, part].shape)
+            above = coded[:, part.stop - 1]
+        return coding.restored(coded).reshape(-1)
+
+    def _z_rows(self, above: Symbols | None, part: Symbols) -> NDArray[np.uint16]:
+        """Table rows of a part of z, (N, rows, w), of one row of positions or of all."""
+        rows = self.engine.z_coding.table_rows(above, part.shape[2]).reshape(len(part), 1, -1)
+        return np.broadcast_to(rows, part.shape).reshape(-1)
 
     def _mismatch(self, error: FileFormatError, numerics: str) -> SymbolMismatchError:
         """The error for sections that passed their CRC: the usual cause is arithmetic, not damage."""
@@ -248,11 +268,6 @@ class LatentCoder:
             f"does not reproduce the encoder's symbols ({error})",
             cure,
         )
-
-
-def channel_rows(shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    """The table row of every symbol of z (1, N, h, w): its channel."""
-    return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
 
 
 def _symbols(values: Floats) -> Symbols:

@@ -32,13 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from dcae.entropy.z_coding import NAMES
 from dcae.errors import OptionError
 from dcae.networks.graph import BuiltGraph
 from dcae.runtime.onnx import exact
 from dcae.runtime.onnx.engine import OnnxEngine
 from dcae.runtime.tiles import Divider
 
-FORMAT = 1
+FORMAT = 2
 _FIELDS = ("stride", "latent_channels", "hyper_channels", "slices", "skip_channels", "context_width", "residual_width")
 
 
@@ -86,7 +87,8 @@ def _graphs(engine: OnnxEngine) -> dict[str, BuiltGraph]:
 def _tables(engine: OnnxEngine) -> dict[str, NDArray[Any]]:
     """What decoding needs beside the graphs: probabilities, gains, and those inputs of the synthesis that depend on the
     quality alone, (anchors, ...), by the names of the inputs."""
-    tables: dict[str, NDArray[Any]] = {"z_median": engine.z_median.reshape(-1), "z_prediction": engine.z_prediction}
+    tables: dict[str, NDArray[Any]] = {"z_median": engine.z_median.reshape(-1)}
+    tables |= {f"z_{name}": getattr(engine.z_coding, name) for name in NAMES}
     for which, rows in (("y", engine.tables_y), ("z", engine.tables_z)):
         tables |= {f"{which}.{part}": getattr(rows, part) for part in ("frequencies", "lengths", "offsets")}
     source = engine.source.exact

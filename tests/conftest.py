@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import TINY_LOOP, write_tiny_model
+from helpers import TINY_LOOP, write_tiny_model, z_by_neighbours
 from PIL import Image
 from service import Service, served
 
@@ -119,13 +119,11 @@ def training_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def looped_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a tiny model with a closed loop, most of whose channels of z are predicted."""
+    """The file of a tiny model with a closed loop, in which neighbours have their say on z."""
     path = tmp_path_factory.mktemp("models") / "looped.safetensors"
     write_tiny_model(path, fields=TINY_LOOP)
     stored = read_model(path)
-    weights = np.random.default_rng(6).integers(-64, 96, (TINY_LOOP["hyper_channels"], 3), np.int32)
-    weights[::4] = 0
-    with_tables(path, stored.tables_y, stored.tables_z, weights, {}, path)
+    with_tables(path, stored.tables_y, *z_by_neighbours(stored.tables_z), {}, path)
     return path
 
 

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcae.entropy.tables import Tables
+from dcae.entropy.z_coding import ZCoding
+
 if TYPE_CHECKING:
     from dcae.train.config import TrainConfig
 
@@ -62,6 +65,19 @@ def write_tiny_model(path: Path, seed: int = 1, fields: dict[str, Any] = TINY) -
                     (0.005 if name.startswith(("g_a.", "g_s.", "left_over.")) else 0.05) * torch.randn_like(weight)
                 )
     export_model(network, path, {"data": "none", "patches": 0})
+
+
+def z_by_neighbours(tables: Tables) -> tuple[Tables, ZCoding]:
+    """Tables and coding of z for a model with a row for each channel: three quarters of them predicted, and four sets
+    of tables, each shifted against the others so that a wrong one is noticed."""
+    rng, channels = np.random.default_rng(6), len(tables.lengths)
+    prediction = rng.integers(-64, 96, (channels, 3), np.int32)
+    prediction[::4] = 0
+    limits = np.array([4 * channels, 12 * channels], np.int32)
+    coding = ZCoding(prediction, rng.integers(0, 9, channels, np.int32), limits)
+    offsets = [tables.offsets - shift for shift in range(coding.sets)]
+    parts = (np.tile(tables.frequencies, coding.sets), np.tile(tables.lengths, coding.sets), np.concatenate(offsets))
+    return Tables(*(part.astype(np.int32) for part in parts)), coding
 
 
 def training_settings(data: Path, **changes: Any) -> TrainConfig:

@@ -165,3 +165,29 @@ def z_of(coded: list[list[list[int]]], weights: list[list[int]]) -> list[list[li
             rows.append(found)
         z.append(rows)
     return z
+
+
+def z_row_sets(above: list[list[int]], activity: list[int], limits: list[int]) -> list[int]:
+    """Set of tables of every position of a row, by what is coded above: [channel][column]."""
+    sums = [sum(weight * min(abs(row[j]), 3) for weight, row in zip(activity, above, strict=True))
+            for j in range(len(above[0]))]  # fmt: skip
+    around = [sums[0], *sums, sums[-1]]
+    seen = [around[j] + 2 * around[j + 1] + around[j + 2] for j in range(len(sums))]
+    return [1 + sum(limit <= value for limit in limits) for value in seen]
+
+
+def read_z(
+    reader: SymbolReader, shape: tuple[int, int, int], activity: list[int], limits: list[int]
+) -> list[list[list[int]]]:
+    """What is coded for z, [channel][row][column], of section Z."""
+    n, h, w = shape
+    if not limits:
+        flat = reader.read([channel for channel in range(n) for _ in range(h * w)])
+        return [[flat[(c * h + i) * w : (c * h + i + 1) * w] for i in range(h)] for c in range(n)]
+    coded: list[list[list[int]]] = [[] for _ in range(n)]
+    for i in range(h):
+        sets = z_row_sets([channel[-1] for channel in coded], activity, limits) if i else [0] * w
+        flat = reader.read([channel + n * sets[j] for channel in range(n) for j in range(w)])
+        for channel in range(n):
+            coded[channel].append(flat[channel * w : (channel + 1) * w])
+    return coded

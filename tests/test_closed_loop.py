@@ -63,8 +63,8 @@ def test_files_read_by_the_second_decoder(looped_path: Path, looped_model: Codin
         return reference.SymbolReader(sections[name.upper()], [row.tolist() for row in rows], offsets.tolist())
 
     n, h, w = config["hyper_channels"], 2, 2
-    coded = np.array(reader("z").read(np.repeat(np.arange(n), h * w).tolist())).reshape(n, h, w)
-    z = np.array(reference.z_of(coded.tolist(), tensors["z_prediction"].tolist()))
+    coded = reference.read_z(reader("z"), (n, h, w), tensors["z_activity"].tolist(), tensors["z_limits"].tolist())
+    z = np.array(reference.z_of(coded, tensors["z_prediction"].tolist()))
     assert (z != coded).any()
     state, y, found = model.hyper_synthesis(z, 6 * 256), reader("y"), codec.decode_latents(data)
     for k, channels in enumerate(config["slices"]):

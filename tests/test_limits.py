@@ -66,7 +66,7 @@ def test_documents_promise_the_limits_that_hold() -> None:
     gigabytes = f"{(MAX_PIXELS * BYTES_PER_PIXEL + FIXED_BYTES) / 1e9:.1f} GB"
     for text in (readme, document, " ".join((Codec.__doc__ or "").split())):
         assert promised in text and gigabytes in text
-    bits = float(Codec("lite")._coder.tables_z.least_bits().sum())
+    bits = float(Codec("lite")._coder.least_bits_z())
     assert f"at least {bits:.1f} bits for 4096 padded pixels" in document
     assert f"stands for at most {8 * 4096 / bits:.0f} of them" in document
 

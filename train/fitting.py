@@ -1,13 +1,15 @@
-"""Tables and prediction of z, fitted after training to the symbols that real pictures come to.
+"""Tables and coding of z, fitted after training to the symbols that real pictures come to.
 
 Training takes every symbol of y for Gaussian and every channel of z for one density, whatever its neighbours are. Real
-symbols have heavier tails than a Gaussian of the predicted scale, and some channels of z carry what is plain over whole
-regions: tables that say so, and a prediction (`dcae/entropy/z_prediction.py`), cost a decoder nothing.
+symbols have heavier tails than a Gaussian of the predicted scale; some channels of z carry what is plain over whole
+regions; and where nothing happens, z is nearly certain. Tables that say so, and a coding of z by its neighbours
+(`dcae/entropy/z_coding.py`), cost a decoder next to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from PIL import Image
 from dcae.codec.codec import Codec
 from dcae.codec.latents import Check, LatentCoder
 from dcae.entropy.tables import Tables, gaussian_pmf, gaussian_tables
-from dcae.entropy.z_prediction import MAX_WEIGHT, NEIGHBOURS, ONE, Weights, differences, neighbours, no_prediction
+from dcae.entropy.z_coding import MAX_ACTIVITY, MAX_WEIGHT, NEIGHBOURS, ONE, Integers, ZCoding, neighbours, plain_coding
 from dcae.models.header import ModelHeader
 from dcae.models.modelfile import with_tables
 from dcae.networks.scales import SCALE_LEVELS, scale_table
@@ -27,8 +29,14 @@ SIDE = 768
 """Greatest side in pixels of what is coded of a picture: its centre."""
 _PRIOR = 200.0
 """Symbols that what was trained counts for in a row."""
+_PRIOR_Z = 20.0
+"""The same of z in a row of one set."""
 _WORTH = 0.01
 """Share of a channel's bits that prediction must save."""
+_SETS = 5
+"""Sets of tables of z for positions that have a row above: equally many are of each."""
+_ACTIVITY = 8
+"""Activity of what a channel usually comes to."""
 _ROUNDS = 500
 
 
@@ -39,7 +47,7 @@ def fit_tables(model: Path, pictures: Sequence[NDArray[np.uint8]], path: Path, f
     (effort 0), since what is fitted to that fits searched latents as well.
 
     Args:
-        model: file.
+        model: file, exported without tables fitted before.
         pictures: (H, W, 3) each, at least one.
         path: of the file to be written.
         force: overwrite a file of that name.
@@ -55,10 +63,10 @@ def fit_tables(model: Path, pictures: Sequence[NDArray[np.uint8]], path: Path, f
     for k, picture in enumerate(pictures):
         for quality in {int(qualities[k % half]), int(qualities[(k % half + half) % len(qualities)])}:
             found.add(centre(picture, SIDE), quality)
-    weights = fitted_prediction(found.z)
-    tables_z = fitted_hyper_tables(codec.engine.tables_z, found.z, weights)
+    coding = fitted_coding(found.z)
+    tables_z = fitted_hyper_tables(codec.engine.tables_z, found.z, coding)
     record = {"tables": f"fitted to {len(pictures)} pictures"}
-    return with_tables(model, fitted_tables(found.counts), tables_z, weights, record, path, force)
+    return with_tables(model, fitted_tables(found.counts), tables_z, coding, record, path, force)
 
 
 class _Symbols:
@@ -125,52 +133,83 @@ def scale_mixture(counts: NDArray[np.floating], radius: int, level: int) -> NDAr
     return found / found.sum()
 
 
-def fitted_prediction(z: Sequence[NDArray[np.int32]]) -> Weights:
-    """Weights of the prediction of z by least squares, for the channels that gain by it.
+def fitted_coding(z: Sequence[Integers]) -> ZCoding:
+    """Coding of z by its neighbours that fits symbols (N, h, w) each."""
+    coding = replace(plain_coding(len(z[0])), prediction=fitted_prediction(z))
+    coded = [coding.differences(symbols) for symbols in z]
+    usual = np.concatenate([np.minimum(abs(c), 3).reshape(len(c), -1) for c in coded], 1).mean(1)
+    activity = np.rint(_ACTIVITY / np.maximum(usual, _ACTIVITY / MAX_ACTIVITY)).astype(np.int32)
+    coding = replace(coding, activity=activity)
+    seen = [coding.seen_from_below(c[:, row]) for c in coded for row in range(c.shape[1] - 1)]
+    if not seen:  # no picture of two rows
+        return coding
+    limits = np.quantile(np.concatenate(seen), np.arange(1, _SETS) / _SETS)
+    return replace(coding, limits=np.unique(limits.astype(np.int32)))
+
+
+def fitted_prediction(z: Sequence[Integers]) -> Integers:
+    """Weights (N, 3) of the prediction of z by least squares, for the channels that gain by it.
 
     Args:
         z: (N, h, w) symbols each.
     """
-    weights = no_prediction(len(z[0]))
-    squares = np.zeros((len(weights), NEIGHBOURS, NEIGHBOURS))
-    products = np.zeros((len(weights), NEIGHBOURS))
+    plain = plain_coding(len(z[0]))
+    squares = np.zeros((len(z[0]), NEIGHBOURS, NEIGHBOURS))
+    products = np.zeros((len(z[0]), NEIGHBOURS))
     for symbols in z:
-        around = np.stack(neighbours(symbols), -1).reshape(len(weights), -1, NEIGHBOURS).astype(float)
+        around = np.stack(neighbours(symbols), -1).reshape(len(symbols), -1, NEIGHBOURS).astype(float)
         squares += np.einsum("npi,npj->nij", around, around)
-        products += np.einsum("npi,np->ni", around, symbols.reshape(len(weights), -1).astype(float))
+        products += np.einsum("npi,np->ni", around, symbols.reshape(len(symbols), -1).astype(float))
     least = np.linalg.solve(squares + np.eye(NEIGHBOURS), products[..., None])[..., 0]
-    tried = np.rint(ONE * least).clip(-MAX_WEIGHT, MAX_WEIGHT).astype(np.int32)
-    before, after = _entropies(z, weights), _entropies(z, tried)
-    paid = after < (1 - _WORTH) * before
-    weights[paid] = tried[paid]
+    weights = np.rint(ONE * least).clip(-MAX_WEIGHT, MAX_WEIGHT).astype(np.int32)
+    tried = replace(plain, prediction=weights)
+    paid = _entropies([tried.differences(s) for s in z]) < (1 - _WORTH) * _entropies(z)
+    weights[~paid] = 0
     return weights
 
 
-def _entropies(z: Sequence[NDArray[np.int32]], weights: Weights) -> NDArray[np.float64]:
-    """(N,) bits that what is coded of all z takes at least, channel by channel."""
+def _entropies(coded: Sequence[Integers]) -> NDArray[np.float64]:
+    """(N,) bits that symbols (N, h, w) each take at least, channel by channel."""
     found = []
-    for channel in np.concatenate([differences(s, weights).reshape(len(weights), -1) for s in z], 1):
+    for channel in np.concatenate([part.reshape(len(part), -1) for part in coded], 1):
         counts = np.unique(channel, return_counts=True)[1]
         found.append((counts * np.log2(len(channel) / counts)).sum())
     return np.array(found)
 
 
-def fitted_hyper_tables(trained: Tables, z: Sequence[NDArray[np.int32]], weights: Weights) -> Tables:
-    """Tables of z: new ones for the channels that are predicted, the others as they were trained.
+def fitted_hyper_tables(trained: Tables, z: Sequence[Integers], coding: ZCoding) -> Tables:
+    """Tables of z, set by set: of what a channel comes to wherever its neighbours say the same.
 
     Args:
-        trained: for z as it is.
+        trained: for z as it is, a row per channel; they count for some symbols in the sets of channels that are not
+            predicted, and distributions of all that is coded in those of the others.
         z: (N, h, w) symbols each.
     """
-    coded = np.concatenate([differences(s, weights).reshape(len(weights), -1) for s in z], 1)
-    pmfs, offsets = [], trained.offsets.tolist()
-    for channel, (begin, end) in enumerate(zip(trained.starts, trained.starts[1:], strict=False)):
-        if not weights[channel].any():
-            pmfs.append(trained.frequencies[begin:end].astype(float))
-            continue
-        radius = int(abs(coded[channel]).max()) + 2
-        counts = np.bincount(coded[channel] + radius, minlength=2 * radius + 1).astype(float)
-        level = int(np.searchsorted(scale_table(), coded[channel].std()).clip(0, SCALE_LEVELS - 1))
-        pmfs.append(scale_mixture((counts + counts[::-1]) / 2, radius, level))
-        offsets[channel] = -radius
+    coded = [coding.differences(symbols) for symbols in z]
+    rows = [
+        coding.table_rows(c[:, row - 1] if row else None, c.shape[2]).reshape(len(c), -1) for c in coded
+        for row in range(c.shape[1])
+    ]  # fmt: skip
+    places = np.concatenate(rows, 1)
+    values = np.concatenate([c[:, row] for c in coded for row in range(c.shape[1])], 1)
+    usual = [_usual(trained, channel, values[channel], coding) for channel in range(len(values))]
+    pmfs, offsets = [], []
+    for row in range(coding.sets * len(usual)):
+        channel = row % len(usual)
+        prior, offset = usual[channel]
+        entries = (values[channel, places[channel] == row] - offset).clip(0, len(prior) - 1)
+        counts = np.bincount(entries, minlength=len(prior)) + _PRIOR_Z * prior
+        pmfs.append(counts / counts.sum())
+        offsets.append(offset)
     return Tables.from_pmfs(pmfs, offsets)
+
+
+def _usual(trained: Tables, channel: int, values: Integers, coding: ZCoding) -> tuple[NDArray[np.float64], int]:
+    """Probabilities of what is coded of a channel, whatever its neighbours, and the first symbol they are of."""
+    if not coding.prediction[channel].any():
+        row = trained.frequencies[trained.starts[channel] : trained.starts[channel + 1]]
+        return row / row.sum(), int(trained.offsets[channel])
+    radius = int(abs(values).max()) + 2
+    counts = np.bincount(values + radius, minlength=2 * radius + 1).astype(float)
+    level = int(np.searchsorted(scale_table(), values.std()).clip(0, SCALE_LEVELS - 1))
+    return scale_mixture((counts + counts[::-1]) / 2, radius, level), -radius

@@ -81,7 +81,7 @@ def gaussian_tables() -> Tables:
 
 
 def gaussian_pmf(sigma: float, radius: int) -> NDArray[np.float64]:
-    """(2·radius + 1,) probabilities of -radius ... radius for a rounded Gaussian of mean 0, the ends with all beyond."""
+    """Probabilities of -radius ... radius, (2·radius + 1,), of a rounded Gaussian around 0; ends have all beyond."""
     edges = [0.5 * math.erfc(-(k - 0.5) / (sigma * math.sqrt(2))) for k in range(-radius, 1)]
     half = np.diff([0.0, *edges[1:]])
     return np.concatenate([half, [1 - 2 * half.sum()], half[::-1]])

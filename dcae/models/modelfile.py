@@ -4,9 +4,9 @@
 metadata `dcae`        JSON: `format` (1), `id`, `config` (with the λ of every quality), `record` (of training)
 `network.*`            weights, float16 or float32; `network.entropy_bottleneck.*` only serve further training
 `z_median`             (N,) float32, what ẑ is rounded relative to
-`z_prediction`         (N, 3) int32, see `dcae.entropy.z_prediction`; without it z is coded as it is
+`z_prediction`, ...    int32, the fields of `dcae.entropy.z_coding.ZCoding`; without them z is coded as it is
 `tables.y.*`           integer frequencies per level of the scale table (`frequencies`, `lengths`, `offsets`)
-`tables.z.*`           the same per channel of z
+`tables.z.*`           the same per channel of z, for each of its sets of tables
 `exact.*`              what exact arithmetic needs beside the weights (`dcae.entropy.exact_bounds`), for `lite`
 =====================  ==========================================================================================
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from dcae.entropy.tables import Tables
-from dcae.entropy.z_prediction import Weights, no_prediction
+from dcae.entropy.z_coding import NAMES, ZCoding, plain_coding
 from dcae.errors import DCAEError, ModelFileError, OptionError
 from dcae.extras import require
 from dcae.files import replacing
@@ -58,7 +58,7 @@ class CodingModel:
     tables_z: Tables
     z_median: Tensor
     """(1, N, 1, 1) float32 on the network's device."""
-    z_prediction: Weights
+    z_coding: ZCoding
 
 
 def load_model(path: Path, device: str = "cpu") -> CodingModel:
@@ -88,7 +88,7 @@ def load_model(path: Path, device: str = "cpu") -> CodingModel:
     tables = stored.tables_y, stored.tables_z
     try:
         median = torch.from_numpy(stored.z_median)
-        return coding_model(stored.header, network, exact, tables, median, device, stored.z_prediction)
+        return coding_model(stored.header, network, exact, tables, median, device, stored.z_coding)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
 
@@ -100,14 +100,14 @@ def coding_model(
     tables: tuple[Tables, Tables],
     z_median: Tensor,
     device: str | torch.device,
-    z_prediction: Weights | None = None,
+    z_coding: ZCoding | None = None,
 ) -> CodingModel:
     """Make a network ready to code.
 
     Args:
         exact: the fields of `dcae.entropy.exact_tensors.ExactTensors` for `lite`, else empty.
         tables: of y and z.
-        z_prediction: none where z is coded as it is.
+        z_coding: None where neighbours have no say.
 
     Raises:
         ModelFileError: `exact` is incomplete, or the weights do not fit it.
@@ -130,9 +130,8 @@ def coding_model(
             raise ModelFileError("medians of z that are not on their grid")
     elif exact:
         raise ModelFileError(f"exact arithmetic for {header.config.preset}, which has none")
-    if z_prediction is None:
-        z_prediction = no_prediction(header.config.hyper_channels)
-    return CodingModel(header, network, prior, *tables, z_median.to(device), z_prediction)
+    z_coding = z_coding or plain_coding(header.config.hyper_channels)
+    return CodingModel(header, network, prior, *tables, z_median.to(device), z_coding)
 
 
 def write_model(
@@ -173,12 +172,12 @@ def with_tables(
     model: Path,
     tables_y: Tables,
     tables_z: Tables,
-    z_prediction: Weights,
+    z_coding: ZCoding,
     record: dict[str, Any],
     path: Path,
     force: bool = True,
 ) -> ModelHeader:
-    """Write a model file anew with other probability tables and another prediction of z.
+    """Write a model file anew with other probability tables and another coding of z.
 
     Args:
         model: file that all else is taken from.
@@ -196,7 +195,7 @@ def with_tables(
     tensors = load_file(model)
     for which, tables in (("y", tables_y), ("z", tables_z)):
         tensors |= {f"tables.{which}.{part}": getattr(tables, part) for part in TABLE_PARTS}
-    tensors["z_prediction"] = z_prediction
+    tensors |= {f"z_{name}": getattr(z_coding, name) for name in NAMES}
     return coding_header(write_tensors(path, header.config, tensors, header.record | record, force))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from dcae.entropy.tables import Tables
-from dcae.entropy.z_prediction import Weights, checked_weights, no_prediction
+from dcae.entropy.z_coding import NAMES, ZCoding, plain_coding
 from dcae.errors import ModelFileError
 from dcae.models.header import AnyHeader, ModelHeader, coding_header, parse_header, safetensors_header, unreadable
 from dcae.networks.scales import SCALE_LEVELS
@@ -44,7 +44,7 @@ class StoredModel:
     tables_z: Tables
     z_median: NDArray[np.float32]
     """(1, N, 1, 1)."""
-    z_prediction: Weights
+    z_coding: ZCoding
 
 
 @contextmanager
@@ -96,15 +96,14 @@ def read_model(path: Path) -> StoredModel:
     try:
         for which in ("y", "z"):
             tables.append(Tables(*(tensors.pop(f"tables.{which}.{part}") for part in TABLE_PARTS)))
-        expected = {"y": SCALE_LEVELS, "z": header.config.hyper_channels}
+        z_coding = _z_coding(tensors, header.config.hyper_channels)
+        expected = {"y": SCALE_LEVELS, "z": z_coding.sets * header.config.hyper_channels}
         for (which, rows), table in zip(expected.items(), tables, strict=True):
             if len(table.lengths) != rows:
                 raise ModelFileError(f"{path}: {len(table.lengths)} probability tables for {which} instead of {rows}")
         z_median = tensors.pop("z_median").astype(np.float32).reshape(1, header.config.hyper_channels, 1, 1)
         if not bool((abs(z_median) <= MAX_MEDIAN).all()):  # nor NaN
             raise ModelFileError(f"{path}: medians of z out of range")
-        channels = header.config.hyper_channels
-        z_prediction = checked_weights(tensors.pop("z_prediction", no_prediction(channels)), channels)
     except (LookupError, ArithmeticError, ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: does not fit its configuration ({str(error).splitlines()[0]})") from error
     exact = {name: tensors.pop(name) for name in list(tensors) if name.startswith("exact.")}
@@ -115,8 +114,17 @@ def read_model(path: Path) -> StoredModel:
         tables[0],
         tables[1],
         z_median,
-        z_prediction,
+        z_coding,
     )
+
+
+def _z_coding(tensors: dict[str, NDArray[Any]], channels: int) -> ZCoding:
+    """What the tensors say of the coding of z, taken out of them."""
+    plain = plain_coding(channels)
+    found = ZCoding(*(tensors.pop(f"z_{name}", getattr(plain, name)) for name in NAMES))
+    if len(found.activity) != channels:
+        raise ModelFileError("the coding of z is malformed; get the model file again")
+    return found
 
 
 def _check_shape(path: Path, name: str, shape: list[int]) -> None:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.entropy.tables import Tables
-from dcae.entropy.z_prediction import Weights
+from dcae.entropy.z_coding import ZCoding
 from dcae.models.header import ModelHeader
 from dcae.networks.bands import WHOLE, Band
 
@@ -121,11 +121,10 @@ class Engine(Protocol):
     tables_y: Tables
     """Probabilities of a symbol of y, a row per scale."""
     tables_z: Tables
-    """Probabilities of what z's prediction leaves over, a row per channel."""
+    """Probabilities of what z's prediction leaves over, a row per set of tables and channel."""
     z_median: Array
     """(1, N, 1, 1), what ẑ is rounded relative to."""
-    z_prediction: Weights
-    """(N, 3), what the neighbours of a symbol of z say of it."""
+    z_coding: ZCoding
 
     def coding(self) -> AbstractContextManager[None]:
         """Context in which a picture is coded, and everything below is called; it undoes settings of the caller's.

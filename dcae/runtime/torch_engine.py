@@ -53,7 +53,7 @@ class TorchEngine:
         self.latent_grid = model.network.latent_grid
         self.closed_loop, self.corrects_means = model.network.closed_loop, model.network.corrects_means
         self.tables_y, self.tables_z = model.tables_y, model.tables_z
-        self.z_median, self.z_prediction = _array(model.z_median), model.z_prediction
+        self.z_median, self.z_coding = _array(model.z_median), model.z_coding
         self._entropy_models = {model.prior.numerics: TorchEntropyModel(model.prior, device)}
 
     def entropy_model(self, numerics: str) -> TorchEntropyModel:

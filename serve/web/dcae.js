@@ -14,6 +14,7 @@ import { FileFormatError, ModelFileError, ModelNotFoundError, OptionError, sayin
 import { losslessPixels, browserPictures, withAlpha } from "./lossless.js";
 import { fetched, loadRuntime, Model } from "./model.js";
 import { synthesis } from "./synthesis.js";
+import { leastBitsOfZ } from "./z-coding.js";
 
 export * from "./errors.js";
 
@@ -161,7 +162,7 @@ function checkHeader({ header, z, y }, model) {
   }
   const samples = Math.ceil(header.width / stride) * Math.ceil(header.height / stride);
   const ySamples = samples * (channels * (stride / 16) ** 2 + (model.closedLoop ? 3 : 0));
-  const leastZ = samples * model.tablesZ.leastBits.reduce((sum, bits) => sum + bits, 0);
+  const leastZ = samples * leastBitsOfZ(model);
   const leastY = ySamples * Math.min(...model.tablesY.leastBits);
   for (const [name, stream, least] of [["z", z, leastZ], ["y", y, leastY]]) {
     if (8 * stream.length < least * (1 - 1e-9)) {

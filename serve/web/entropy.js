@@ -6,10 +6,10 @@ import { crc32 } from "./container.js";
 import { cut, put, tiles } from "./division.js";
 import { FileFormatError, SymbolMismatchError } from "./errors.js";
 import { SymbolDecoder } from "./range-coder.js";
+import { decodeZ } from "./z-coding.js";
 
 const GRID = 64; // ŷ lies on multiples of 1 / GRID
 const LEVELS = 64; // rows of y's tables
-const MAX_Z = 2 ** 16; // largest symbol of z where it is predicted, and largest prediction
 
 /** Gains at a quality in 1/256, name -> Float64Array: exact multiples of a power of two ("Tables of gains"). */
 function gainsAt(model, quality) {
@@ -153,10 +153,9 @@ export async function decodeLatents(model, container, pause, keepSymbols = false
   const [rows, columns] = [header.height, header.width].map((side) => Math.ceil(side / model.config.stride));
   const count = rows * columns;
   const decoder = new SymbolDecoder(model.tablesZ, container.z, "z");
-  const z = decoder.decode(Uint16Array.from({ length: model.config.hyper_channels * count }, (_, i) => i / count));
+  const z = decodeZ(model, decoder, rows, columns);
   decoder.finish(); // before the networks run: no arithmetic has had a say so far
   decoder.checkLength();
-  restoreZ(z, model.tables.z_prediction, rows, columns);
   const yDecoder = new SymbolDecoder(model.tablesY, container.y, "y");
   const entropy = new EntropyModel(model, header.quality, { rows, columns }, pause);
   try {
@@ -168,27 +167,6 @@ export async function decodeLatents(model, container, pause, keepSymbols = false
         "altered by a program, encode the picture again",
       { cause: error },
     );
-  }
-}
-
-/**
- * Symbols of z, channel by channel, of what was coded for them: the neighbours' prediction is added, in place.
- * Python: dcae/entropy/z_prediction.py.
- */
-export function restoreZ(z, weights, rows, columns) {
-  const clipped = (value) => Math.min(Math.max(value, -MAX_Z), MAX_Z);
-  for (let channel = 0; 3 * channel < weights.length; channel++) {
-    const [left, above, corner] = weights.subarray(3 * channel, 3 * channel + 3);
-    if (!left && !above && !corner) continue;
-    const first = channel * rows * columns;
-    for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < columns; j++) {
-        const at = first + i * columns + j;
-        const said =
-          left * (j && z[at - 1]) + above * (i && z[at - columns]) + corner * (i && j && z[at - columns - 1]);
-        z[at] = clipped(z[at] + clipped(Math.floor((said + 32) / 64)));
-      }
-    }
   }
 }
 

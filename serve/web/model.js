@@ -4,7 +4,7 @@
 import { DCAEError, ModelFileError, sayingMemory } from "./errors.js";
 import { SymbolTables } from "./range-coder.js";
 
-const FORMAT = 1;
+const FORMAT = 2;
 const ARRAYS = {
   int8: Int8Array, int16: Int16Array, int32: Int32Array, float32: Float32Array, float64: Float64Array,
 }; // prettier-ignore

@@ -304,10 +304,9 @@ def latents(data: bytes) -> None:
     coder = LatentCoder(codec.engine)
     width, height, quality = 1 + choices.below(140), 1 + choices.below(140), 256 + choices.below(1793)
     shape = (1, codec.config.hyper_channels, -(-height // 64), -(-width // 64))
-    rows_z = latents_module.channel_rows(shape)
-    z = _any_symbols(coder.tables_z, rows_z, choices)
+    z = _any_symbols(coder.tables_z, np.repeat(np.arange(shape[1]), shape[2] * shape[3]), choices)
     z_encoder, y_encoder = SymbolEncoder(coder.tables_z), SymbolEncoder(coder.tables_y)
-    z_encoder.encode(z, rows_z)
+    z = coder.encode_z(z_encoder, z.reshape(shape[1:]))
     y = []
 
     def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> NDArray[np.int32]:

@@ -56,7 +56,7 @@ class OnnxEngine:
         self.graphs: Any = resolve_name(preset.graphs)
         self._search: Any = resolve_name(preset.search)
         self.tables_y, self.tables_z = stored.tables_y, stored.tables_z
-        self.z_median, self.z_prediction = stored.z_median, stored.z_prediction
+        self.z_median, self.z_coding = stored.z_median, stored.z_coding
         try:
             self.weights = _weights(stored, self.graphs.weight_shapes(self.config))
             self.source = _source(stored, self.weights)
