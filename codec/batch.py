@@ -188,8 +188,8 @@ def unfinished(jobs: list[Job], existing: set[str], skip_existing: bool) -> list
     if existing and not skip_existing:
         first = next(job.output for job in jobs if job.output in existing)
         raise OptionError(
-            f"{len(existing)} of {len(jobs)} outputs exist already, {first} for one; use --skip-existing to go on with "
-            "the others or --force to overwrite"
+            f"{len(existing)} of {len(jobs)} outputs exist already, {first} for one",
+            "use --skip-existing to go on with the others or --force to overwrite",
         )
     return [job for job in jobs if job.output not in existing]
 

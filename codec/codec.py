@@ -279,8 +279,8 @@ class Codec:
     def _check_header(self, header: Header) -> None:
         if header.model != self.header.short_id:
             raise ModelNotFoundError(
-                f"the file was written with model {header.model.hex()}, loaded is "
-                f"{self.header.short_id.hex()}; pass the right one with --model"
+                f"the file was written with model {header.model.hex()}, loaded is {self.header.short_id.hex()}",
+                "pass the right one with --model",
             )
         check_size(header.width, header.height, self.config.stride, self.max_pixels, FileFormatError)
         try:

@@ -129,7 +129,7 @@ def _sections(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     version = reader.take(1)
     if not 1 <= version[0] <= VERSION:
         raise FileFormatError(
-            f"format version {version[0]}, this dcae reads 1 to {VERSION}; update dcae (or it is damaged)"
+            f"format version {version[0]}, this dcae reads 1 to {VERSION}; the file is damaged or needs a newer dcae"
         )
     yield b"", version
     letter = b""

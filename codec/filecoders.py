@@ -122,9 +122,9 @@ def _naming(source: str) -> Iterator[None]:
     try:
         yield
     except DCAEError as error:
-        if isinstance(error, MissingDependencyError) or (message := naming(source, str(error))) == str(error):
+        if isinstance(error, MissingDependencyError) or (what := naming(source, error.what)) == error.what:
             raise
-        raise type(error)(message) from error
+        raise type(error)(what, error.advice) from error
 
 
 @dataclass(frozen=True)
@@ -217,5 +217,5 @@ class FileDecoder(FileCoder):
         try:
             written = picture_file(picture, self.kind, self.depth, self.picture_quality)
         except OptionError as error:
-            raise OptionError(f"{output}: {error}") from error
+            raise OptionError(f"{output}: {error.what}", error.advice) from error
         return Coded(written, f"{len(written)} bytes, of {len(data)} bytes, {8 * len(data) / (width * height):.4f} bpp")

@@ -285,7 +285,8 @@ class LatentCoder:
             cure += ", or encode the picture again with --portable"
         return SymbolMismatchError(
             f"the file is intact, but this machine's floating-point arithmetic ({numerics}, {self.engine.device}) "
-            f"does not reproduce the encoder's symbols ({error}); {cure}"
+            f"does not reproduce the encoder's symbols ({error})",
+            cure,
         )
 
 

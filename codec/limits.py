@@ -42,8 +42,8 @@ def check_size(width: int, height: int, stride: int, max_pixels: int, error: typ
     if padded > max_pixels:
         counted = f", {padded} when padded to multiples of {stride}," if stride > 1 else ""
         raise error(
-            f"{width}x{height} pixels{counted} are more than the limit of "
-            f"{max_pixels}; raise max_pixels (--max-pixels) if you trust the file and have the memory"
+            f"{width}x{height} pixels{counted} are more than the limit of {max_pixels}",
+            "raise max_pixels (--max-pixels) if you trust the file and have the memory",
         )
     if max(width, height) > MAX_SIDE:
         raise error(f"{width}x{height} pixels: no side can be longer than {MAX_SIDE}")

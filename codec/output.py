@@ -29,7 +29,7 @@ def picture_type(name: str, output: str) -> str:
     """
     suffix = f".{name.lower().lstrip('.')}"
     if suffix in heif.SUFFIXES and not heif.register_heif():
-        raise OptionError(f"{output}: {heif.NEEDED}")
+        raise OptionError(f"{output}: {heif.NEEDED[0]}", heif.NEEDED[1])
     Image.preinit()  # the usual types; all others take as long to import as NumPy
     kind = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
@@ -48,7 +48,7 @@ def type_of(output: str, wanted: str | None = None) -> str:
         return picture_type(".png" if output == "-" else Path(output).suffix, output)
     kind, suffix = picture_type(wanted, f"--format {wanted}"), Path(output).suffix.lower()
     if Image.registered_extensions().get(suffix, kind) != kind:
-        raise OptionError(f"{output}: a name of another type than --format {wanted}")
+        raise OptionError(f"{output}: a name of another type than {wanted}", "leave out --format")
     return kind
 
 
@@ -59,4 +59,4 @@ def check_quality(kind: str, quality: int | None) -> None:
         OptionError: it has none.
     """
     if quality is not None and kind not in LOSSY:
-        raise OptionError(f"--picture-quality: {kind} has no quality; it is for JPEG, WebP, AVIF and HEIC")
+        raise OptionError(f"{kind} has no quality; JPEG, WebP, AVIF and HEIC have", "leave out --picture-quality")

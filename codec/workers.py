@@ -114,7 +114,7 @@ class _Pool:
             executor.shutdown(wait=False)
             if job is None:
                 raise DCAEError(
-                    "a process was killed while it loaded the model (out of memory?); try fewer --jobs"
+                    "a process was killed while it loaded the model (out of memory?)", "try fewer --jobs"
                 ) from None
             if attempt < _ATTEMPTS:
                 self.waiting.appendleft((job, attempt + 1))

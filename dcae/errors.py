@@ -8,7 +8,20 @@ from __future__ import annotations
 
 
 class DCAEError(Exception):
-    """Base of every error that DCAE raises on purpose."""
+    """Base of every error that DCAE raises on purpose.
+
+    Args:
+        what: was wrong, with which input, and what to do about it if anybody can.
+        advice: what to do about it by options of the command line or by installing something; this is the end of the
+            message. A service has clients who can do neither, and tells them `what` alone.
+    """
+
+    joint = "; "
+    """Between `what` and `advice`."""
+
+    def __init__(self, what: str = "", advice: str = "") -> None:
+        super().__init__(f"{what}{self.joint}{advice}" if advice else what)
+        self.what, self.advice = what, advice
 
 
 class PictureError(DCAEError):
@@ -37,6 +50,8 @@ class OptionError(DCAEError, ValueError):
 
 class MissingDependencyError(DCAEError, ImportError):
     """A package that an engine, training or evaluation needs is not installed."""
+
+    joint = ": "
 
 
 class PictureWarning(UserWarning):

@@ -27,12 +27,21 @@ def missing(need: str, extra: str, *packages: str) -> str:
         extra: the extra of this package that brings them.
         packages: by the names that they are imported by.
     """
+    what = _absent(need, packages)
+    return what and f"{what}: {_command(extra)}"
+
+
+def _absent(need: str, packages: tuple[str, ...]) -> str:
     absent = [name.replace("_", "-") for name in packages if not installed(name)]
     if not absent:
         return ""
     verb = "is" if len(absent) == 1 else "are"
     names = " and ".join(filter(None, (", ".join(absent[:-1]), absent[-1])))
-    return f"{need} {names}, which {verb} not installed: pip install 'dcae[{extra}]'"
+    return f"{need} {names}, which {verb} not installed"
+
+
+def _command(extra: str) -> str:
+    return f"pip install 'dcae[{extra}]'"
 
 
 def require(need: str, extra: str, *packages: str) -> None:
@@ -41,8 +50,8 @@ def require(need: str, extra: str, *packages: str) -> None:
     Raises:
         MissingDependencyError: some are not installed.
     """
-    if sentence := missing(need, extra, *packages):
-        raise MissingDependencyError(sentence)
+    if what := _absent(need, packages):
+        raise MissingDependencyError(what, _command(extra))
 
 
 def require_training() -> None:

@@ -50,7 +50,7 @@ def check_output(path: str, force: bool) -> None:
 
 
 def _exists(path: str | Path) -> OptionError:
-    return OptionError(f"{path}: exists already; use --force to overwrite it")
+    return OptionError(f"{path}: exists already", "use --force to overwrite it")
 
 
 def _pointed_to(path: Path) -> Path:

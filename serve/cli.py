@@ -41,6 +41,9 @@ def export_web(output: str, model: str, runtime: str | None, force: bool) -> Non
 @click.option("--new-key", metavar="NAME", help="Print a new key and its line for the file of keys, and end.")
 @click.option("--rate", metavar="N/PERIOD", help="Requests of one key or address: 60/minute, 5/second, 1000/hour.")
 @click.option("--queue", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Requests that may wait.")
+@click.option(
+    "--connections", type=click.IntRange(1), default=64, show_default=True, help="Of one address, open at once."
+)
 @click.option("--max-bytes", default="64MiB", show_default=True, metavar="SIZE", help="Of a request's body.")
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=24 << 20, show_default=True,

@@ -54,7 +54,7 @@ class FileScaler(FileCoder):
         try:
             data = picture_file(found, self.kind, self.depth, self.picture_quality)
         except OptionError as error:
-            raise OptionError(f"{output}: {error}") from error
+            raise OptionError(f"{output}: {error.what}", error.advice) from error
         return Coded(data, f"{picture.width}x{picture.height} -> {found.width}x{found.height}, {len(data)} bytes")
 
 

@@ -52,9 +52,9 @@ class Found(NamedTuple):
             OptionError: another device than the processor for what only runs there, or tiles of a kernel.
         """
         if device != "cpu" and not self.is_network:
-            raise OptionError(f"{self.name} runs on the CPU; leave out --device {device}")
+            raise OptionError(f"{self.name} runs on the CPU", f"leave out --device {device}")
         if tiled and self.header is None:
-            raise OptionError(f"{self.name} has no tiles; leave out --tile and --memory")
+            raise OptionError(f"{self.name} has no tiles", "leave out --tile and --memory")
 
 
 def look_up(name: str | None, scale: int) -> Found:
@@ -113,7 +113,7 @@ def find_upscalers(names: Sequence[str], scale: int, device: str = "cpu") -> lis
     found = list({each.name: each for each in (look_up(name, scale) for name in names)}.values())
     if device != "cpu" and not any(each.is_network for each in found):
         listed = ", ".join(each.name for each in found)
-        raise OptionError(f"none of {listed} is a network; leave out --device {device}")
+        raise OptionError(f"none of {listed} is a network", f"leave out --device {device}")
     return [_opened(each, scale, device if each.is_network else "cpu", None, Limits()) for each in found]
 
 
@@ -133,8 +133,8 @@ def find_upscaler_by_id(short_id: bytes, device: str = "cpu") -> Upscaler:
         if header.short_id == short_id:
             return _opened(Found(name, header), header.config.scale, device, None, Limits())
     raise ModelNotFoundError(
-        f"the file is enlarged by model {short_id.hex()}, which is not installed; put it in a folder named in "
-        "DCAE_MODEL_PATH, or take the small picture with --native"
+        f"the file is enlarged by model {short_id.hex()}, which is not installed",
+        "put it in a folder named in DCAE_MODEL_PATH, or take the small picture with --native",
     )
 
 

@@ -76,7 +76,7 @@ def find_sr_model(model: str, scale: int) -> SRHeader:
             f"no model named {model!r} for scale {scale}; installed: {', '.join(scales)}"
         ) from None
     if header.config.scale != scale:
-        raise OptionError(f"{model} enlarges by {header.config.scale}, not by {scale}; set --scale or --model")
+        raise OptionError(f"{model} enlarges by {header.config.scale}, not by {scale}; name another scale or model")
     return header
 
 

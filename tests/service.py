@@ -22,6 +22,8 @@ from PIL import Image
 
 TINY = Path(__file__).with_name("golden") / "tiny.safetensors"
 """A model that codes badly, and at once."""
+ADVICE = re.compile(r"--[a-z]|pip install|max_pixels|DCAE_")
+"""What only helps whoever runs the package: options of the command line, arguments of Python, packages, variables."""
 PATIENCE = 300.0
 """Seconds after which a test fails that waits for an answer."""
 
@@ -179,6 +181,7 @@ def refused(answer: Answer, status: int, code: str) -> str:
     assert found.keys() == {"error", "code"} and found["code"] == code, found
     sentence: str = found["error"]
     assert sentence and "\n" not in sentence and "Traceback" not in sentence
+    assert not ADVICE.search(sentence), sentence
     assert not any(part in sentence for part in ("/tmp", "site-packages", ".py", str(Path(__file__).parents[1])))
     return sentence
 

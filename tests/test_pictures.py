@@ -628,7 +628,7 @@ def test_heic_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 assert (image.format, image.mode, image.size) == ("HEIF", "RGBA", (64, 48))
     assert sizes[10] < sizes[95]
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(OptionError, match=r"^a.heic: HEIC pictures need another library: pip install pillow-heif$"):
+    with pytest.raises(OptionError, match=r"^a.heic: HEIC pictures need another library; pip install pillow-heif$"):
         type_of("a.heic")
 
 

@@ -22,6 +22,7 @@ from dcae.serve.service import pool as pools
 from dcae.serve.service.bodies import receive
 from dcae.serve.service.errors import Refusal
 from dcae.serve.service.jobs import Jobs
+from dcae.serve.service.keys import Gate
 from dcae.serve.service.metrics import Metrics
 from dcae.serve.service.pool import Pool
 from dcae.serve.service.settings import Settings
@@ -58,7 +59,7 @@ def test_the_rest_of_a_refused_body_is_not_waited_for_without_end(monkeypatch: p
         raise AssertionError
 
     scope = SCOPE | {"headers": [*SCOPE["headers"], (b"host", b"elsewhere")]}
-    asyncio.run(front.Front(refuse, Settings(max_bytes=900), Metrics())(scope, client, send))
+    asyncio.run(front.Front(refuse, Settings(max_bytes=900), Metrics(), Gate(None, None))(scope, client, send))
     assert sent[0]["status"] == 400 and client.bytes == 0
 
 

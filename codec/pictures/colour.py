@@ -50,7 +50,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         converted = _to_srgb(image, profile)
     except Exception as error:
-        raise PictureError(f"the picture's ICC profile cannot be used ({error}); --strip drops it") from error
+        raise PictureError(f"the picture's ICC profile cannot be used ({error})", "--strip drops it") from error
     return converted.getchannel("G") if image.mode == "L" else converted
 
 

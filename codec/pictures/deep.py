@@ -93,9 +93,8 @@ def _read_tiff(data: bytes, frame: int) -> NDArray[Any]:
             samples: NDArray[Any] = page.asarray()
         except ValueError as error:
             if "imagecodecs" in str(error):
-                raise PictureError(
-                    f"16-bit TIFF that needs another library: pip install imagecodecs ({error})"
-                ) from error
+                needs = f"16-bit TIFF that needs another library ({error})"
+                raise PictureError(needs, "pip install imagecodecs") from error
             raise
         if samples.ndim == 3 and int(getattr(page, "planarconfig", 1)) == 2:
             samples = np.moveaxis(samples, 0, -1)  # colour by colour

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
-NEEDED = "HEIC pictures need another library: pip install pillow-heif"
+NEEDED = "HEIC pictures need another library", "pip install pillow-heif"
+"""The error where it is not installed: what is wrong, and what to do about it."""
 
 
 def register_heif() -> bool:

@@ -53,7 +53,7 @@ def open_picture(source: str | Path | bytes, frame: int | None = None, max_pixel
             raise PictureError(f"{image.format} is not read, since it would have to be run; convert it to PNG")
         return opened(image, frame, data, max_pixels)
     except PictureError as error:
-        raise PictureError(f"{name}: {error}") from error
+        raise PictureError(f"{name}: {error.what}", error.advice) from error
     except FileNotFoundError as error:
         raise PictureError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
@@ -71,7 +71,7 @@ def _opened(data: bytes) -> Image.Image:
         if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS:
             raise
     if not register_heif():
-        raise PictureError(NEEDED) from None
+        raise PictureError(*NEEDED) from None
     return Image.open(io.BytesIO(data))
 
 
@@ -136,9 +136,8 @@ def choose_frame(image: Image.Image, frame: int | None) -> None:
         # The further frames of MPO, what some cameras call JPEG, are previews and depth maps of the first.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frame is None and frames > 1:
-            raise PictureError(
-                f"the picture has {frames} frames, a .dcae file one; choose it with --frame 0..{frames - 1}"
-            )
+            several = f"the picture has {frames} frames, a .dcae file one"
+            raise PictureError(several, f"choose it with --frame 0..{frames - 1}")
         if frame is not None and not 0 <= frame < max(frames, 1):
             raise PictureError(f"the picture has no frame {frame}, only 0..{frames - 1}")
         if frame is not None and frames > 1:

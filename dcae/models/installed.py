@@ -110,7 +110,7 @@ def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
     name = full_name(str(model), models)
     if name is None:
         known = ", ".join(models_read_by(read)) or "none"
-        raise ModelNotFoundError(f"no model named {str(model)!r}; installed: {known} (or give a model file's path)")
+        raise ModelNotFoundError(f"no model named {str(model)!r}; installed: {known}", "or give a model file's path")
     return models[name]
 
 
@@ -124,6 +124,6 @@ def find_model_by_id(short_id: bytes) -> ModelHeader:
         if header.short_id == short_id:
             return header
     raise ModelNotFoundError(
-        f"the file needs model {short_id.hex()}, which is not installed; pass its file with --model, "
-        "or put it in a folder named in DCAE_MODEL_PATH"
+        f"the file needs model {short_id.hex()}, which is not installed",
+        "pass its file with --model, or put it in a folder named in DCAE_MODEL_PATH",
     )

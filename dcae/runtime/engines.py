@@ -69,7 +69,7 @@ def _torch_engine(model: ModelHeader | CodingModel, device: str) -> Engine:
 
 def _onnx_engine(header: ModelHeader) -> Engine:
     if not installed("onnxruntime"):
-        raise MissingDependencyError("the engine onnx needs onnxruntime, which is not installed: pip install dcae")
+        raise MissingDependencyError("the engine onnx needs onnxruntime, which is not installed", "pip install dcae")
     from dcae.runtime.onnx.engine import OnnxEngine
 
     return OnnxEngine(header.path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.codec.pictures.preparation import Preparation
-from dcae.errors import OptionError
+from dcae.errors import MissingDependencyError, OptionError
 from dcae.runtime.progress import watching
 from dcae.serve.service.coding import Coder, check_picture, target_of
 from dcae.serve.service.offers import MEDIA_TYPES, RIVALS
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from dcae.eval.rivals import Rival
 
-_QUALITIES = 1, 95
-"""Of the rivals that Pillow writes: JPEG is at its best at 95."""
+_QUALITIES = 1, 100
+"""Of the rivals that Pillow writes. None is a mode without loss: at 100 AVIF has no more of it than that of YCbCr."""
 
 
 class Coded(NamedTuple):
@@ -43,16 +43,18 @@ def compare(coder: Coder, task: Task, data: bytes) -> Result:
     are shown alike and no bytes go to something else.
     """
     from dcae.codec.pictures.preparing import prepare
-    from dcae.eval.rivals import rival
+    from dcae.eval.rivals import RIVALS as KNOWN
 
     options, folder, limit = task.options, Path(task.folder), coder.settings.max_pixels
     label, suffix, known = RIVALS[options["rival"]]
     check_picture(data, limit)
+    if not KNOWN[known].available:
+        raise MissingDependencyError(f"this service has no {label}; /info names the rivals that it has")
     prepared = prepare(data, Preparation(background="white", strip=True), limit).at_depth(8)
     image = prepared.image().convert("RGB")
     ours, quality = _ours(coder, task, image)
     coder.send(Told(0.7, f"searching {label}"))
-    theirs, setting = _theirs(rival(known), image, len(ours.data), coder, label)
+    theirs, setting = _theirs(KNOWN[known], image, len(ours.data), coder, label)
     coder.send(Told(0.93, "measuring"))
     url = f"/jobs/{folder.name}/files"
     files = {"original.png": image, "dcae.png": ours.image, "rival.png": theirs.image}
@@ -78,7 +80,7 @@ def compare(coder: Coder, task: Task, data: bytes) -> Result:
             "url": f"{url}/rival{suffix}",
             "png_url": f"{url}/rival.png",
             "setting": setting,
-            "settings": rival(known).settings,
+            "settings": KNOWN[known].settings,
             "fits": len(theirs.data) <= len(ours.data),
             **_measured(original, theirs),
         },

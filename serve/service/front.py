@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcae.serve.service.errors import Refusal
+from dcae.serve.service.keys import Gate
 from dcae.serve.service.metrics import Metrics
 from dcae.serve.service.settings import Settings
+from dcae.serve.service.shares import Shares
 
 LOG = logging.getLogger("dcae.serve")
 POLICY = (
@@ -39,46 +41,53 @@ class Front:
     """Middleware of all requests.
 
     The host is looked at since a page of a stranger's can have its name mean the loopback address and then ask us as
-    if it were ours; the origin since it can send a simple request without asking whether it may.
+    if it were ours; the origin since it can send a simple request without asking whether it may. Requests of a client
+    are counted as connections are (see `PatientProtocol`), since those of a proxy are not its own.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self.app, self.settings, self.metrics = app, settings, metrics
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, gate: Gate) -> None:
+        self.app, self.settings, self.metrics, self.gate = app, settings, metrics, gate
+        self._shares = Shares(settings.connections)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         answer = _Answer(receive, send, self.settings, Headers(scope=scope))
-        app = self.app
+        app, client = self.app, _client(scope)
+        crowded = self._shares.take(client) > self._shares.most or _crowded(scope)
         try:
-            self._check(Headers(scope=scope), scope["method"])
+            self._check(Headers(scope=scope), scope["method"], crowded)
         except Refusal as refusal:
-            app = JSONResponse(refusal.body(), refusal.status)
+            close = {"Connection": "close"} if crowded else {}
+            app = JSONResponse(refusal.body(), refusal.status, refusal.headers() | close)
         try:
             await app(scope, answer.receive, answer.send)
         finally:
+            self._shares.leave(client)
             self._note(scope, answer)
 
-    def _check(self, headers: Headers, method: str) -> None:
+    def _check(self, headers: Headers, method: str, crowded: bool) -> None:
+        if crowded and not self.gate.has_key(headers.get("authorization", "")):
+            most = f"the limit of {self._shares.most} connections at once"
+            raise Refusal(429, "connections", f"your address has more than {most}; close some, or try again later", 5)
         host = headers.get("host", "")
         if self.settings.names and _name(host) not in self.settings.names:
-            raise Refusal(400, "host", "this service is not asked for under this name; see dcae serve --allow-host")
+            raise Refusal(400, "host", "this service is not asked for under this name")
         origin = headers.get("origin")
         if origin is None or method in ("GET", "HEAD", "OPTIONS"):
             return
         allowed = self.settings.cors
         own = (f"http://{host}".lower(), f"https://{host}".lower())
         if origin not in allowed and "*" not in allowed and origin.lower() not in own:
-            raise Refusal(403, "origin", "pages of other origins may not ask; see dcae serve --cors")
+            raise Refusal(403, "origin", "pages of other origins may not ask")
 
     def _note(self, scope: Scope, answer: _Answer) -> None:
         """A line of the log and the counters; neither has what the client chose: names, ids, parameters, keys."""
         route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.requests.labels(method, route, str(answer.status)).inc()
-        client = (scope.get("client") or ("-",))[0]
         seconds = time.monotonic() - answer.began
-        LOG.info("%s %s %s %d %d bytes %.3f s", client, method, route, answer.status, answer.size, seconds)
+        LOG.info("%s %s %s %d %d bytes %.3f s", _client(scope), method, route, answer.status, answer.size, seconds)
 
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
@@ -90,6 +99,17 @@ def _route(scope: Scope) -> str:
     if path:
         return path
     return "/static" if scope["path"].startswith("/static/") else "other"
+
+
+def _client(scope: Scope) -> str:
+    """The address that asks; a proxy's clients have theirs."""
+    return str((scope.get("client") or ("-",))[0])
+
+
+def _crowded(scope: Scope) -> bool:
+    """Whether the connection is beyond its address's share, and no proxy's."""
+    crowded = scope.get("state", {}).get("crowded")
+    return crowded is not None and crowded == scope.get("client")
 
 
 def _name(host: str) -> str:

@@ -138,8 +138,8 @@ class Jobs:
 
     @property
     def kept(self) -> tuple[int, int]:
-        """Number of jobs, and bytes of what came of them."""
-        return len(self._jobs), sum(job.size for job in self._jobs.values())
+        """Number of jobs that have ended, and bytes of what came of them."""
+        return sum(job.ended is not None for job in self._jobs.values()), sum(job.size for job in self._jobs.values())
 
     def close(self) -> None:
         """Remove all files."""

@@ -102,6 +102,13 @@ class Gate:
             raise Refusal(401, "no-key", "this service needs a key: send the header 'Authorization: Bearer KEY'")
         return found
 
+    def has_key(self, authorization: str) -> bool:
+        """Whether a header `Authorization` has one of the keys that there are."""
+        try:
+            return self.key_of(authorization) is not None
+        except Refusal:
+            return False
+
     def count(self, client: str, key: Key | None) -> None:
         """Count a request of a client, whose key is known if there are keys.
 

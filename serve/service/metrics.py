@@ -15,7 +15,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("dcae_requests", "Requests answered", ("method", "route", "status"), registry=registry)
-        self.jobs = Counter("dcae_jobs", "Jobs ended, by what became of them", ("kind", "outcome"), registry=registry)
+        self.accepted = Counter("dcae_jobs_accepted", "Jobs taken on", ("kind",), registry=registry)
+        self.jobs = Counter(
+            "dcae_jobs",
+            "Jobs ended: done, failed or cancelled, and why",
+            ("kind", "outcome", "code"),
+            registry=registry,
+        )
         self.seconds = Histogram(
             "dcae_work_seconds", "Seconds of work on a job", ("kind",), buckets=_SECONDS, registry=registry
         )
@@ -24,7 +30,7 @@ class Metrics:
         self.queued = Gauge("dcae_queued", "Jobs that wait for a worker", registry=registry)
         self.running = Gauge("dcae_running", "Jobs that are worked on", registry=registry)
         self.uploads = Gauge("dcae_uploads", "Bodies that are being received", registry=registry)
-        self.kept = Gauge("dcae_kept_jobs", "Jobs whose results are kept", registry=registry)
+        self.kept = Gauge("dcae_kept_jobs", "Jobs that have ended and can be asked for", registry=registry)
         self.kept_bytes = Gauge("dcae_kept_bytes", "Bytes of results that are kept", registry=registry)
         self.received = Counter("dcae_received_bytes", "Bytes of bodies received", registry=registry)
 

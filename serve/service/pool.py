@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from contextlib import suppress
+from typing import Any
 
 from dcae.serve.service.errors import Refusal, ending
 from dcae.serve.service.front import LOG
@@ -36,6 +37,8 @@ class Pool:
         self.settings, self.metrics = settings, metrics
         self.waiting: deque[Job] = deque()
         self.running: dict[Job, WorkerProcess] = {}
+        self._taken: set[Job] = set()
+        """Jobs that were taken on and have not ended."""
         self.ending = False
         self.broken = False
         """Whether there is no process and the latest could not be started."""
@@ -51,6 +54,11 @@ class Pool:
     def ready(self) -> int:
         """Processes that have work or wait for it."""
         return self._ready
+
+    def count(self, state: str) -> int:
+        """Jobs in a state, "queued" or "running"; unlike those in `waiting` and `running` they have not ended, and none
+        is on its way from one to the other."""
+        return sum(job.state == state for job in self._taken)
 
     def start(self) -> None:
         """Start the processes; they become ready on their own."""
@@ -70,10 +78,12 @@ class Pool:
 
     async def submit(self, job: Job) -> None:
         """Put a job into the queue; refuses as :meth:`check` does."""
-        self.check()
-        self.waiting.append(job)
-        self._number()
-        async with self._wake:
+        async with self._wake:  # for which it may have to wait, so that the rest happens at once or not at all
+            self.check()
+            self.metrics.accepted.labels(job.kind).inc()
+            self._taken.add(job)
+            self.waiting.append(job)
+            self._number()
             self._wake.notify()
 
     def cancel(self, job: Job) -> None:
@@ -81,7 +91,7 @@ class Pool:
         if job in self.waiting:
             self.waiting.remove(job)
             self._number()
-        job.end("cancelled", failure=Failed(409, "cancelled", "the job was cancelled"))
+        self._end(job, "cancelled", failure=Failed(409, "cancelled", "the job was cancelled"))
 
     def end(self) -> None:
         """Take nothing more: what waits fails at once, what runs if it is not done after the seconds of grace."""
@@ -93,10 +103,16 @@ class Pool:
                 task.cancel()
             asyncio.get_running_loop().call_later(self.settings.grace, lambda: self._fail(list(self.running)))
 
-    @staticmethod
-    def _fail(jobs: list[Job]) -> None:
+    def _fail(self, jobs: list[Job]) -> None:
         for job in jobs:
-            job.end("failed", failure=Failed(503, "ending", ending().sentence))
+            self._end(job, "failed", failure=Failed(503, "ending", ending().sentence))
+
+    def _end(self, job: Job, state: str, failure: Failed | None = None, **changes: Any) -> None:
+        """Bring a job to a state in which it stays, and count it, unless it is in one."""
+        if job.ended is None:
+            self._taken.discard(job)
+            self.metrics.jobs.labels(job.kind, state, failure.code if failure else "").inc()
+            job.end(state, failure=failure, **changes)
 
     async def close(self) -> None:
         """Wait for the end of what runs, which is bounded, and for that of the processes."""
@@ -184,7 +200,7 @@ class Pool:
             self.broken = True
             failed = Failed(503, "worker", "no process that codes can be started; the service's log may say why")
             while self.waiting:
-                self.waiting.popleft().end("failed", failure=failed)
+                self._end(self.waiting.popleft(), "failed", failure=failed)
 
     def _discard(self, process: WorkerProcess, reason: str) -> None:
         process.kill()
@@ -206,8 +222,6 @@ class Pool:
         seconds = time.monotonic() - began
         self._seconds += 0.2 * (seconds - self._seconds)
         self.metrics.seconds.labels(job.kind).observe(seconds)
-        if job.ended is not None:
-            self.metrics.jobs.labels(job.kind, job.failure.code if job.failure else "done").inc()
         if stopped is not None:
             self._discard(process, stopped)
             return None
@@ -225,19 +239,20 @@ class Pool:
             if isinstance(message, Told):
                 job.set(progress=max(job.progress, message.progress), stage=message.stage)
             elif isinstance(message, Result):
-                job.end("done", result=message, progress=1.0, stage="")
+                self._end(job, "done", result=message, progress=1.0, stage="")
                 return "large" if process.resident() > limits.memory / 2 else None  # the next one needs some, too
             elif isinstance(message, Failed):
-                job.end("failed", failure=message)
+                self._end(job, "failed", failure=message)
                 return None
             elif message is None:
                 self._died(job)
                 return "died"
             if time.monotonic() - began > limits.max_seconds:
-                job.end("failed", failure=Failed(504, "seconds", _slow(limits.max_seconds)))
+                self._end(job, "failed", failure=Failed(504, "seconds", _slow(limits.max_seconds)))
                 return "seconds"
             if process.resident() > limits.memory:
-                job.end("failed", failure=Failed(413, "memory", "the work needs more memory than this service gives"))
+                sentence = "the work needs more memory than this service gives"
+                self._end(job, "failed", failure=Failed(413, "memory", sentence))
                 return "memory"
         return await self._stopped(process)
 
@@ -262,7 +277,7 @@ class Pool:
             self._number()
             return
         sentence = "the process that worked on it ended unexpectedly, twice (out of memory?)"
-        job.end("failed", failure=Failed(503, "worker", sentence))
+        self._end(job, "failed", failure=Failed(503, "worker", sentence))
 
 
 def _slow(seconds: float) -> str:

@@ -22,6 +22,7 @@ from dcae.serve.service.app import make_app
 from dcae.serve.service.front import LOG, Front
 from dcae.serve.service.service import Service
 from dcae.serve.service.settings import Settings
+from dcae.serve.service.shares import Shares
 
 _CONNECTIONS = 400
 _LAST_SECONDS = 3
@@ -29,8 +30,17 @@ _LAST_SECONDS = 3
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 of uvicorn, which by itself waits for ever for the head of a request, and for a client that reads."""
+    """HTTP/1.1 of uvicorn, which by itself waits for ever for the head of a request, and for a client that reads, and
+    lets an address have all connections that there may be.
 
+    Requests on a connection beyond its address's share are refused by `Front`, which knows keys and proxies; a
+    connection beyond twice that is closed at once, unless there are proxies, whose connections are of many clients.
+    """
+
+    shares = Shares(1)
+    """Connections of each address."""
+    sheds = True
+    """Whether connections are closed at once that are beyond twice a share."""
     patience = 15.0
     """Seconds in which a head has to be there, after the connection or the answer before."""
     reading_seconds = 120.0
@@ -41,6 +51,11 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._expect(None)
+        held = self.shares.take(self._address)
+        if held > self.shares.most:
+            self.app_state = self.app_state | {"crowded": self.client}
+        if self.sheds and held > 2 * self.shares.most:
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         before = self.cycle
@@ -49,9 +64,14 @@ class PatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.shares.leave(self._address)
         for timer in (self._timer, self._unread):
             if timer is not None:
                 timer.cancel()
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
     def _expect(self, before: Any) -> None:
         if self._timer is not None:
@@ -73,9 +93,14 @@ class PatientProtocol(H11Protocol):
 
 
 def patient(settings: Settings) -> type[PatientProtocol]:
-    """The protocol with the patience of a service."""
-    seconds = {"patience": settings.idle_seconds, "reading_seconds": settings.body_seconds}
-    return type("Protocol", (PatientProtocol,), seconds)
+    """The protocol with the patience and the shares of a service."""
+    its = {
+        "patience": settings.idle_seconds,
+        "reading_seconds": settings.body_seconds,
+        "shares": Shares(settings.connections),
+        "sheds": not settings.proxies,
+    }
+    return type("Protocol", (PatientProtocol,), its)
 
 
 class Server(uvicorn.Server):
@@ -118,7 +143,7 @@ def run(settings: Settings, open_browser: bool = False) -> None:
         app = make_app(settings)
         service: Service = app.state.service
         config = uvicorn.Config(
-            Front(app, settings, service.metrics), http=patient(settings), ws="none", loop="asyncio",
+            Front(app, settings, service.metrics, service.gate), http=patient(settings), ws="none", loop="asyncio",
             log_config=None, log_level="warning", access_log=False, server_header=False,
             proxy_headers=bool(settings.proxies), forwarded_allow_ips=settings.proxies or None,
             limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=math.ceil(settings.grace) + _LAST_SECONDS,

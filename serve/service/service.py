@@ -36,8 +36,8 @@ class Service:
         self._made: dict[tuple[str, str], asyncio.Task[Job]] = {}
         metrics = self.metrics
         metrics.workers.set_function(lambda: self.pool.ready)
-        metrics.queued.set_function(lambda: len(self.pool.waiting))
-        metrics.running.set_function(lambda: len(self.pool.running))
+        metrics.queued.set_function(lambda: self.pool.count("queued"))
+        metrics.running.set_function(lambda: self.pool.count("running"))
         metrics.uploads.set_function(lambda: self.uploads)
         metrics.kept.set_function(lambda: self.jobs.kept[0])
         metrics.kept_bytes.set_function(lambda: self.jobs.kept[1])

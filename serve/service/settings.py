@@ -64,6 +64,8 @@ class Settings:
     """Of work on a request."""
     memory: int = 3072 * MIB
     """Bytes that a worker may have resident."""
+    connections: int = 64
+    """Of one address that may be open at once; behind a proxy, requests. Twice as many if those beyond bring keys."""
     uploads: int = 32
     """Bodies that may be under way at once."""
     body_seconds: float = 120.0

@@ -78,7 +78,7 @@ def outcome(coder: Coder, task: Task) -> Result | Failed:
     except DCAEError as error:
         status, code = next((status, code) for kind, status, code in _ERRORS if isinstance(error, kind))
         hidden = status == 500  # names files of this machine
-        return Failed(status, code, "a model file of this service is damaged" if hidden else str(error))
+        return Failed(status, code, "a model file of this service is damaged" if hidden else error.what)
     except Stopped:
         return Failed(409, "cancelled", "the job was cancelled")
     except Exception as error:
