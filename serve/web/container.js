@@ -140,7 +140,7 @@ function* sectionsOf(bytes) {
   const [version] = found;
   if (version < 1 || version > VERSION) {
     throw new FileFormatError(
-      `format version ${version}, this dcae reads 1 to ${VERSION}; update dcae (or it is damaged)`,
+      `format version ${version}, this dcae reads 1 to ${VERSION}; the file is damaged or needs a newer dcae`,
     );
   }
   yield ["", found];
