@@ -8,7 +8,6 @@ chosen by neighbours (`dcae/entropy/symbol_coding.py`), cost a decoder next to n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from PIL import Image
 from dcae.codec.codec import Codec
 from dcae.codec.latents import Check, LatentCoder
 from dcae.entropy.symbol_coding import SymbolCoding
-from dcae.entropy.tables import Tables, gaussian_pmf, gaussian_tables
+from dcae.entropy.tables import Tables, gaussian_pmf, gaussian_radius, gaussian_tables
 from dcae.entropy.y_coding import LARGEST, UNIT, YCoding
 from dcae.entropy.z_coding import MAX_ACTIVITY, MAX_WEIGHT, NEIGHBOURS, ONE, Integers, ZCoding, neighbours, plain_coding
 from dcae.models.header import ModelHeader
@@ -48,7 +47,7 @@ _ROUNDS = 500
 
 
 def fit_tables(model: Path, pictures: Sequence[NDArray[np.uint8]], path: Path, force: bool = True) -> ModelHeader:
-    """Write the file of a codec's model anew, with tables and prediction of z fitted to pictures.
+    """Write the file of a codec's model anew, with tables and coding of symbols fitted to pictures.
 
     Every picture is coded at two of the model's whole qualities, in turn, so that together they see all; without search
     (effort 0), since what is fitted to that fits searched latents as well.
@@ -119,7 +118,7 @@ def y_coding() -> YCoding:
     """Coding of y by its neighbours: what Gaussians of the scale table come to, and limits around that."""
     expected = []
     for sigma in scale_table():
-        radius = math.ceil(5.5 * sigma) + 1
+        radius = gaussian_radius(sigma)
         magnitudes = np.minimum(abs(np.arange(-radius, radius + 1)), LARGEST)
         expected.append(round(UNIT * float(gaussian_pmf(sigma, radius) @ magnitudes)))
     return YCoding(np.array(expected, np.int32), np.array(_LIMITS, np.int32))

@@ -74,10 +74,14 @@ def _to_frequencies(pmf: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def gaussian_tables() -> Tables:
     """One row per level of `scale_table()`: a Gaussian of that deviation integrated over unit bins around integers."""
-    # Beyond 5.5 sigma lies less than one part in 2**24; escapes take it.
-    radii = [math.ceil(5.5 * sigma) + 1 for sigma in scale_table()]
+    radii = [gaussian_radius(sigma) for sigma in scale_table()]
     pmfs = [gaussian_pmf(sigma, radius) for sigma, radius in zip(scale_table(), radii, strict=True)]
     return Tables.from_pmfs(pmfs, [-radius for radius in radii])
+
+
+def gaussian_radius(sigma: float) -> int:
+    """Largest symbol with an entry of its own: beyond 5.5 sigma lies less than one part in 2**24; escapes take it."""
+    return math.ceil(5.5 * sigma) + 1
 
 
 def gaussian_pmf(sigma: float, radius: int) -> NDArray[np.float64]:
