@@ -13,7 +13,6 @@ from dcae.codec.effort import TUNES, search, searched_pixels
 from dcae.codec.latents import Coded, LatentCoder, Sections
 from dcae.codec.source import Source
 from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
-from dcae.networks.config import METRICS
 from dcae.runtime.progress import GRADIENT, SLICE, watcher
 from dcae.runtime.protocol import Array, Floats
 from dcae.runtime.transforms import Transforms
@@ -71,7 +70,7 @@ class Encoder:
             measured: look at what the picture decodes to even if nothing else is tried.
             tune: what D is, one of `dcae.codec.effort.TUNES`.
         """
-        weight = self._config.lambda_of(quality) / METRICS[self._config.metric]
+        weight = self._config.mse_lambda_of(quality)
         looked_at = bool(feed_back or effort or measured)
         watcher().begin(source.pixels.shape[0] * source.pixels.shape[1])
         self._expect(source, 1 + feed_back + (effort > 0), looked_at)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.codec.pictures.picture import Samples
-from dcae.networks import ms_ssim
+from dcae.networks.config import METRICS
+from dcae.networks.ms_ssim import ms_ssim
 from dcae.runtime.protocol import Array
 
 BLOCK = 64
@@ -97,7 +98,7 @@ class Dissimilarity(Errors):
     @property
     def distortion(self) -> float:
         rows, columns = self._inside
-        return ms_ssim.WORTH * rows * columns * (1 - ms_ssim.ms_ssim(*self._pictures.transpose(0, 3, 1, 2)))
+        return METRICS["ms-ssim"] * rows * columns * (1 - ms_ssim(*self._pictures.transpose(0, 3, 1, 2)))
 
 
 def spread(error: Array, rows: slice, columns: slice) -> Array:

@@ -40,7 +40,7 @@ def _rates(folder: Path, **settings: Any) -> list[list[float]]:
     return list(seen.values())
 
 
-@pytest.mark.parametrize(("schedule", "optimizer"), [("cosine", "adam"), ("step", "muon")])
+@pytest.mark.parametrize(("schedule", "optimizer"), [("cosine", "adam"), ("step", "soap")])
 @pytest.mark.slow
 def test_follows_the_schedule(tmp_path: Path, schedule: str, optimizer: str) -> None:
     found = _rates(tmp_path, schedule=schedule, optimizer=optimizer)

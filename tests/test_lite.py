@@ -14,7 +14,7 @@ from dcae.networks.exact_ready import depth_to_space
 from dcae.networks.lite.blocks import WindowAttention, space_to_depth
 from dcae.networks.lite.config import LiteConfig
 from dcae.networks.registry import build_model, config_from_dict
-from dcae.train.loss import rate_distortion
+from dcae.train.loss import Distortion, rate_distortion
 
 pytest.importorskip("compressai", reason="the densities for training come from compressai")
 
@@ -212,7 +212,8 @@ def test_errors_of_block_means_count_again() -> None:
     checkers = 0.1 * (2.0 * (torch.arange(128)[:, None] + torch.arange(128)).remainder(2) - 1)
 
     def loss(error: Tensor, weight: float) -> float:
-        return float(rate_distortion(x, rate | {"x_hat": x + error}, torch.tensor([0.01]), block_means=weight).loss)
+        output, kind = rate | {"x_hat": x + error}, Distortion(block_means=weight)
+        return float(rate_distortion(x, output, torch.tensor([0.01]), kind).loss)
 
     brighter = torch.full((128, 128), 0.1)
     assert loss(brighter, 0) == pytest.approx(0.01 * 255**2 * 0.01, rel=1e-4)

@@ -78,7 +78,7 @@ def test_options_go_before_a_recipe_and_a_recipe_before_defaults(tmp_path: Path)
         ("batch = ", "not a TOML file"),
         ("patch = 100", "multiples of 64"),
         ("patch = [64, 128]\nbatch = [1, 2, 3]", "give one each"),
-        ("optimizer = 'sgd'", "unknown optimizer 'sgd'; known: adam, muon"),
+        ("optimizer = 'sgd'", "unknown optimizer 'sgd'; known: adam, soap"),
         ("metric = 'lpips'", "unknown metric"),
         ("minutes = 0", "minutes must be positive"),
         ("ema = 1.5", "ema must be in 0..1"),

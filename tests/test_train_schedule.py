@@ -100,7 +100,7 @@ def test_a_decay_branches_off_and_leaves_the_trunk_alone(
         assert_same(straight[part], continued[part])
     assert {path: path.read_bytes() for path in trunk.rglob("*") if path.is_file()} == before
 
-    for wrong, message in (({"lambdas": 0.01}, "lambdas"), ({"optimizer": "muon"}, "optimizer")):
+    for wrong, message in (({"lambdas": 0.01}, "lambdas"), ({"optimizer": "soap"}, "optimizer")):
         with pytest.raises(OptionError, match=f"other settings [(]{message}"):
             train(training_settings(training_pictures, **options, **wrong), tmp_path / "other")
     with pytest.raises(OptionError, match=r"other settings [(]decay"):

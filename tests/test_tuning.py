@@ -15,7 +15,8 @@ from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.encoder import Encoded
 from dcae.errors import OptionError
-from dcae.networks.ms_ssim import WORTH, ms_ssim
+from dcae.networks.config import METRICS
+from dcae.networks.ms_ssim import ms_ssim
 
 
 @pytest.fixture(scope="module", params=["plain-torch", "plain-onnx", "closed loop-torch", "closed loop-onnx"])
@@ -36,7 +37,7 @@ def _squared_cost(codec: Codec, data: bytes, picture: Image.Image, quality: floa
 def _tuned_cost(codec: Codec, data: bytes, picture: Image.Image, quality: float) -> float:
     """λ·D + R with 1 - MS-SSIM; sides are multiples of 16."""
     shown = np.asarray(codec.decode(data))
-    distortion = WORTH * (1 - ms_ssim(np.asarray(picture).transpose(2, 0, 1), shown.transpose(2, 0, 1)))
+    distortion = METRICS["ms-ssim"] * (1 - ms_ssim(np.asarray(picture).transpose(2, 0, 1), shown.transpose(2, 0, 1)))
     return codec.config.lambda_of(quality) * distortion * shown[..., 0].size + 8 * len(data)
 
 

@@ -18,7 +18,7 @@ from dcae.train.data import CutsPatches, Loader, Patches, Picture, load_folder, 
 from dcae.train.held_out import validation_pictures
 from dcae.train.init import initial_network
 from dcae.train.looks import SYNTHESIS
-from dcae.train.loss import balanced, rate_distortion
+from dcae.train.loss import Distortion, balanced, rate_distortion
 from dcae.train.optimizers import build_optimizers
 from dcae.train.processes import Group
 from dcae.train.qualities import in_strata, qualities_of
@@ -40,6 +40,7 @@ class CodecTask:
         if not config.data:
             raise OptionError("no training pictures; give their folder with --data")
         self.config, self.group = config, group
+        self._distortion = Distortion(config.metric, config.block_means, config.pixel_share)
         network = build_model(config_from_dict(saved["config"])) if saved else initial_network(config)
         self.network = network.to(group.device).train()
         self.unshared = frozenset(n for n, _ in network.named_parameters() if n.endswith("quantiles"))
@@ -88,7 +89,7 @@ class CodecTask:
 
     def losses(self, batch: _Batch, output: dict[str, Any]) -> Losses:
         pictures, _, lambdas = batch
-        terms = rate_distortion(pictures, output, lambdas, self.config.metric, self.config.block_means)
+        terms = rate_distortion(pictures, output, lambdas, self._distortion)
         loss = balanced(terms.loss, lambdas, self.config.metric, self.config.balance).mean()
         auxiliary = self.network.entropy_bottleneck.loss()
         curves = {

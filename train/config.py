@@ -39,13 +39,16 @@ class TrainConfig(LooksSettings):
     )
     metric: str = setting("mse", text, "Distortion: λ·255²·MSE, or λ·(1 - MS-SSIM).", ("mse", "ms-ssim"))
     optimizer: str = setting(
-        "adam", text, "Adam, or orthogonalised momentum for the matrices beside Adam for the rest.", ("adam", "muon")
+        "adam", text, "Adam; or SOAP for the matrices, beside Adam for the rest.", ("adam", "soap")
     )
     balance: float = setting(
         0.5, number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
     block_means: float = setting(
         0.0, number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
+    )
+    pixel_share: float = setting(
+        0.0, number, "Of training for MS-SSIM, the share that squared errors have: for colours and plain areas."
     )
     low_rate_weight: float = setting(
         1.0, number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
@@ -78,10 +81,12 @@ class TrainConfig(LooksSettings):
             raise OptionError(f"patch must be multiples of 64, got {listed(self.patch)}")
         if self.metric == "ms-ssim" and min(self.patch) < 192:
             raise OptionError("MS-SSIM has five scales and needs patches of at least 192; set --patch 192")
+        if self.pixel_share and self.metric != "ms-ssim":
+            raise OptionError("pixel_share is of training for MS-SSIM; give --metric ms-ssim, too")
         check_between("drawn_pool", self.drawn_pool, 1)
         check_between("table_pictures", self.table_pictures, 0)
         check_positive("low_rate_weight", self.low_rate_weight)
-        limits = {"smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0, "balance": 2.0}
+        limits = {"smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0, "balance": 2.0, "pixel_share": 1.0}
         for name, highest in limits.items():
             check_between(name, getattr(self, name), 0, highest)
         if self.smooth + self.drawn > 1:

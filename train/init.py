@@ -13,7 +13,7 @@ from dcae.errors import OptionError
 from dcae.models.installed import find_model
 from dcae.models.modelfile import load_model
 from dcae.networks.base import DCAE
-from dcae.networks.config import DCAEConfig
+from dcae.networks.config import METRICS, DCAEConfig
 from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import BEST, CHECKPOINT, best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
@@ -24,7 +24,8 @@ _ENTROPY_MODELS = ("entropy_bottleneck.", "gaussian_conditional.")
 def initial_network(config: TrainConfig) -> DCAE:
     """The network of `config`, with the weights of `config.init` where that is given.
 
-    λ are those of `config`, else of the model it starts from; per-λ parameters are interpolated.
+    λ are those of `config`, else of the model it starts from (of another metric, those of about the same rate); per-λ
+    parameters are interpolated.
 
     Raises:
         OptionError: fields that do not fit the preset, or the model started from.
@@ -37,14 +38,14 @@ def initial_network(config: TrainConfig) -> DCAE:
     if not config.init:
         network = _build(config.preset, own, config.metric)
         if config.metric != "mse" and not config.lambdas:
-            raise OptionError(f"give the λ of {config.metric} training with --lambda (2.4 to 60.5 are usual)")
+            raise OptionError(f"give the λ of {config.metric} training with --lambda (3 to 150 are usual)")
         return network
 
     found, weights = load_weights(config.init)
     if found.preset != config.preset:
         raise OptionError(f"{config.init} is a {found.preset} model; set --preset {found.preset} or another --init")
     if found.metric != config.metric and not config.lambdas:
-        raise OptionError(f"{config.init} was trained for {found.metric}; give the λ of {config.metric} with --lambda")
+        own["lambdas"] = tuple(METRICS[config.metric] * v for v in found.mse_lambdas)
     network = _build(found, own, config.metric)
     weights = _for_lambdas(weights, network, found)
     if network.closed_loop and not getattr(found, "skip_channels", 0):

@@ -17,6 +17,22 @@ _MIDDLE = 0.01
 """An MSE λ in the middle of the usual range."""
 
 
+class Distortion(NamedTuple):
+    """What λ multiplies."""
+
+    metric: str = "mse"
+    """"mse", 255² times the mean squared error, or "ms-ssim", 1 - MS-SSIM, which needs sides of at least 161."""
+    block_means: float = 0.0
+    """Weight of the squared errors of block means (see :data:`MEAN_SIDES`) beside that of the pixels, of which they are
+    a part already; sides of pictures must then be multiples of 64."""
+    pixel_share: float = 0.0
+    """Of the distortion of "ms-ssim", the share that squared errors have, at their worth in it: MS-SSIM hardly sees
+    colours and plain areas."""
+
+
+SQUARED_ERRORS = Distortion()
+
+
 class RateDistortion(NamedTuple):
     """Each (B,): the loss, bits per pixel of y (with the block means, where they are coded) and of z, and the mean
     squared error of pictures in [0, 1]."""
@@ -28,30 +44,28 @@ class RateDistortion(NamedTuple):
 
 
 def rate_distortion(
-    x: Tensor, output: dict[str, Any], lambdas: Tensor, metric: str = "mse", block_means: float = 0.0
+    x: Tensor, output: dict[str, Any], lambdas: Tensor, kind: Distortion = SQUARED_ERRORS
 ) -> RateDistortion:
     """λ·255²·MSE + bpp per sample (Minnen et al. 2018), or λ·(1 - MS-SSIM) + bpp, as in CompressAI.
 
     Args:
-        x: (B, 3, H, W) in [0, 1]; sides of at least 161 for MS-SSIM.
+        x: (B, 3, H, W) in [0, 1].
         output: what `DCAE.forward` returned for it.
         lambdas: (B,) or (1,).
-        metric: "mse" or "ms-ssim".
-        block_means: weight of the squared errors of block means (see :data:`MEAN_SIDES`) beside that of the pixels, of
-            which they are a part already; sides of pictures must then be multiples of 64. For "mse" alone.
     """
     pixels = x.shape[-1] * x.shape[-2]
     bits = {k: -torch.log2(v.float()).sum((1, 2, 3)) / pixels for k, v in output["likelihoods"].items()}
     x_hat = output["x_hat"].float()
     mse = (x_hat - x).square().mean((1, 2, 3))
     distortion = 255**2 * mse
-    if block_means:
+    if kind.block_means:
         for side in MEAN_SIDES:
-            distortion = distortion + block_means * 255**2 * F.avg_pool2d(x_hat - x, side).square().mean((1, 2, 3))
-    if metric == "ms-ssim":
+            distortion = distortion + kind.block_means * 255**2 * F.avg_pool2d(x_hat - x, side).square().mean((1, 2, 3))
+    if kind.metric == "ms-ssim":
         from pytorch_msssim import ms_ssim
 
-        distortion = 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+        similar = 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+        distortion = (1 - kind.pixel_share) * similar + kind.pixel_share * distortion / METRICS[kind.metric]
     z = bits.pop("z")
     y = torch.stack(list(bits.values())).sum(0)
     return RateDistortion(lambdas * distortion + y + z, y, z, mse)

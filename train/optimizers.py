@@ -1,4 +1,4 @@
-"""Optimisers by name: Adam as published, and Muon for the matrices beside Adam for everything else."""
+"""Optimisers by name: Adam as published, and SOAP for the matrices beside Adam for everything else."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from dcae.networks.base import DCAE
+from dcae.train.soap import Soap
 
 _FAST = 5.0
 """Factor on Adam's step size for parameters on a logarithmic scale, which would get nowhere otherwise."""
-_LAPPED = 0.25
-"""Factor on the step size of lapped matrices: Muon's grows with a matrix's longer side, and every sample is the sum
-of four such patches, so that at the full step the pixels themselves tremble (gradient norms rose tenfold)."""
 _SURPRISE = 3.0
 """Largest norm of a parameter's gradient, in units of what Adam remembers of it."""
 _REMEMBERED = 100
@@ -25,33 +23,25 @@ _REMEMBERED = 100
 def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
     """The main optimisers and, last, the auxiliary one for the quantiles of the factorised prior.
 
-    Muon (Jordan et al. 2024) with step sizes matched to Adam's root mean square takes the weights of the linear
-    maps, all but those of the factorised prior, with twice Adam's step
-    (half of it for lapped maps); convolutions stay with Adam.
+    SOAP takes the weights of the linear maps, all but those of the factorised prior; convolutions stay with Adam.
     """
     quantiles = [p for n, p in network.named_parameters() if n.endswith("quantiles")]
-    matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)} if name == "muon" else set()
     main = [p for n, p in network.named_parameters() if not n.endswith("quantiles")]
     fast = [p for n, p in network.named_parameters() if any(part in n for part in network.fast_parameters)]
+    matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)} if name == "soap" else set()
+    matrices -= {id(p) for p in fast}
     others = matrices | {id(p) for p in fast}
     groups: list[dict[str, Any]] = [{"params": [p for p in main if id(p) not in others]}]
     if fast:
         groups.append({"params": fast, "lr": _FAST * learning_rate})
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=learning_rate)]
     if matrices:
-        lapped = set(map(id, network.overlapping_matrices()))
-        wide = [p for p in main if id(p) in lapped]
-        chosen: list[dict[str, Any]] = [{"params": [p for p in main if id(p) in matrices - lapped]}]
-        if wide:
-            chosen.append({"params": wide, "lr": 2 * learning_rate * _LAPPED})
-        options: dict[str, Any] = {
-            "lr": 2 * learning_rate, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw",
-        }  # fmt: skip
+        chosen = [p for p in main if id(p) in matrices]
         if dist.is_initialized():
-            # Orthogonalisation costs as much as a small batch; every process does its share of the matrices.
-            optimizers.append(ZeroRedundancyOptimizer(chosen, torch.optim.Muon, **options))
+            # Turning costs half as much as a small batch; every process does its share of the matrices.
+            optimizers.append(ZeroRedundancyOptimizer(chosen, Soap, lr=learning_rate))
         else:
-            optimizers.append(torch.optim.Muon(chosen, **options))
+            optimizers.append(Soap(chosen, lr=learning_rate))
     optimizers.append(torch.optim.Adam(quantiles, lr=1e-3))
     return optimizers
 
@@ -87,8 +77,7 @@ def limit_surprises(optimizer: torch.optim.Optimizer) -> Tensor:
 
 
 def gathered_states(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """State dicts of the optimisers, whole on process 0; called by all, since each holds a share of the matrices'
-    momentum."""
+    """State dicts of the optimisers, whole on process 0; called by all, since each holds a share of the matrices'."""
     states = []
     for optimizer in optimizers:
         if isinstance(optimizer, ZeroRedundancyOptimizer):

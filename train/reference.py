@@ -23,16 +23,16 @@ class Reference(NamedTuple):
     network: DCAE
 
     def quality_at(self, lambda_: float) -> float | None:
-        """The quality at which it minimises the same sum, or None where its range has no such λ."""
-        own = np.log(self.network.config.lambdas)
+        """The quality of about the same rate, or None where its range has no such λ of MSE training."""
+        own = np.log(self.network.config.mse_lambdas)
         wanted = np.log(lambda_)
         if not own[0] - 1e-6 <= wanted <= own[-1] + 1e-6:
             return None
         return float(np.interp(wanted, own, np.arange(1, len(own) + 1)))
 
 
-def load_reference(model: str, metric: str) -> Reference | None:
-    """The reference of this name; None, with a line in the log, where there is none for this metric.
+def load_reference(model: str) -> Reference | None:
+    """The reference of this name; None, with a line in the log, where there is none.
 
     Args:
         model: an installed model's name or a model file.
@@ -44,9 +44,6 @@ def load_reference(model: str, metric: str) -> Reference | None:
         header = find_model(model)
     except ModelNotFoundError as error:
         log.warning("no reference in validations: %s", error)
-        return None
-    if header.config.metric != metric:
-        log.info("no reference in validations: %s was trained for %s", model, header.config.metric)
         return None
     config, weights = load_weights(model)
     network = build_model(config)

@@ -61,7 +61,7 @@ class Settings:
         (128,), sizes, "Side of a patch in pixels; several split the schedule into equal parts."
     )
     batch: tuple[int, ...] = setting((16,), sizes, "Patches per step and process; one, or one for each patch size.")
-    learning_rate: float = setting(1e-3, number, "Adam's; Muon's steps have twice its root mean square.")
+    learning_rate: float = setting(1e-3, number, "Size of the steps of Adam and SOAP.")
     schedule: str = setting(
         "cosine", text, "Cosine decay; constant and a tenth in the last fifth (step); or constant: a trunk, which can "
         "be prolonged at any time and from which decays branch off.", ("cosine", "step", "constant"),

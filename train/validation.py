@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcae.networks.base import DCAE
-from dcae.networks.config import DCAEConfig
+from dcae.networks.config import METRICS, DCAEConfig
 from dcae.train.config import TrainConfig
 from dcae.train.data import to_float
-from dcae.train.loss import rate_distortion
+from dcae.train.loss import Distortion, rate_distortion
 from dcae.train.processes import Group, agreed, sum_over
 from dcae.train.real_files import real_files
 from dcae.train.reference import Reference, load_reference
@@ -48,12 +48,15 @@ class Validator:
     ) -> None:  # fmt: skip
         self.pictures, self.config, self.group = pictures, config, group
         self.qualities = validated_qualities(network)
-        reference = load_reference(config.reference, config.metric) if config.reference else None
+        self._distortion = Distortion(config.metric, pixel_share=config.pixel_share)
+        reference = load_reference(config.reference) if config.reference else None
         name = reference.name if reference else "none"
         digest = 0
         for picture in pictures:
             digest = zlib.crc32(picture.tobytes(), zlib.crc32(repr(picture.shape).encode(), digest))
         self.measure = f"pictures {digest:08x}, qualities {self.qualities}, λ {network.lambdas}, reference {name}"
+        if config.pixel_share:
+            self.measure += f", pixel share {config.pixel_share:g}"
         if saved and saved["measure"] == self.measure:
             self.reference = np.array(saved["losses"])
         else:
@@ -65,11 +68,11 @@ class Validator:
         if reference is None:
             return losses
         log.info("measuring %s on the %d pictures of validation", reference.name, len(self.pictures))
-        matching = [reference.quality_at(network.lambda_of(quality)) for quality in self.qualities]
+        matching = [reference.quality_at(network.mse_lambda_of(quality)) for quality in self.qualities]
         there = [k for k, quality in enumerate(matching) if quality is not None]
         found = measured(
             reference.network.to(self.group.device), self.pictures, [matching[k] or 0.0 for k in there],
-            self.config.metric, self.group, lambda: False,
+            self._distortion, self.group, lambda: False,
         )  # fmt: skip
         assert found is not None
         losses[:, there] = found[..., LOSS]
@@ -80,7 +83,7 @@ class Validator:
         training = network.training
         network.eval()
         try:
-            found = measured(network, self.pictures, self.qualities, self.config.metric, self.group, stopping)
+            found = measured(network, self.pictures, self.qualities, self._distortion, self.group, stopping)
             if found is None:
                 return None
             row = summary(found, self.reference, self.qualities)
@@ -105,7 +108,7 @@ def validated_qualities(network: DCAEConfig) -> list[float]:
 
 @torch.no_grad()
 def measured(
-    network: DCAE, pictures: list[np.ndarray], qualities: list[float], metric: str, group: Group,
+    network: DCAE, pictures: list[np.ndarray], qualities: list[float], kind: Distortion, group: Group,
     stopping: Callable[[], bool],
 ) -> np.ndarray | None:  # fmt: skip
     """Estimates for every picture at every quality, shared out over the processes; None if any of them is stopping.
@@ -121,17 +124,17 @@ def measured(
         x = _tensor(pictures[place], network)
         for k, quality in enumerate(qualities):
             if not stopping():
-                found[place, k] = _estimates(network, x, quality, metric)
+                found[place, k] = _estimates(network, x, quality, kind)
     if agreed((float(stopping()),), group.world)[0]:
         return None
     return sum_over(found, group.world).numpy()
 
 
-def _estimates(network: DCAE, x: Tensor, quality: float, metric: str) -> Tensor:
+def _estimates(network: DCAE, x: Tensor, quality: float, kind: Distortion) -> Tensor:
     output = network(x, quality)
     output["x_hat"] = output["x_hat"].clamp(0, 1)
-    lambdas = torch.tensor([network.config.lambda_of(quality)], device=x.device)
-    terms = rate_distortion(x, output, lambdas, metric)
+    lambdas = torch.tensor([network.config.mse_lambda_of(quality) * METRICS[kind.metric]], device=x.device)
+    terms = rate_distortion(x, output, lambdas, kind)
     psnr = -10 * math.log10(max(terms.mse.item(), 1e-10))
     brightness = brightness_errors(x, output["x_hat"]).square().mean().item()
     return torch.tensor([terms.loss.item(), (terms.bpp_y + terms.bpp_z).item(), psnr, brightness])

@@ -89,10 +89,6 @@ class DCAE(nn.Module):
     def calibrate_skip(self, x: Tensor) -> None:
         """Start skip latents that no training has touched yet from a batch of training pictures, as above."""
 
-    def overlapping_matrices(self) -> list[Tensor]:
-        """Weights of linear maps whose patches overlap, which are trained with smaller steps than other matrices."""
-        return []
-
     def anchored_parameters(self) -> set[str]:
         """Names of the parameters whose first dimension runs over `config.lambdas`."""
         return set()

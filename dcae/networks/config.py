@@ -20,9 +20,10 @@ MAX_WINDOW = 16
 MAX_NUMBERS_PER_PIXEL = 64
 """Widest layer of a network, as numbers that it holds at once per pixel of the picture. `lite` has 8."""
 
-METRICS = {"mse": 1.0, "ms-ssim": 1280.0}
-"""Metric of training -> how much larger its λ is than that of MSE training at about the same rate. MS-SSIM's is
-from the pairs of CompressAI's models (0.0018 and 2.4, ..., 0.0483 and 60.5)."""
+METRICS = {"mse": 1.0, "ms-ssim": 3200.0}
+"""Metric -> how much larger its λ is than that of 255² times the mean squared error at about the same rate. MS-SSIM's
+is measured, see docs/effort.md; the pairs of CompressAI's models (0.0018 and 2.4, ..., 0.0483 and 60.5) come to 1,280,
+with which files become smaller."""
 
 
 def anchor_lambdas(count: int = 8, lowest: float = 0.0009, highest: float = 0.1152) -> tuple[float, ...]:
@@ -97,6 +98,10 @@ class DCAEConfig(NetworkConfig):
     def mse_lambdas(self) -> tuple[float, ...]:
         """`lambdas` as those of MSE training at about the same rate."""
         return tuple(v / METRICS[self.metric] for v in self.lambdas)
+
+    def mse_lambda_of(self, quality: float) -> float:
+        """:meth:`lambda_of` likewise."""
+        return self.lambda_of(quality) / METRICS[self.metric]
 
     @property
     def qualities(self) -> tuple[float, float]:

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Samples = NDArray[np.float32] | NDArray[np.uint8]
 
-WORTH = 3200.0
-"""λ of 1 - MS-SSIM in the search, over that of 255² times the mean squared error; docs/effort.md says why."""
 TAPS = 11
 """Side of a window in pixels."""
 LUMINANCE, CONTRAST = 0.01**2, 0.03**2

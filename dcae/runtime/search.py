@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from dcae.networks.ms_ssim import WORTH, sensitivity
+from dcae.networks.config import METRICS
+from dcae.networks.ms_ssim import sensitivity
 from dcae.runtime.progress import GRADIENT, watcher
 from dcae.runtime.protocol import Array, Step, Trial
 
@@ -66,7 +67,7 @@ def similarity(x: Array, weights: Array) -> Similarity:
             covers what latents with pixels of the picture do.
     """
     height, width = (-(-int(weights[0, 0].any(axis).sum()) // 16) * 16 for axis in (1, 0))
-    found, ratio = np.zeros_like(weights), 3 / 255**2 * WORTH
+    found, ratio = np.zeros_like(weights), 3 / 255**2 * METRICS["ms-ssim"]
     found[..., :height, :width] = sensitivity(x[0, :, :height, :width]) * np.float32(ratio / 3)
     return Similarity(height, width, ratio * float(weights.sum()), found)
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from dcae.networks.base import DCAE, SlicePrior
 from dcae.networks.bounds import LEAST_PROBABILITY
-from dcae.networks.config import METRICS
 from dcae.networks.walk import walk_slices
 from dcae.runtime.protocol import Array, Step, Trial
 from dcae.runtime.search import MOST, Moves, local_weights, middle, random_signs, report, similarity, split, tried
@@ -62,7 +61,7 @@ class LatentSearch:
         self.q = network.conditioning(torch.tensor([quality]))
         config = network.config
         # λ·255²·MSE·pixels = worth · sum of squared errors
-        self.worth = config.lambda_of(quality) / METRICS[config.metric] * 255**2 / 3
+        self.worth = config.mse_lambda_of(quality) * 255**2 / 3
         self.searched = len(config.slices) - network.closed_loop
         self.channels = config.slices[: self.searched]
 

@@ -54,7 +54,7 @@ from dcae.networks.exact_ready import (
     ExactReady,
     Modulation,
 )
-from dcae.networks.lite.blocks import Gain, LappedDown, LappedUp, WindowAttention
+from dcae.networks.lite.blocks import Gain, WindowAttention
 from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
 from dcae.networks.lite.config import LiteConfig
 from dcae.networks.lite.slices import SliceNetwork, Support
@@ -141,9 +141,6 @@ class LiteDCAE(ExactReady):
             for k in range(len(config.slices)):
                 network = self.slice_network(k)
                 network.head.weight[2 * network.channels :].normal_(std=config.context_width**-0.5)
-
-    def overlapping_matrices(self) -> list[Tensor]:
-        return [module.patch.weight for module in self.modules() if isinstance(module, LappedDown | LappedUp)]
 
     def anchored_parameters(self) -> set[str]:
         found = {"scale_offset", "left_over.mean_scale", "left_over.mean_step"}

@@ -15,7 +15,6 @@ from dcae.entropy.exact_bounds import ExactArrays, Gains, check, gains_at
 from dcae.errors import ModelFileError, OptionError
 from dcae.models.stored import StoredModel, read_model
 from dcae.networks.bands import WHOLE, Band
-from dcae.networks.config import METRICS
 from dcae.networks.graph import BuiltGraph
 from dcae.networks.registry import preset_of
 from dcae.networks.scales import SCALE_LEVELS
@@ -91,7 +90,7 @@ class OnnxEngine:
             return self._outputs(name, quality, inputs)
 
         c = self.config
-        worth = c.lambda_of(quality) / METRICS[c.metric] * 255**2 / 3  # as of `torch_search`
+        worth = c.mse_lambda_of(quality) * 255**2 / 3  # as of `torch_search`
         problem = GraphSearch(run, c.slices[: len(c.slices) - self.closed_loop], x, z_hat, worth, weights, similar)
         return searched(problem, y, steps)
 
@@ -116,7 +115,7 @@ class OnnxEngine:
 
     def skip_worth(self, quality: float) -> Array:
         # As `skip_worth` of the network has it.
-        weight = self.config.lambda_of(quality) / METRICS[self.config.metric] * 255**2 / 3
+        weight = self.config.mse_lambda_of(quality) * 255**2 / 3
         energies = np.square(self.weights["left_over.up.patch.weight"]).sum(0).reshape(-1, 1, 1)
         return np.asarray(weight * self._number("skip_inverse", quality) ** 2 * energies, np.float32)[None]
 
