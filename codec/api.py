@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dcae.codec.codec import Codec
 from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
-from dcae.codec.effort import TUNES, effort_or_default, roi_of
+from dcae.codec.effort import effort_or_default, roi_of
 from dcae.codec.limits import MAX_PIXELS, check_limit
 from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
@@ -18,6 +18,7 @@ from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.scaling import encode_as_asked
 from dcae.codec.sources import FileSource, as_bytes
 from dcae.codec.targets import Asked, Target, divisor_of
+from dcae.codec.tuning import tune_for
 from dcae.errors import OptionError
 from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id
 from dcae.upscalers import UPSCALER
@@ -50,7 +51,7 @@ def encode(
     max_pixels: int = MAX_PIXELS,
     engine: str = "auto",
     roi: PictureSource | None = None,
-    tune: str = TUNES[0],
+    tune: str | None = None,
     scale: str | float = 1,
     upscaler: str = UPSCALER,
 ) -> bytes:
@@ -63,15 +64,15 @@ def encode(
         target_size: instead of a quality: bytes that the file may have at most; at most 1 % fewer are used.
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
-        model, device, engine: as :class:`dcae.Codec` has them.
+        model: an installed model's name or a model file.
         effort: 0 to 4, how long to search for a smaller file of the same quality; 2 by default, and 0 with models of
             `paper`.
-        portable, fallback: as :meth:`dcae.Codec.encode` has them; the last is on here.
+        device, engine, portable, fallback: as :class:`dcae.Codec` and its `encode` have them; the last is on here.
         frame, background, strip, to_srgb: what is made of the picture before it is coded, as
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
         roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
-        tune: what the search lowers beside the bytes, "psnr" (squared errors) or "ms-ssim" (1 - MS-SSIM).
+        tune: what is lowered beside the bytes, "psnr" or "ms-ssim"; by default what the model was trained for.
         scale: "1/2" codes the picture at half its size, for very small files; decoding enlarges it. "auto" does so
             where the result has more PSNR at no more bytes, or reaches a target that is out of reach otherwise.
         upscaler: name or path of the model that enlarges it.
@@ -92,9 +93,9 @@ def encode(
     header = find_model(model)
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
-    options: dict[str, Any] = {"portable": portable, "fallback": fallback, "tune": tune}
-    options |= {"effort": effort_or_default(effort, header.config), "roi": None if roi is None else roi_of(roi)}
-    options["upscaler"] = upscaler
+    how_long = effort_or_default(effort, header.config)
+    options: dict[str, Any] = {"portable": portable, "fallback": fallback, "effort": how_long, "upscaler": upscaler}
+    options |= {"tune": tune_for(tune, how_long, header.config), "roi": None if roi is None else roi_of(roi)}
     return encode_as_asked(codec, prepared, Asked(quality, target, divisor), options).data
 
 

@@ -11,6 +11,7 @@ from dcae.codec import options
 from dcae.codec.batch import PICTURES, SUFFIX, decoded_name, encoded_name, is_batch, is_folder, work_list
 from dcae.codec.run import Work, run
 from dcae.codec.targets import SCALES, Asked, Target, divisor_of, parse_size
+from dcae.codec.tuning import tune_for
 from dcae.errors import DCAEError, OptionError, naming, one_line
 from dcae.files import read_bytes
 from dcae.models.installed import DEFAULT_MODEL, find_model
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     help="How long to search for a smaller file of the same quality.  [default: 2; for `paper` 0]",
 )  # fmt: skip
 @click.option(
-    "--tune", type=click.Choice(["psnr", "ms-ssim"]), default="psnr", show_default=True,
-    help="What that quality is measured by: squared errors, or the similarity of structures.",
+    "--tune", type=click.Choice(["psnr", "ms-ssim"]),
+    help="What that quality is measured by: squared errors, or the similarity of structures.  [default: what the model "
+    "was trained for]",
 )  # fmt: skip
 @click.option("--roi", metavar="MASK", help="Gray picture of the same size: black where errors need not count.")
 @options.preparation
@@ -59,7 +61,7 @@ def encode(
     target_psnr: float | None,
     model: str | None,
     effort: int | None,
-    tune: str,
+    tune: str | None,
     roi: str | None,
     scale: str,
     upscaler: str,
@@ -87,15 +89,14 @@ def encode(
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
-        from dcae.codec.effort import check_tune, effort_or_default, roi_of
+        from dcae.codec.effort import effort_or_default, roi_of
         from dcae.codec.filecoders import FileEncoder
         from dcae.codec.pictures.preparation import Preparation
 
         how = Preparation(frame, background, strip, to_srgb)
         how_long = effort_or_default(effort, header.config)
-        check_tune(tune, how_long)
-        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback, "tune": tune}
-        coding["upscaler"] = upscaler
+        coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback, "upscaler": upscaler}
+        coding["tune"] = tune_for(tune, how_long, header.config)
         if roi is not None:
             coding["roi"] = roi_of(roi)
         asked = Asked(quality, target, divisor_of(scale))

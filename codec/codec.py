@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcae.codec.container import Container, read_container, write_container
-from dcae.codec.effort import TUNES, check_effort, check_roi, check_tune
+from dcae.codec.effort import check_effort, check_roi
 from dcae.codec.encoder import Encoder
 from dcae.codec.enlarging import as_coded, enlargement_of, reduced, reduced_plane, shown, upscaler_of
 from dcae.codec.feedback import rounded
@@ -28,6 +28,7 @@ from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
+from dcae.codec.tuning import tune_for
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.header import ModelHeader
 from dcae.models.installed import DEFAULT_MODEL
@@ -109,7 +110,7 @@ class Codec:
         fallback: bool = False,
         preparation: Preparation = AS_IT_IS,
         roi: NDArray[np.uint8] | None = None,
-        tune: str = TUNES[0],
+        tune: str | None = None,
         scale: int = 1,
         upscaler: str = UPSCALER,
     ) -> bytes:
@@ -129,8 +130,8 @@ class Codec:
             fallback: store the picture without loss where that takes no more bytes.
             preparation: what is made of the picture before it is coded.
             roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
-            tune: what the search lowers beside the bytes: "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which
-                needs an effort and goes without a roi.
+            tune: what is lowered beside the bytes, "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which goes
+                without a roi; by default what the model was trained for, and anything else needs an effort.
             scale: 2 codes the picture at half its size, 3 at a third, 4 at a quarter; decoding enlarges it.
             upscaler: name or path of the model that enlarges it, and has this scale.
 
@@ -161,14 +162,14 @@ class Codec:
         effort: int,
         fallback: bool,
         roi: NDArray[np.uint8] | None,
-        tune: str,
+        tune: str | None,
         enlarger: Upscaler | None,
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
         self.config.lambda_of(quality)
         check_effort(effort)
-        check_tune(tune, effort)
+        tune = tune_for(tune, effort, self.config)
         check_roi(roi, effort, picture, tune)
         steps = round(quality * QUALITY_STEPS)
         quality = steps / QUALITY_STEPS

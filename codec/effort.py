@@ -7,7 +7,7 @@ effort   gradients  what is done
 1        1          one step from its result
 2        2          two steps
 3        9          two steps, then three trials that change symbols by 1 and keep what was worth it
-4        35         two steps, then sixteen trials
+4        25         two steps, then eleven trials
 =======  =========  ==========================================================================================
 
 A file of any effort is an ordinary file. Large pictures are searched in parts
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
+from dcae.codec.tuning import TUNES
 from dcae.errors import OptionError
 from dcae.networks.config import DCAEConfig
 from dcae.networks.registry import preset_of
@@ -43,12 +44,10 @@ STEPS: tuple[tuple[Step | Trial, ...], ...] = (
     _SOFT[:1],
     _SOFT,
     (*_SOFT, *[Trial(0.5)] * 3),
-    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 12),
+    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 7),
 )
 """What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
 EFFORTS = range(len(STEPS))
-TUNES = "psnr", "ms-ssim"
-"""What D can be that the search lowers with the bytes: the squared error, or 1 - MS-SSIM."""
 
 
 def effort_or_default(effort: int | None, config: DCAEConfig) -> int:
@@ -64,18 +63,6 @@ def check_effort(effort: int) -> None:
     """
     if isinstance(effort, bool) or effort not in EFFORTS:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
-
-
-def check_tune(tune: str, effort: int) -> None:
-    """Refuse what the search cannot be tuned for, or tuning without a search.
-
-    Raises:
-        OptionError: see above.
-    """
-    if tune not in TUNES:
-        raise OptionError(f"tune must be {' or '.join(TUNES)}, got {tune!r:.60}")
-    if tune != TUNES[0] and not effort:
-        raise OptionError(f"tune={tune} is what the search heeds and needs an effort of at least 1")
 
 
 def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture, tune: str = TUNES[0]) -> None:

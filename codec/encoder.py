@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dcae.codec import feedback
-from dcae.codec.effort import TUNES, search, searched_pixels
+from dcae.codec.effort import search, searched_pixels
 from dcae.codec.latents import Coded, LatentCoder, Sections
 from dcae.codec.source import Source
 from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
+from dcae.codec.tuning import TUNES
 from dcae.runtime.progress import GRADIENT, SLICE, watcher
 from dcae.runtime.protocol import Array, Floats
 from dcae.runtime.transforms import Transforms
@@ -68,7 +69,7 @@ class Encoder:
             feed_back: correct its block means and code it anew, too.
             effort: search for better latents, too, if above 0; see `dcae.codec.effort`.
             measured: look at what the picture decodes to even if nothing else is tried.
-            tune: what D is, one of `dcae.codec.effort.TUNES`.
+            tune: what D is, one of `dcae.codec.tuning.TUNES`.
         """
         weight = self._config.mse_lambda_of(quality)
         looked_at = bool(feed_back or effort or measured)

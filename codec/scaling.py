@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dcae.codec.container import is_lossless
-from dcae.codec.effort import TUNES
 from dcae.codec.enlarging import enlarged, enlargement_of, reduced
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of, without_search
+from dcae.codec.tuning import TUNES, tune_for
 from dcae.errors import OptionError
 from dcae.upscalers import UPSCALER, find_upscaler
 
@@ -33,10 +33,9 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
             than PSNR, or what enlarges none that files can name.
         DCAEError: as :meth:`dcae.Codec.encode`.
     """
-    if asked.divisor is None and options.get("tune", TUNES[0]) != TUNES[0]:
-        raise OptionError(
-            f"scale auto compares PSNR, which tune={options['tune']} does not look at; give scale 1 or 1/2"
-        )
+    tune = tune_for(options.get("tune"), options.get("effort", 0), codec.config)
+    if asked.divisor is None and tune != TUNES[0]:
+        raise OptionError(f"scale auto compares PSNR, which tune={tune} does not look at; give scale 1 or 1/2")
     if asked.divisor is not None:
         return _encoded(codec, picture, asked.quality, asked.target, {**options, "scale": asked.divisor})
     # What cannot enlarge is refused before the whole picture is coded.

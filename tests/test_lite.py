@@ -221,6 +221,29 @@ def test_errors_of_block_means_count_again() -> None:
     assert loss(checkers, 0.5) == pytest.approx(loss(checkers, 0), rel=1e-4)
 
 
+def test_a_smooth_picture_drowns_no_other_when_ms_ssim_is_evened() -> None:
+    """Values are those of squared errors then, gradients point where MS-SSIM grows."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 192, 192, generator=generator)
+    x[0] = 0.5 + 0.01 * (x[0] - 0.5)
+    noise = 0.02 * torch.randn(x.shape, generator=generator)
+    rate = {"likelihoods": {"y": torch.ones(2, 1, 12, 12), "z": torch.ones(2, 1, 3, 3)}}
+    lambdas, found = torch.tensor([32.0]), {}
+    for kind in (Distortion("ms-ssim"), Distortion("ms-ssim", even=True), Distortion("ms-ssim", pixel_share=1)):
+        x_hat = (x + noise).requires_grad_()
+        terms = rate_distortion(x, rate | {"x_hat": x_hat}, lambdas, kind)
+        (gradient,) = torch.autograd.grad(terms.loss.sum(), x_hat)
+        found[kind] = terms.loss.detach(), gradient
+    (plain, strict), (even, evened), (squared, _) = found.values()
+    assert plain[0] > 5 * plain[1]
+    assert torch.allclose(even, squared) and torch.allclose(squared, 0.01 * 255**2 * terms.mse, rtol=1e-4)
+    for k in range(2):
+        assert torch.allclose(evened[k] / evened[k].norm(), strict[k] / strict[k].norm(), atol=1e-5)
+        assert evened[k].norm() == pytest.approx(float(strict[k].norm() * even[k] / plain[k]), rel=1e-3)
+    half = rate_distortion(x, rate | {"x_hat": x + noise}, lambdas, Distortion("ms-ssim", pixel_share=0.5)).loss
+    assert torch.allclose(half, (plain + squared) / 2)
+
+
 def test_symbols_that_are_not_worth_their_bits_are_smaller() -> None:
     network = _small()
     y = 0.99 * torch.linspace(-4, 4, 81).reshape(1, 1, 9, 9)  # no halves

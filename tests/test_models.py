@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import TINY, synthetic_picture, write_tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dcae.cli import main
+from dcae.codec.api import decode
 from dcae.codec.codec import Codec
 from dcae.entropy.tables import Tables
 from dcae.errors import DCAEError, ModelFileError, ModelNotFoundError
@@ -336,6 +339,36 @@ def test_functions_find_the_model_a_file_names(folders: tuple[Path, Path], monke
     monkeypatch.delenv("DCAE_MODEL_PATH")
     with pytest.raises(ModelNotFoundError, match="not installed"):
         dcae.decode(data)
+
+
+def test_a_model_file_is_installed_by_command(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, file, other = tmp_path / "own" / "models", tmp_path / "old-1.safetensors", tmp_path / "b" / "old-1.safetensors"
+    monkeypatch.setattr("dcae.models.installed.own_folder", lambda: own)
+    monkeypatch.delenv("DCAE_MODEL_PATH", raising=False)
+    file.write_bytes(tiny_path.read_bytes())
+    data = Codec(tiny_path).encode(synthetic_picture(5, 6), 2)
+    with pytest.raises(ModelNotFoundError, match="not installed; install its file with `dcae models --install FILE`"):
+        decode(data)
+    for _ in range(2):  # what is there already is left
+        done = CliRunner().invoke(main, ["models", "--install", str(file)])
+        assert done.exit_code == 0 and any(line.startswith("old-1 ") for line in done.output.splitlines())
+    assert [path.name for path in own.iterdir()] == ["old-1.safetensors"]
+    assert decode(data).size == (5, 6) and find_model("old").path.parent == own
+    other.parent.mkdir()
+    write_tiny_model(other, seed=3)
+    (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
+    for path, said in (
+        (other, "is another model of this name; rename the file"),
+        (tmp_path / "broken.safetensors", "not a readable model file"),
+        (tmp_path / "none.safetensors", "no such model file"),
+        (tmp_path / "model.pt", "model files end in .safetensors"),
+    ):
+        done = CliRunner().invoke(main, ["models", "--install", str(path)])
+        assert done.exit_code == 1 and said in done.stderr and done.stderr.count("\n") == 1
+    assert [path.name for path in own.iterdir()] == ["old-1.safetensors"]
+    monkeypatch.setattr("dcae.models.installed.own_folder", lambda: file / "models")
+    done = CliRunner().invoke(main, ["models", "--install", str(tiny_path)])
+    assert done.exit_code == 1 and "Not a directory" in done.stderr
 
 
 def test_device_that_is_not_there(tiny_model: CodingModel) -> None:

@@ -29,6 +29,7 @@ def test_default_model_is_in_the_package_and_small() -> None:
     header = find_model("lite")
     assert header.path.is_relative_to(Path(dcae.__file__).parent)
     assert header.path.stat().st_size <= 18 * 2**20
+    assert sum(path.stat().st_size for path in header.path.parent.iterdir() if path.is_file()) < 40e6
     assert header.config.qualities == (1.0, 8.0)
     assert header.record["data"]
     assert header.record["patches"] > 0

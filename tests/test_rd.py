@@ -141,7 +141,7 @@ def test_an_effort_and_what_it_is_tuned_for_are_written_behind_the_model(tiny_pa
     assert [c.family for c in codecs.values()] == ["DCAE tiny"] * 3 + ["DCAE tiny+ms-ssim"]
     picture, found = synthetic_picture(100, 80), rd.open_codec(codecs["@2+ms-ssim"]).encode
     assert found(picture, 8) == Codec(tiny_path).encode(picture, 8, effort=2, tune="ms-ssim")
-    for wrong, said in (("@7", "effort must be"), ("@0+ms-ssim", "needs an effort"), ("+ms-ssim", "no such model")):
+    for wrong, said in (("@7", "effort must be"), ("@0+ms-ssim", "give an effort"), ("+ms-ssim", "no such model")):
         with pytest.raises(DCAEError, match=said):
             contestant(f"dcae:{tiny_path}{wrong}")
 

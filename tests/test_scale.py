@@ -137,7 +137,7 @@ PICTURE = Picture((64 + np.add.outer(np.arange(128), np.arange(128))[..., None] 
 class _TwoCurves:
     """A codec with the size and error of a quality, whole and small; errors are the same at all pixels."""
 
-    config = SimpleNamespace(qualities=(1.0, 8.0), default_quality=4.0)
+    config = SimpleNamespace(metric="mse", qualities=(1.0, 8.0), default_quality=4.0)
 
     def __init__(self, small_error: float) -> None:
         self.small_error, self.asked = small_error, list[tuple[float, int, int]]()

@@ -21,7 +21,7 @@ from dcae.serve.service.metrics import Metrics
 from dcae.serve.service.pool import Pool
 from dcae.serve.service.settings import Settings
 
-LONG = {"model": "lite-1", "effort": 4}
+LONG = {"model": "lite-2", "effort": 4}
 """Options with which a picture takes long on any machine."""
 
 
@@ -97,7 +97,7 @@ def _every_outcome(service: Service) -> None:
     assert not counted(text, "dcae_running") and balanced(text)
     with socket.create_connection((service.host, service.port)) as client:
         body = picture(512, 384)
-        head = f"POST /encode?model=lite-1&effort=4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /encode?model=lite-2&effort=4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         waiting_for(lambda: counted(of(service), "dcae_running").total() == 1)
 

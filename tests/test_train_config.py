@@ -79,6 +79,7 @@ def test_options_go_before_a_recipe_and_a_recipe_before_defaults(tmp_path: Path)
         ("patch = 100", "multiples of 64"),
         ("patch = [64, 128]\nbatch = [1, 2, 3]", "give one each"),
         ("optimizer = 'sgd'", "unknown optimizer 'sgd'; known: adam, soap"),
+        ("even = true", "pixel_share and even are of training for MS-SSIM"),
         ("metric = 'lpips'", "unknown metric"),
         ("minutes = 0", "minutes must be positive"),
         ("ema = 1.5", "ema must be in 0..1"),
@@ -99,7 +100,7 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_missing_recipe_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="lite-cpu, lite-gpu, lite-wide-gpu, paper"):
+    with pytest.raises(OptionError, match="lite-cpu, lite-gpu, lite-msssim-cpu, lite-wide-gpu, paper"):
         effective_config("nothing", {})
     with pytest.raises(OptionError, match="No such file"):
         effective_config(str(tmp_path / "none.toml"), {})

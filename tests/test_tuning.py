@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import synthetic_picture
+from helpers import TINY, synthetic_picture, write_tiny_model
 from PIL import Image
 
 from dcae.codec import effort as effort_module
@@ -86,11 +86,27 @@ def test_tuning_that_there_is_not(codec: Codec) -> None:
     picture, mask = synthetic_picture(30, 20), np.zeros((20, 30), np.uint8)
     for changes, said in (
         ({"tune": "ssim"}, "tune must be psnr or ms-ssim, got 'ssim'"),
-        ({"tune": "ms-ssim", "effort": 0}, "needs an effort of at least 1"),
+        ({"tune": "ms-ssim", "effort": 0}, "not what this model was trained for.*an effort of at least 1"),
         ({"tune": "ms-ssim", "roi": mask}, "weighs squared errors, which tune=ms-ssim does not count"),
     ):
         with pytest.raises(OptionError, match=said):
             codec.encode(picture, **{"effort": 1} | changes)  # type: ignore[arg-type]
+
+
+def test_a_model_that_was_trained_for_ms_ssim_is_searched_for_it(tiny_path: Path, tmp_path: Path) -> None:
+    """Its qualities have the λ of those of squared errors, by `METRICS`."""
+    path, picture = tmp_path / "similar.safetensors", synthetic_picture(160, 112)
+    lambdas = tuple(METRICS["ms-ssim"] * value for value in Codec(tiny_path).config.lambdas)
+    write_tiny_model(path, fields=TINY | {"metric": "ms-ssim", "lambdas": lambdas})
+    similar, plain = Codec(path), Codec(tiny_path)
+    assert similar.config.mse_lambdas == pytest.approx(plain.config.lambdas)
+    for tune in ("ms-ssim", "psnr"):
+        coded = [read_container(codec.encode(picture, 8, effort=2, tune=tune)) for codec in (similar, plain)]
+        assert coded[0].y == coded[1].y and coded[0].z == coded[1].z
+        assert (read_container(similar.encode(picture, 8, effort=2)).y == coded[0].y) == (tune == "ms-ssim")
+    assert similar.encode(picture, 8) == similar.encode(picture, 8, tune="ms-ssim")
+    with pytest.raises(OptionError, match="tune=psnr is not what this model was trained for"):
+        similar.encode(picture, 8, tune="psnr")
 
 
 def test_tuning_is_an_option_everywhere(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +125,7 @@ def test_tuning_is_an_option_everywhere(tiny_path: Path, tmp_path: Path, monkeyp
     CliRunner().invoke(main, [*command, "-q", "8"], catch_exceptions=False)
     assert Path("a.dcae").read_bytes() == Path("b.dcae").read_bytes() == expected
     done = CliRunner().invoke(main, [*command, "--effort", "0", "-o", "c.dcae"])
-    assert done.exit_code == 1 and "needs an effort of at least 1" in done.stderr and not Path("c.dcae").exists()
+    assert done.exit_code == 1 and "give an effort of at least 1" in done.stderr and not Path("c.dcae").exists()
     limit = str(len(expected) - 20)
     done = CliRunner().invoke(main, [*command, "--target-size", limit, "-o", "c.dcae"], catch_exceptions=False)
     assert done.exit_code == 0 and Path("c.dcae").stat().st_size <= int(limit)

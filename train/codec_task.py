@@ -40,7 +40,7 @@ class CodecTask:
         if not config.data:
             raise OptionError("no training pictures; give their folder with --data")
         self.config, self.group = config, group
-        self._distortion = Distortion(config.metric, config.block_means, config.pixel_share)
+        self._distortion = Distortion(config.metric, config.block_means, config.pixel_share, config.even)
         network = build_model(config_from_dict(saved["config"])) if saved else initial_network(config)
         self.network = network.to(group.device).train()
         self.unshared = frozenset(n for n, _ in network.named_parameters() if n.endswith("quantiles"))

@@ -14,7 +14,7 @@ from dcae.extras import installed, require
 from dcae.networks.registry import config_from_dict, preset_names
 from dcae.train.looks import ADVERSARIAL, LooksSettings
 from dcae.train.settings import S, listed, setting
-from dcae.train.written import number, parse_lambdas, text, whole
+from dcae.train.written import flag, number, parse_lambdas, text, whole
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -50,6 +50,9 @@ class TrainConfig(LooksSettings):
     pixel_share: float = setting(
         0.0, number, "Of training for MS-SSIM, the share that squared errors have: for colours and plain areas."
     )
+    even: bool = setting(
+        False, flag, "Of training for MS-SSIM: weigh patches so that smooth ones, where it is strict, drown no others."
+    )
     low_rate_weight: float = setting(
         1.0, number, "Above 1, low λ are drawn more often: quality = 1 + range · u^weight, u in strata."
     )
@@ -81,8 +84,8 @@ class TrainConfig(LooksSettings):
             raise OptionError(f"patch must be multiples of 64, got {listed(self.patch)}")
         if self.metric == "ms-ssim" and min(self.patch) < 192:
             raise OptionError("MS-SSIM has five scales and needs patches of at least 192; set --patch 192")
-        if self.pixel_share and self.metric != "ms-ssim":
-            raise OptionError("pixel_share is of training for MS-SSIM; give --metric ms-ssim, too")
+        if (self.pixel_share or self.even) and self.metric != "ms-ssim":
+            raise OptionError("pixel_share and even are of training for MS-SSIM; give --metric ms-ssim, too")
         check_between("drawn_pool", self.drawn_pool, 1)
         check_between("table_pictures", self.table_pictures, 0)
         check_positive("low_rate_weight", self.low_rate_weight)

@@ -8,12 +8,15 @@ import click
 
 from dcae.extras import require_training
 from dcae.models.header import read_any_header
-from dcae.models.installed import DEFAULT_MODEL, check_model_output, full_name, models_read_by
+from dcae.models.installed import DEFAULT_MODEL, check_model_output, full_name, install_model, models_read_by
 
 
 @click.command()
-def models() -> None:
+@click.option("--install", "files", metavar="FILE", multiple=True, help="Copy a model file to where models are found.")
+def models(files: tuple[str, ...]) -> None:
     """List the installed models: those that code, and those that enlarge pictures."""
+    for file in files:
+        install_model(Path(file), read_any_header)
     found = models_read_by(read_any_header)
     newest = full_name(DEFAULT_MODEL, found)
     for name, header in found.items():

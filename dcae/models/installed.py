@@ -1,4 +1,4 @@
-"""Models that are installed: those in the package, and those in the folders of `DCAE_MODEL_PATH`.
+"""Models that are installed: those in the package, in the user's own folder, and in the folders of `DCAE_MODEL_PATH`.
 
 A model that was shipped stays, so that its files can be decoded: its name ends in its version, `lite-1`, and the name
 without one, `lite`, means the newest.
@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from dcae.errors import ModelFileError, ModelNotFoundError, OptionError
-from dcae.files import check_output
+import click
+
+from dcae.errors import DCAEError, ModelFileError, ModelNotFoundError, OptionError
+from dcae.files import check_output, read_bytes, replacing
 from dcae.models.header import AnyHeader, ModelHeader, read_header
 
 DEFAULT_MODEL = "lite"
@@ -24,7 +26,44 @@ H = TypeVar("H", bound=AnyHeader)
 def model_folders() -> list[Path]:
     """Folders searched for `NAME.safetensors`, the package's own first."""
     extra = os.environ.get("DCAE_MODEL_PATH", "")
-    return [Path(__file__).parent, *(Path(p) for p in extra.split(os.pathsep) if p)]
+    return [Path(__file__).parent, own_folder(), *(Path(p) for p in extra.split(os.pathsep) if p)]
+
+
+def own_folder() -> Path:
+    """The user's folder that :func:`install_model` copies into; it need not exist."""
+    return Path(click.get_app_dir("dcae")) / "models"
+
+
+def install_model(path: Path, read: Callable[[Path], AnyHeader]) -> str:
+    """Copy a model file into the user's folder, unless it is installed already.
+
+    Args:
+        read: as of :func:`models_read_by`.
+
+    Returns:
+        Its name.
+
+    Raises:
+        OptionError: no model file's name, or that of another installed model.
+        ModelFileError, ModelNotFoundError: no model.
+        DCAEError: it cannot be written.
+    """
+    if path.suffix != _SUFFIX:
+        raise OptionError(f"{path}: model files end in {_SUFFIX}")
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path}: no such model file")
+    header, there = read(path), models_read_by(read).get(path.stem)
+    if there and there.id != header.id:
+        raise OptionError(f"{path}: {there.path} is another model of this name", "rename the file")
+    if not there:
+        folder = own_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DCAEError(f"{folder}: {error.strerror or error}") from error
+        with replacing(folder / path.name) as file:
+            file.write(read_bytes(str(path)))
+    return path.stem
 
 
 def installed_models() -> dict[str, ModelHeader]:
@@ -125,5 +164,5 @@ def find_model_by_id(short_id: bytes) -> ModelHeader:
             return header
     raise ModelNotFoundError(
         f"the file needs model {short_id.hex()}, which is not installed",
-        "pass its file with --model, or put it in a folder named in DCAE_MODEL_PATH",
+        "install its file with `dcae models --install FILE`, or pass it with --model",
     )

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dcae.codec.effort import check_effort, check_tune
+from dcae.codec.effort import check_effort
+from dcae.codec.tuning import tune_for
 from dcae.errors import DCAEError, OptionError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.eval.metrics import METRICS, Metric
@@ -84,10 +85,10 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
     if spec == "dcae" or spec.startswith("dcae:"):
         found = re.fullmatch(r"(.*?)(?:@(\d+)(\+ms-ssim)?)?", spec.partition(":")[2], re.DOTALL)
         assert found
-        effort, tune = int(found[2] or 0), "ms-ssim" if found[3] else "psnr"
+        effort = int(found[2] or 0)
         check_effort(effort)
-        check_tune(tune, effort)
         header = find_model(found[1] or DEFAULT_MODEL)
+        tune = tune_for("ms-ssim" if found[3] else None, effort, header.config)
         low, high = header.config.qualities
         asked = tuple(qualities) or tuple(float(q) for q in range(int(low), int(high) + 1))
         for quality in asked:
