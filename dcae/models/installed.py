@@ -164,5 +164,5 @@ def find_model_by_id(short_id: bytes) -> ModelHeader:
             return header
     raise ModelNotFoundError(
         f"the file needs model {short_id.hex()}, which is not installed",
-        "install its file with `dcae models --install FILE`, or pass it with --model",
+        "pass its file with --model, or install it with `dcae models --install FILE`",
     )
