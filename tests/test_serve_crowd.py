@@ -13,6 +13,9 @@ from click.testing import CliRunner
 from service import Answer, Service, refused, served, waiting_for, whole
 
 from dcae.cli import main
+from dcae.serve.service.errors import Refusal
+from dcae.serve.service.keys import Gate
+from dcae.serve.service.settings import Rate
 from dcae.serve.service.shares import Shares
 
 pytest.importorskip("fastapi", reason="needs fastapi, which pip install '.[dev]' brings")
@@ -110,3 +113,12 @@ def test_shares_are_of_networks() -> None:
     assert [shares.take(address) for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")] == [1, 1, 2]
     shares.leave("192.0.2.1")
     assert shares.take("192.0.2.1") == 2
+
+
+def test_rates_are_of_networks() -> None:
+    gate = Gate(None, Rate(1, 3600.0))
+    for address in ("2001:db8::1", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2", "-"):
+        gate.count(address, None)
+    for address in ("2001:db8::2", "192.0.2.1"):
+        with pytest.raises(Refusal, match="more than 1 requests"):
+            gate.count(address, None)

@@ -18,6 +18,7 @@ from pathlib import Path
 from dcae.errors import OptionError
 from dcae.serve.service.errors import Refusal
 from dcae.serve.service.settings import Rate, parse_rate
+from dcae.serve.service.shares import owner_of
 
 _CLIENTS = 10_000
 """Whose requests are counted at most."""
@@ -118,7 +119,7 @@ class Gate:
         rate = self.rate if key is None or key.rate is None else key.rate
         if rate is None:
             return
-        name, now = f"key {key.name}" if key else client, time.monotonic()
+        name, now = f"key {key.name}" if key else owner_of(client), time.monotonic()
         left, since = self._left.get(name, (float(rate.count), now))
         left = min(rate.count, left + (now - since) * rate.count / rate.seconds)
         if left < 1:

@@ -19,16 +19,16 @@ class Shares:
 
     def take(self, address: str) -> int:
         """Have an address hold one place more; gives how many it holds then."""
-        self._held[_owner(address)] += 1
-        return self._held[_owner(address)]
+        self._held[owner_of(address)] += 1
+        return self._held[owner_of(address)]
 
     def leave(self, address: str) -> None:
         """Have it hold one place less."""
-        self._held[_owner(address)] -= 1
+        self._held[owner_of(address)] -= 1
         self._held += Counter()  # forgets those that hold none
 
 
-def _owner(address: str) -> str:
+def owner_of(address: str) -> str:
     """Who has an address: of IPv6, a subscriber has 2**64 of them, which begin alike."""
     try:
         found = ip_address(address)
