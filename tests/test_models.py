@@ -347,7 +347,7 @@ def test_a_model_file_is_installed_by_command(tiny_path: Path, tmp_path: Path, m
     monkeypatch.delenv("DCAE_MODEL_PATH", raising=False)
     file.write_bytes(tiny_path.read_bytes())
     data = Codec(tiny_path).encode(synthetic_picture(5, 6), 2)
-    with pytest.raises(ModelNotFoundError, match="not installed; .* or install it with `dcae models --install FILE`"):
+    with pytest.raises(ModelNotFoundError, match=r"not installed; .* or install it with `dcae models --install FILE`"):
         decode(data)
     for _ in range(2):  # what is there already is left
         done = CliRunner().invoke(main, ["models", "--install", str(file)])
