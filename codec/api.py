@@ -12,11 +12,11 @@ from dcae.codec.container import read_container
 from dcae.codec.describe import FileInfo, file_info
 from dcae.codec.effort import effort_or_default, roi_of
 from dcae.codec.limits import MAX_PIXELS, check_limit
-from dcae.codec.lossless import lossless_picture
 from dcae.codec.pictures.preparation import Preparation
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.scaling import encode_as_asked
 from dcae.codec.sources import FileSource, as_bytes
+from dcae.codec.stored import stored_picture
 from dcae.codec.targets import Asked, Target, divisor_of
 from dcae.codec.tuning import tune_for
 from dcae.errors import OptionError
@@ -119,8 +119,8 @@ def decode(
     """
     data = as_bytes(file)
     container = read_container(data)
-    if container.lossless:
-        return lossless_picture(container, check_limit(max_pixels)).image()
+    if container.stored:
+        return stored_picture(container, check_limit(max_pixels)).image()
     header = find_model(model) if model is not None else find_model_by_id(container.header.model)
     return _codec(header.path, header.id, device, max_pixels, engine).decode(data, native)
 

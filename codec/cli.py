@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @options.upscaler
 @click.option(
     "--fallback/--no-fallback", default=True, show_default=True,
-    help="Store the picture without loss where that is no larger.",
+    help="Store the picture without loss where that is no larger, and a drawing as AVIF where that is better.",
 )  # fmt: skip
 @options.coding
 @options.batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,12 @@ from dcae.codec.feedback import rounded
 from dcae.codec.fields import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, Header
 from dcae.codec.latents import Decoded, LatentCoder
 from dcae.codec.limits import MAX_PIXELS, check_limit, check_size
-from dcae.codec.lossless import (
-    better_lossless,
-    lossless_container,
-    lossless_picture,
-    with_companions,
-    with_pixels,
-)
 from dcae.codec.pictures.picture import Picture, Samples, gray, shallow
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
+from dcae.codec.stored import better_stored, stored_picture, with_companions, with_pixels
 from dcae.codec.tuning import tune_for
 from dcae.errors import FileFormatError, ModelNotFoundError, OptionError, PictureError
 from dcae.models.header import ModelHeader
@@ -127,7 +122,8 @@ class Codec:
                 the better of the two by λ·D + R is kept. By default where the network gains by it.
             effort: 0 to 4, how long to search for latents that take fewer bits, see `dcae/codec/effort.py`;
                 :func:`dcae.encode` takes 2 by default.
-            fallback: store the picture without loss where that takes no more bytes.
+            fallback: store the picture without loss where that takes no more bytes, and as AVIF where it is a drawing
+                and that has less λ·D + R.
             preparation: what is made of the picture before it is coded.
             roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
             tune: what is lowered beside the bytes, "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which goes
@@ -142,7 +138,7 @@ class Codec:
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
 
         Warns:
-            PictureWarning: metadata that is not kept; with `fallback`, a picture on which the model does badly.
+            PictureWarning: metadata that is not kept; with `fallback`, a picture on which it does badly.
         """
         with self.engine.coding():
             with self.observe(LOAD):
@@ -175,22 +171,25 @@ class Codec:
         quality = steps / QUALITY_STEPS
         numerics = "float64" if portable and "float64" in self.engine.numerics else self.engine.numerics[0]
 
-        pixels, enlargement = picture.pixels, None
+        source = whole = Source(picture.pixels, self.config.stride, weights=roi)
+        enlargement = None
         if enlarger:
-            pixels, enlargement = reduced(pixels, enlarger.scale), enlargement_of(picture, enlarger)
+            enlargement = enlargement_of(picture, enlarger)
             roi = None if roi is None else shallow(reduced_plane(roi, enlarger.scale))
-        source = Source(pixels, self.config.stride, weights=roi)
+            source = Source(reduced(picture.pixels, enlarger.scale), self.config.stride, weights=roi)
         feed_back = self.engine.corrects_means if correct_means is None else correct_means
         encoded = self._encoder.encode(source, quality, numerics, feed_back, effort, fallback, tune)
         if enlarger:  # at the size that is shown, but for what enlarging adds
             area = enlarger.scale**2
             encoded = encoded._replace(squared=encoded.squared * area, lost=encoded.lost * area)
         coded = encoded.sections
-        if fallback and (file := better_lossless(picture, encoded)):
-            return lossless_container(picture, steps, file)
+        if fallback:
+            look = partial(self._encoder.look, whole, quality=quality, tune=tune)
+            if stored := better_stored(picture, steps, encoded, self.config.mse_lambda_of(quality), tune, look):
+                return stored
         header = Header(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
+            width=source.pixels.shape[1],
+            height=source.pixels.shape[0],
             colour=COLOURS.index(picture.mode),
             numerics=NUMERICS.index(numerics),
             quality=steps,
@@ -220,8 +219,8 @@ class Codec:
     def decode_picture(self, data: bytes, native: bool = False) -> Picture:
         """The picture of a `.dcae` file as arrays, with its alpha and metadata; arguments and errors as of `decode`."""
         container = read_container(data)
-        if container.lossless:
-            return lossless_picture(container, self.max_pixels)
+        if container.stored:
+            return stored_picture(container, self.max_pixels)
         check_size(*container.size, self.config.stride, self.max_pixels, FileFormatError)
         enlargement = None if native else container.enlargement
         enlarger = upscaler_of(enlargement) if enlargement else None  # before any work
@@ -257,8 +256,8 @@ class Codec:
         """Header and latents; without symbols of y, and a synthesis is to follow, if `symbols` is false."""
         with self.observe(LOAD):
             container = read_container(data)
-        if container.lossless:
-            raise FileFormatError("the file holds its picture without loss and has no latents")
+        if container.stored:
+            raise FileFormatError(f"the file holds its picture {container.stored} and has no latents")
         header = container.header
         self._check_header(header)
         stride = self.config.stride

@@ -19,19 +19,24 @@ VERSION = 2
 """Newest version. Files are written as version 1 where that has all that they need: older decoders read them."""
 OPTIONAL = {b"e": "exif", b"i": "icc", b"x": "xmp"}
 """Optional sections, all of them compressed, and the fields of :class:`Container` that hold their contents."""
+_STORED = b"P", b"V"
+"""Sections that hold the picture in another format, in place of Z and Y."""
 MAX_OPTIONAL = 1 << 22
 """Bytes of an optional section after it was expanded."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: header, the payloads of the symbol sections or of the lossless one, and what goes along."""
+    """A parsed file: header, the payloads of the symbol sections or of the picture in their place, and what goes
+    along."""
 
     header: Header
     z: bytes = b""
     y: bytes = b""
     lossless: bytes = b""
     """A picture file, in place of z and y."""
+    avif: bytes = b""
+    """Likewise, of a picture with loss."""
     alpha: bytes = b""
     """A picture file with the plane of alpha; empty where the picture is opaque."""
     exif: bytes = b""
@@ -41,9 +46,14 @@ class Container:
     """How the coded picture becomes the one that is shown, which is larger; None where they are the same."""
 
     @property
+    def stored(self) -> str:
+        """How a picture is stored that no model is needed for: "without loss" or "as AVIF"; else ""."""
+        return "without loss" if self.lossless else "as AVIF" if self.avif else ""
+
+    @property
     def version(self) -> int:
         """The oldest version of the format that has all of this."""
-        further = self.lossless or self.alpha or self.exif or self.xmp or self.icc or self.header.depth
+        further = self.stored or self.alpha or self.exif or self.xmp or self.icc or self.header.depth
         return 2 if further or self.enlargement else 1
 
     @property
@@ -71,8 +81,8 @@ def write_container(container: Container) -> bytes:
     """
     version = container.version
     sections = [_section(b"H", packed(container.header, _fields(version), "header"))]
+    _check_together(container, ValueError)
     if container.enlargement:
-        _check_enlargement(container.enlargement, container.header, bool(container.lossless), ValueError)
         sections.append(_section(b"S", packed(container.enlargement, ENLARGEMENT, "enlargement")))
     for letter, name in OPTIONAL.items():
         if contents := getattr(container, name):
@@ -81,21 +91,26 @@ def write_container(container: Container) -> bytes:
             sections.append(_section(letter, put_varint(len(contents)) + zlib.compress(contents, 9)))
     if container.alpha:
         sections.append(_section(b"A", container.alpha))
-    if container.lossless:
-        sections.append(_section(b"P", container.lossless))
+    if container.stored:
+        sections.append(_section(b"P", container.lossless) if container.lossless else _section(b"V", container.avif))
     else:
         sections += [_section(b"Z", container.z), _section(b"Y", container.y)]
     return b"".join([SIGNATURE, bytes([version]), *sections])
 
 
-def _check_enlargement(found: Enlargement, header: Header, lossless: bool, error: type[Exception]) -> None:
-    """Refuse an enlargement that is not that of the coded picture.
+def _check_together(container: Container, error: type[Exception]) -> None:
+    """Refuse an enlargement that is not that of the coded picture, and an AVIF file of another depth than 8 bits.
 
     Raises:
-        error: it is not.
+        error: there is one.
     """
-    if lossless:
-        raise error("section S would enlarge a picture without loss; the file is damaged")
+    header, found = container.header, container.enlargement
+    if container.avif and header.depth:
+        raise error("section V has 8 bits a sample, and the header says 16; the file is damaged")
+    if found is None:
+        return
+    if container.stored:
+        raise error(f"section S would enlarge a picture that is stored {container.stored}; the file is damaged")
     if not found.fits(header):
         raise error(
             f"section S makes {found.width}x{found.height} pixels of {header.width}x{header.height} by scale "
@@ -121,8 +136,8 @@ def _expanded(payload: memoryview, letter: bytes) -> bytes:
 
 
 def _sections(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """(letter, payload) of every section, CRC checked, the version first with an empty letter; ends after Y or P, which
-    must be the last."""
+    """(letter, payload) of every section, CRC checked, the version first with an empty letter; ends after Y, P or V,
+    which must be the last."""
     reader = Reader(data, "the file")
     if reader.take(min(len(SIGNATURE), len(data))) != SIGNATURE:
         raise FileFormatError(_why_no_signature(data))
@@ -133,7 +148,7 @@ def _sections(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         )
     yield b"", version
     letter = b""
-    while letter not in ((b"Y",) if version[0] == 1 else (b"Y", b"P")):
+    while letter not in ((b"Y",) if version[0] == 1 else (b"Y", *_STORED)):
         start = reader.at
         letter = bytes(reader.take(1))
         payload = reader.take(reader.varint())
@@ -165,25 +180,26 @@ def read_container(data: bytes) -> Container:
     for letter, payload in _sections(data):
         if not letter:
             version = payload[0]
-        elif letter in (b"H", b"Z", b"Y") or (version >= 2 and letter in (b"A", b"P", b"S", *OPTIONAL)):
+        elif letter in (b"H", b"Z", b"Y") or (version >= 2 and letter in (b"A", b"S", *_STORED, *OPTIONAL)):
             if letter in known or (letter != b"H" and b"H" not in known):
                 raise FileFormatError(f"section {letter.decode()} is repeated or before the header; it is damaged")
-            if letter in (b"A", b"P") and not payload:
+            if letter in (b"A", *_STORED) and not payload:
                 raise FileFormatError(f"section {letter.decode()} is empty; the file is damaged")
             known[letter] = payload
         elif not b"a" <= letter <= b"z":
             raise FileFormatError(f"unknown critical section {letter.decode('latin-1')!r}; it needs a newer dcae")
-    if b"H" not in known or (b"Z" in known) == (b"P" in known):
+    if b"H" not in known or sum(letter in known for letter in (b"Z", *_STORED)) != 1:
         raise FileFormatError("the header or the section of z is missing, or one too many; the file is damaged")
     further = {name: _expanded(known[letter], letter) for letter, name in OPTIONAL.items() if letter in known}
     header = Header(**unpacked(known[b"H"], _fields(version), "header"))
     enlargement = None
     if b"S" in known:
         enlargement = Enlargement(**unpacked(known[b"S"], ENLARGEMENT, "enlargement"))
-        _check_enlargement(enlargement, header, b"P" in known, FileFormatError)
-    streams = {b"Z": "z", b"Y": "y", b"A": "alpha", b"P": "lossless"}
+    streams = {b"Z": "z", b"Y": "y", b"A": "alpha", b"P": "lossless", b"V": "avif"}
     payloads = {name: bytes(known[k]) for k, name in streams.items() if k in known}
-    return Container(header, **payloads, **further, enlargement=enlargement)
+    container = Container(header, **payloads, **further, enlargement=enlargement)
+    _check_together(container, FileFormatError)
+    return container
 
 
 def is_lossless(data: bytes) -> bool:

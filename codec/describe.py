@@ -31,17 +31,20 @@ class FileInfo:
     alpha: bool
     """Whether it has transparent pixels."""
     lossless: bool
-    """Whether it holds its picture without loss; it has no quality, model and numerics then."""
+    """Whether it holds its picture without loss."""
+    avif: bool
+    """Whether it holds its picture as AVIF, in place of what a model coded."""
     metadata: dict[str, int]
     """Bytes of its EXIF, XMP and ICC profile, those that there are."""
     quality: float | None
-    """1 (smallest file) to 8 with the default model; None without loss."""
+    """1 (smallest file) to 8 with the default model; None if it holds its picture without loss or as AVIF, for which no
+    model is needed."""
     model: str | None
-    """First 16 digits of the id of the model that wrote it; None without loss."""
+    """First 16 digits of the id of the model that wrote it; None if none is needed."""
     model_name: str | None
-    """Name of that model; None if it is not installed, and without loss."""
+    """Name of that model; None if it is not installed, and if none is needed."""
     numerics: str | None
-    """Arithmetic of the entropy model: "integer", "float32" or "float64"; None without loss."""
+    """Arithmetic of the entropy model: "integer", "float32" or "float64"; None without a model."""
     sections: dict[str, int]
     """Bytes of its sections."""
     check: str
@@ -68,11 +71,16 @@ class FileInfo:
             "format": f"dcae version {self.version}, {self.bytes} bytes, {self.bpp:.4f} bpp",
             "picture": f"{self.width} x {self.height}, {self.mode}{', alpha' if self.alpha else ''}, {self.depth} bits",
             "metadata": ", ".join(f"{name} {size} bytes" for name, size in self.metadata.items()) or "none",
-            **({"stored": "without loss"} if self.lossless else self._coding()),
+            **({"stored": self.stored} if self.stored else self._coding()),
             **(self._enlarging() if self.upscaler else {}),
             "sections": ", ".join(f"{name} {size} bytes" for name, size in self.sections.items()),
             "check": self.check,
         }
+
+    @property
+    def stored(self) -> str:
+        """How its picture is stored if no model is needed for it: "without loss" or "as AVIF"; else ""."""
+        return "without loss" if self.lossless else "as AVIF" if self.avif else ""
 
     def _coding(self) -> dict[str, str]:
         return {
@@ -96,8 +104,13 @@ def file_info(data: bytes) -> FileInfo:
     container = read_container(data)
     header = container.header
     metadata = {"EXIF": container.exif, "XMP": container.xmp, "ICC profile": container.icc}
-    sections = {"z": container.z, "y": container.y, "picture": container.lossless, "alpha": container.alpha}
-    coded = not container.lossless
+    sections = {
+        "z": container.z,
+        "y": container.y,
+        "picture": container.lossless or container.avif,
+        "alpha": container.alpha,
+    }
+    coded = not container.stored
     enlargement = container.enlargement
     installed = models_read_by(read_any_header).items() if coded else ()
 
@@ -114,6 +127,7 @@ def file_info(data: bytes) -> FileInfo:
         depth=DEPTHS[header.depth],
         alpha=bool(container.alpha),
         lossless=bool(container.lossless),
+        avif=bool(container.avif),
         metadata={name: len(data) for name, data in metadata.items() if data},
         quality=header.quality / QUALITY_STEPS if coded else None,
         model=header.model.hex() if coded else None,

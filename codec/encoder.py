@@ -11,6 +11,7 @@ import numpy as np
 from dcae.codec import feedback
 from dcae.codec.effort import search, searched_pixels
 from dcae.codec.latents import Coded, LatentCoder, Sections
+from dcae.codec.pictures.picture import Samples
 from dcae.codec.source import Source
 from dcae.codec.stages import ENTROPY, SEARCH, TRANSFORM
 from dcae.codec.tuning import TUNES
@@ -107,13 +108,20 @@ class Encoder:
         for step, times in steps.items():
             watcher().expect(step, codings * times * source.height * source.width)
 
+    def look(self, source: Source, shown: Samples, quality: float, tune: str) -> tuple[int, float]:
+        """What is wrong with pixels (H, W, C) that are shown in place of a picture's: `Encoded.squared` and `lost`.
+
+        Args:
+            quality, tune: as of `encode`.
+        """
+        everything = slice(0, source.height), slice(0, source.width)
+        errors = _no_errors(source, tune == "ms-ssim")
+        errors.add(0, 0, source.levels(*everything), Source(shown, self._config.stride).levels(*everything))
+        return errors.squared, self._config.mse_lambda_of(quality) * errors.distortion
+
     def _errors(self, source: Source, coded: Coded, quality: float, similar: bool) -> feedback.Errors:
         """What is wrong with what a coded picture decodes to, as MS-SSIM sees it if `similar`."""
-        padded, (rows, columns) = (source.height, source.width), source.pixels.shape[:2]
-        errors = (
-            feedback.Dissimilarity(*padded, rows, columns) if similar
-            else feedback.Errors(*padded, rows, columns, source.weights)
-        )  # fmt: skip
+        errors = _no_errors(source, similar)
         with self._coder.observe(TRANSFORM):
             for row, column, part in self._transforms.synthesis(coded.y_hat, coded.means, quality):
                 there = slice(row, row + part.shape[2]), slice(column, column + part.shape[3])
@@ -152,3 +160,11 @@ class Encoder:
                 return self._transforms.means_left(means[0], skip, quality)
 
         return latents
+
+
+def _no_errors(source: Source, similar: bool) -> feedback.Errors:
+    """The sum to which errors of a picture are to be added."""
+    padded, (rows, columns) = (source.height, source.width), source.pixels.shape[:2]
+    if similar:
+        return feedback.Dissimilarity(*padded, rows, columns)
+    return feedback.Errors(*padded, rows, columns, source.weights)

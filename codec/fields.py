@@ -44,7 +44,9 @@ FIELDS = (
     Field("numerics", "u8", 0, len(NUMERICS) - 1, "position in NUMERICS"),
     Field("quality", "varint", QUALITY_STEPS, 64 * QUALITY_STEPS, "in 1/256"),
     Field("model", "bytes8", what="first 8 bytes of the model id"),
-    Field("check", "u32", 0, 0xFFFFFFFF, "CRC-32 of the decoded symbols, or of a lossless picture's samples"),
+    Field(
+        "check", "u32", 0, 0xFFFFFFFF, "CRC-32 of the decoded symbols, or of a lossless picture's samples; 0 with AVIF"
+    ),
     Field("depth", "u8", 0, len(DEPTHS) - 1, "position in DEPTHS", since=2),
 )
 """The header."""

@@ -155,8 +155,8 @@ class FileEncoder(FileCoder):
         container = read_container(data)
         if self.asked.tries:
             said = f", quality {quality:g} after {encodings} encodings"
-        if container.lossless:
-            said += ", stored without loss"
+        if container.stored:
+            said += f", stored {container.stored}"
         if container.enlargement:
             said += f", coded at {container.header.width}x{container.header.height}"
         return Coded(data, f"{len(data)} bytes, {8 * len(data) / (picture.width * picture.height):.4f} bpp{said}")
@@ -192,9 +192,9 @@ class FileDecoder(FileCoder):
     def code(self, source: str | bytes, output: str) -> Coded:
         from dcae.codec.enlarging import enlarged
         from dcae.codec.limits import check_size
-        from dcae.codec.lossless import lossless_picture
         from dcae.codec.pictures.preparing import flattened
         from dcae.codec.pictures.writing import picture_file
+        from dcae.codec.stored import stored_picture
         from dcae.models.installed import find_model_by_id
 
         data = read_bytes(source) if isinstance(source, str) else source
@@ -203,8 +203,8 @@ class FileDecoder(FileCoder):
         if self.scale != 1:
             sides = (container.header.width, container.header.height) if self.native else container.size
             check_size(sides[0] * self.scale, sides[1] * self.scale, 64, self._limit(), OptionError)
-        if container.lossless:
-            picture = lossless_picture(container, self._limit())
+        if container.stored:
+            picture = stored_picture(container, self._limit())
         else:
             model = self.model or find_model_by_id(container.header.model).path
             picture = self._codec(model).decode_picture(data, self.native)

@@ -10,9 +10,9 @@ from PIL import Image, ImageFile
 
 from dcae.codec.container import SIGNATURE, peek_header, read_container
 from dcae.codec.fields import COLOURS
-from dcae.codec.lossless import image_mode, metadata_of
 from dcae.codec.pictures.deep import is_deep
 from dcae.codec.pictures.metadata import exif_of
+from dcae.codec.stored import image_mode, metadata_of
 from dcae.errors import DCAEError, FileFormatError, OptionError, PictureWarning
 
 FORMAT, MIME_TYPE = "DCAE", "image/x-dcae"

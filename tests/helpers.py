@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from dcae.entropy.symbol_coding import SymbolCoding
 from dcae.entropy.tables import Tables
@@ -45,6 +45,17 @@ def synthetic_picture(width: int, height: int, seed: int = 0) -> Image.Image:
     channels = [128 + 100 * np.sin((x + k * y) / 17 + k) for k in (-1, 0, 1)]
     noise = np.random.default_rng(seed).normal(0, 8, (height, width, 3))
     return Image.fromarray((np.stack(channels, -1) + noise).clip(0, 255).astype(np.uint8))
+
+
+def screen(mode: str = "RGB") -> Image.Image:
+    """Lines of text on a page, and a photograph on it: (200, 160) pixels, most of which equal a neighbour."""
+    page = Image.new("RGB", (200, 160), "white")
+    pen = ImageDraw.Draw(page)
+    pen.rectangle((0, 0, 200, 18), fill="navy")
+    for k in range(8):
+        pen.text((8, 24 + 12 * k), "A line of text, and more" + "." * k, fill=("black", "teal")[k % 2])
+    page.paste(synthetic_picture(64, 48), (130, 100))
+    return page.convert(mode)
 
 
 def write_tiny_model(path: Path, seed: int = 1, fields: dict[str, Any] = TINY) -> None:

@@ -41,11 +41,11 @@ def read_sections(data: bytes) -> list[tuple[str, bytes]]:
     if data[9] == 1:
         assert critical == "HZY"
     else:
-        assert critical.replace("A", "", 1).replace("S", "", 1) in ("HZY", "HP") and critical[0] == "H"
-        assert "S" not in critical or "P" not in critical
+        assert critical.replace("A", "", 1).replace("S", "", 1) in ("HZY", "HP", "HV") and critical[0] == "H"
+        assert "S" not in critical or "Z" in critical
         assert not any(letter == "A" and not payload for letter, payload in sections)
         assert all([s[0] for s in sections].count(letter) <= 1 for letter in "eix")
-    assert sections[-1][0] in "YP"
+    assert sections[-1][0] in "YPV"
     return sections
 
 

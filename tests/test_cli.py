@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers import synthetic_picture
+from helpers import screen, synthetic_picture
 from PIL import Image
 
 from dcae.cli import main
@@ -320,6 +320,16 @@ def test_info_of_a_file_without_loss(dcae: Dcae) -> None:
     assert found["lossless"] is True and (found["width"], found["height"]) == (40, 30)
     assert [found[name] for name in ("quality", "model", "model_name", "numerics")] == [None] * 4
     assert "stored:    without loss" in dcae("info", "flat.dcae").stdout
+
+
+def test_info_of_a_drawing(dcae: Dcae) -> None:
+    screen().save("screen.png")
+    done = dcae("encode", "screen.png", "--model", "tiny", "-q", "6")
+    assert done.exit_code == 0 and "stored as AVIF" in done.stderr
+    found = json.loads(dcae("info", "screen.dcae", "--json").stdout)
+    assert (found["lossless"], found["avif"], found["quality"], found["model"]) == (False, True, None, None)
+    assert "stored:    as AVIF" in dcae("info", "screen.dcae").stdout
+    assert dcae("decode", "screen.dcae", "-o", "shown.png").exit_code == 0
 
 
 def test_info_of_a_model(dcae: Dcae, tiny_path: Path, tiny_model: CodingModel) -> None:

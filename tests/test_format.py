@@ -89,7 +89,8 @@ _FURTHER = {
 def test_both_readers_agree_on_what_version_2_has(fields: dict[str, Any]) -> None:
     coded = dataclasses.replace(Container(HEADER, b"zzzz", b"yyyyyyyy"), **fields)
     stored = dataclasses.replace(Container(HEADER, lossless=b"another picture"), **fields)
-    for container in (coded, stored) if "enlargement" not in fields else (coded,):
+    avif = dataclasses.replace(Container(HEADER, avif=b"a third one"), **(fields | {"header": HEADER}))
+    for container in (coded, stored, avif) if "enlargement" not in fields else (coded,):
         data = write_container(container)
         assert data.startswith(START_2)
         assert read_container(data) == container
@@ -103,7 +104,7 @@ def test_both_readers_agree_on_what_version_2_has(fields: dict[str, Any]) -> Non
             shown = reference.read_enlargement(sections["S"], HEADER.width, HEADER.height)
             assert shown == dataclasses.asdict(container.enlargement)
             assert container.size == (shown["width"], shown["height"])
-        for letter, name in {"A": "alpha", "P": "lossless", "Z": "z", "Y": "y"}.items():
+        for letter, name in {"A": "alpha", "P": "lossless", "V": "avif", "Z": "z", "Y": "y"}.items():
             assert sections.get(letter, b"") == getattr(container, name)
 
 
@@ -131,10 +132,17 @@ def test_damaged_sections_of_version_2(body: bytes, message: str) -> None:
         read_container(START_2 + header + body + Z + Y)
 
 
-@pytest.mark.parametrize("body", [Z + _section(b"P", b"p"), b"", _section(b"P", b""), _section(b"P", b"p") + Y])
-def test_a_file_has_streams_or_a_lossless_picture(body: bytes) -> None:
+_P, _V = _section(b"P", b"p"), _section(b"V", b"v")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", Z + _P, Z + _V, _P + Y, _V + Y, _P + _V, _V + _P, _section(b"P", b""), _section(b"V", b"")]
+)
+def test_a_file_has_streams_or_a_stored_picture(body: bytes) -> None:
     header = _section(b"H", _header_payload() + b"\x00")
-    assert read_container(START_2 + header + _section(b"P", b"p")).lossless == b"p"
+    assert read_container(START_2 + header + _P).lossless == b"p" and read_container(START_2 + header + _V).avif == b"v"
+    with pytest.raises(FileFormatError, match="section V has 8 bits a sample, and the header says 16"):
+        read_container(START_2 + _section(b"H", _header_payload() + b"\x01") + _V)
     with pytest.raises(FileFormatError):
         read_container(START_2 + header + body)
 
@@ -174,8 +182,10 @@ def test_enlargements_that_are_none(body: bytes, message: str) -> None:
 
 def test_an_enlargement_is_of_what_is_coded_and_of_version_2() -> None:
     header = _section(b"H", reference.read_sections(GOOD)[0][1] + b"\x00")
-    with pytest.raises(FileFormatError, match="enlarge a picture without loss"):
-        read_container(START_2 + header + _s() + _section(b"P", b"p"))
+    with pytest.raises(FileFormatError, match="enlarge a picture that is stored without loss"):
+        read_container(START_2 + header + _s() + _P)
+    with pytest.raises(FileFormatError, match="enlarge a picture that is stored as AVIF"):
+        read_container(START_2 + header + _s() + _V)
     with pytest.raises(FileFormatError, match="before the header"):
         read_container(START_2 + _s() + header + Z + Y)
     with pytest.raises(FileFormatError, match="unknown critical section 'S'"):  # as older decoders say

@@ -559,7 +559,7 @@ def test_a_drawing_is_stored_without_loss_where_that_is_smaller(codec: Codec) ->
 def test_a_picture_on_which_the_model_does_badly_is_said(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (64, 64, 3))
     # A tiny untrained model has no idea; what it writes is small, and far off.
-    monkeypatch.setattr("dcae.codec.lossless.packed", lambda pixels, effort=4: bytes(20_000))
+    monkeypatch.setattr("dcae.codec.stored.packed", lambda pixels, effort=4: bytes(20_000))
     with pytest.warns(PictureWarning, match="does badly on this picture: .* dB in .* bytes"):
         codec.encode(samples, 8, fallback=True)
 

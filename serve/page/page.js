@@ -97,8 +97,8 @@ function compare() {
   });
 }
 
-/** Quality of a file, which has none where that is without loss. */
-const qualityText = (quality) => (quality == null ? "no loss" : `quality ${Number(quality.toFixed(2))}`);
+/** Quality of a file, which has none where no model coded it. */
+const qualityText = ({ quality, stored }) => (stored ? `stored ${stored}` : `quality ${Number(quality.toFixed(2))}`);
 
 function tell(picture, { width, height, dcae, rival }, files) {
   const name = stem(picture.name);
@@ -106,7 +106,7 @@ function tell(picture, { width, height, dcae, rival }, files) {
   const columns = [
     { label: "Original", bytes: picture.size, bpp: bitsPerPixel(picture.size, { width, height }) },
     {
-      ...dcae, label: "DCAE", setting: qualityText(dcae.quality),
+      ...dcae, label: "DCAE", setting: qualityText(dcae),
       files: [
         kept(".dcae", "the .dcae file", files.packed, `${name}.dcae`),
         kept("PNG", "what it decodes to as PNG", files.ours, `${name}-dcae.png`),

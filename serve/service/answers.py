@@ -59,7 +59,8 @@ class Side(BaseModel):
 class Ours(Side):
     """The picture through the model."""
 
-    quality: float | None = Field(description="null where it is stored without loss")
+    quality: float | None = Field(description="null where no model coded it")
+    stored: str = Field(description='"without loss" or "as AVIF" where no model coded it, else empty')
     effort: int
 
 

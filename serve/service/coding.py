@@ -187,7 +187,7 @@ def file_headers(data: bytes, seconds: float) -> dict[str, str]:
         "X-DCAE-Width": str(info.width),
         "X-DCAE-Height": str(info.height),
         "X-DCAE-Bpp": f"{info.bpp:.4f}",
-        "X-DCAE-Quality": "lossless" if info.quality is None else f"{info.quality:g}",
+        "X-DCAE-Quality": "lossless" if info.lossless else "avif" if info.avif else f"{info.quality:g}",
         "X-DCAE-Model": info.model_name or info.model or "",
         "X-DCAE-Seconds": f"{seconds:.3f}",
     }

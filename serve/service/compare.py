@@ -21,6 +21,7 @@ from dcae.serve.service.teller import Teller
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dcae.codec.describe import FileInfo
     from dcae.eval.rivals import Rival
 
 _QUALITIES = 1, 100
@@ -52,7 +53,7 @@ def compare(coder: Coder, task: Task, data: bytes) -> Result:
         raise MissingDependencyError(f"this service has no {label}; /info names the rivals that it has")
     prepared = prepare(data, Preparation(background="white", strip=True), limit).at_depth(8)
     image = prepared.image().convert("RGB")
-    ours, quality = _ours(coder, task, image)
+    ours, info = _ours(coder, task, image)
     coder.send(Told(0.7, f"searching {label}"))
     theirs, setting = _theirs(KNOWN[known], image, len(ours.data), coder, label)
     coder.send(Told(0.93, "measuring"))
@@ -70,7 +71,8 @@ def compare(coder: Coder, task: Task, data: bytes) -> Result:
         "dcae": {
             "url": f"{url}/picture.dcae",
             "png_url": f"{url}/dcae.png",
-            "quality": quality,
+            "quality": info.quality,
+            "stored": info.stored,
             "effort": options["effort"],
             **_measured(original, ours),
         },
@@ -89,8 +91,8 @@ def compare(coder: Coder, task: Task, data: bytes) -> Result:
     return Result(value=value, files=types)
 
 
-def _ours(coder: Coder, task: Task, image: Image.Image) -> tuple[Coded, float | None]:
-    """The picture by the model, and its quality; None without loss."""
+def _ours(coder: Coder, task: Task, image: Image.Image) -> tuple[Coded, FileInfo]:
+    """The picture by the model, and what its file says of itself."""
     from dcae.codec.describe import file_info
     from dcae.codec.filecoders import loaded_codec
     from dcae.codec.pictures.preparing import prepare

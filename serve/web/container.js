@@ -2,6 +2,7 @@
 
 import { FileFormatError } from "./errors.js";
 
+const STORED = { P: "without loss", V: "as AVIF" }; // sections with the picture in another format, in place of Z and Y
 const SIGNATURE = [0x89, 0x44, 0x43, 0x41, 0x45, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION = 2;
 const MAX_VARINT_BYTES = 5;
@@ -81,9 +82,9 @@ class Reader {
  * Parse and verify a file.
  *
  * @param {Uint8Array} bytes the whole file
- * @returns {Promise<{header, size, enlargement, z, y, alpha, lossless}>} the header's fields (`model` in hexadecimal,
- *   `numerics` by name), width and height of what is shown, the fields of section S, and the payloads of the sections
- *   that are there
+ * @returns {Promise<{header, size, enlargement, z, y, alpha, lossless, avif, stored}>} the header's fields (`model` in
+ *   hexadecimal, `numerics` by name), width and height of what is shown, the fields of section S, the payloads of the sections that
+ *   are there, and how the picture is stored if no model is needed for it
  * @throws {FileFormatError} anything but a whole, undamaged file of a version that is known
  */
 export async function readContainer(bytes) {
@@ -91,11 +92,11 @@ export async function readContainer(bytes) {
   let version;
   for (const [letter, payload] of sectionsOf(bytes)) {
     if (!letter) [version] = payload;
-    else if ("HZY".includes(letter) || (version >= 2 && "APSeix".includes(letter))) {
+    else if ("HZY".includes(letter) || (version >= 2 && "APSVeix".includes(letter))) {
       if (known.has(letter) || (letter !== "H" && !known.has("H"))) {
         throw new FileFormatError(`section ${letter} is repeated or before the header; it is damaged`);
       }
-      if ("AP".includes(letter) && !payload.length) {
+      if ("APV".includes(letter) && !payload.length) {
         throw new FileFormatError(`section ${letter} is empty; the file is damaged`);
       }
       known.set(letter, payload);
@@ -103,22 +104,28 @@ export async function readContainer(bytes) {
       throw new FileFormatError(`unknown critical section '${letter}'; it needs a newer dcae`);
     }
   }
-  if (!known.has("H") || known.has("Z") === known.has("P")) {
+  if (!known.has("H") || ["Z", "P", "V"].filter((letter) => known.has(letter)).length !== 1) {
     throw new FileFormatError("the header or the section of z is missing, or one too many; the file is damaged");
   }
   for (const letter of "eix") if (known.has(letter)) await checkExpanded(known.get(letter), letter);
   const header = readFields(known.get("H"), FIELDS, version, "header");
   header.numerics = NUMERICS[header.numerics];
-  const enlargement = known.has("S") ? readEnlargement(known.get("S"), header, known.has("P")) : undefined;
+  const stored = STORED[known.has("P") ? "P" : known.has("V") ? "V" : ""];
+  const enlargement = known.has("S") ? readEnlargement(known.get("S"), header, stored) : undefined;
   const { width, height } = enlargement ?? header;
-  const streams = { z: known.get("Z"), y: known.get("Y"), alpha: known.get("A"), lossless: known.get("P") };
-  return { header, size: { width, height }, enlargement, ...streams };
+  if (stored === STORED.V && header.depth) {
+    throw new FileFormatError("section V has 8 bits a sample, and the header says 16; the file is damaged");
+  }
+  const [z, y, alpha, lossless, avif] = [..."ZYAPV"].map((letter) => known.get(letter));
+  return { header, size: { width, height }, enlargement, z, y, alpha, lossless, avif, stored };
 }
 
 /** How the coded picture becomes the one that is shown. */
-function readEnlargement(payload, header, lossless) {
+function readEnlargement(payload, header, stored) {
   const found = readFields(payload, ENLARGEMENT, VERSION, "enlargement");
-  if (lossless) throw new FileFormatError("section S would enlarge a picture without loss; the file is damaged");
+  if (stored) {
+    throw new FileFormatError(`section S would enlarge a picture that is stored ${stored}; the file is damaged`);
+  }
   const { scale, width, height } = found;
   if (Math.ceil(width / scale) !== header.width || Math.ceil(height / scale) !== header.height) {
     throw new FileFormatError(
@@ -144,7 +151,7 @@ function* sectionsOf(bytes) {
     );
   }
   yield ["", found];
-  for (let letter = ""; !(letter === "Y" || (letter === "P" && version > 1)); ) {
+  for (let letter = ""; !(letter === "Y" || (letter in STORED && version > 1)); ) {
     const start = reader.at;
     letter = String.fromCharCode(reader.take(1)[0]);
     const payload = reader.take(reader.varint());

@@ -11,7 +11,7 @@ import { readContainer } from "./container.js";
 import { enlarged } from "./enlarge.js";
 import { decodeLatents } from "./entropy.js";
 import { FileFormatError, ModelFileError, ModelNotFoundError, OptionError, sayingMemory } from "./errors.js";
-import { losslessPixels, browserPictures, withAlpha } from "./lossless.js";
+import { avifPixels, browserPictures, losslessPixels, withAlpha } from "./stored.js";
 import { fetched, loadRuntime, Model } from "./model.js";
 import { synthesis } from "./synthesis.js";
 import { leastBitsOfZ } from "./z-coding.js";
@@ -70,9 +70,9 @@ export class Decoder {
       const { width, height } = container.size;
       const progress = pausing(signal, onProgress);
       let data;
-      if (container.lossless) {
+      if (container.stored) {
         this.checkSize(container.size, 1);
-        data = await losslessPixels(container, this.readPicture);
+        data = await (container.avif ? avifPixels : losslessPixels)(container, this.readPicture);
       } else {
         const [model, latents] = await this.latentsOf(container, part(progress, 0, ENTROPY_SHARE));
         data = await synthesis(model, container.header, latents, part(progress, ENTROPY_SHARE, 1));
@@ -89,7 +89,9 @@ export class Decoder {
   /** Latents of a file, verified, as `decodeLatents` returns them; for tests. Options and errors as `decode`. */
   async latents(file, { signal, onProgress } = {}) {
     const container = await readContainer(bytesOf(file));
-    if (container.lossless) throw new FileFormatError("the file holds its picture without loss and has no latents");
+    if (container.stored) {
+      throw new FileFormatError(`the file holds its picture ${container.stored} and has no latents`);
+    }
     return (await this.latentsOf(container, pausing(signal, onProgress), true))[1];
   }
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from dcae.codec import latents as latents_module
-from dcae.codec import lossless
+from dcae.codec import stored
 from dcae.codec.codec import Codec
 from dcae.codec.coder import MAX_EXCESS, SymbolDecoder, SymbolEncoder, SymbolTables
 from dcae.codec.container import Container, read_container, write_container
@@ -66,7 +66,7 @@ def reader(data: bytes) -> None:
         with suppress(DCAEError):
             container = read_container(candidate)
             sections = dict(reference.read_sections(candidate))
-            names = {"Z": "z", "Y": "y", "P": "lossless", "A": "alpha"}
+            names = {"Z": "z", "Y": "y", "P": "lossless", "V": "avif", "A": "alpha"}
             assert all(sections.get(letter, b"") == getattr(container, name) for letter, name in names.items())
             assert reference.read_header(sections["H"], candidate[9]) == vars(container.header)
             if container.enlargement:
@@ -157,13 +157,14 @@ def golden(data: bytes) -> None:
 
 
 def companions(data: bytes) -> None:
-    """What version 2 adds to a file: metadata, alpha, lossless pictures, enlargement, damaged; decoded and written
+    """What version 2 adds to a file: metadata, alpha, stored pictures, enlargement, damaged; decoded and written
     as a picture."""
     choices = Choices(data)
     original = read_container(choices.pick(_golden_files()))
     header = dict(vars(original.header)) | {"depth": choices.below(2)}
     size = (header["width"], header["height"])
     kinds = [("PNG", "L"), ("WEBP", "RGB"), ("PNG", "I;16"), ("PNG", "RGB"), ("PNG", "1"), ("PNG", "P"), ("BMP", "L")]
+    kinds += [("AVIF", "RGB"), ("AVIF", "L"), ("AVIF", "RGBA")]
     kind, mode = choices.pick(kinds)
     if choices.odds(4):
         size = (1 + choices.below(300), 1 + choices.below(300))
@@ -181,8 +182,9 @@ def companions(data: bytes) -> None:
         with suppress(DCAEError):  # a check value that fits
             channels = 1 if header["colour"] else 3
             shape = header["width"], header["height"], channels, 16 if header["depth"] else 8
-            header["check"] = lossless._check(unpacked(picture_bytes, *shape, "it"))
-        container = Container(Header(**header), lossless=picture_bytes, **fields)
+            header["check"] = stored._check(unpacked(picture_bytes, *shape, "it"))
+        place = "avif" if choices.odds(2) else "lossless"
+        container = Container(Header(**header), **{place: picture_bytes}, **fields)
     else:
         container = Container(Header(**header), original.z, original.y, **fields)
         if choices.odds(2):

@@ -1,10 +1,10 @@
-// Sections that hold PNG or WebP files without loss: alpha, and whole pictures. The browser decodes them, after their
-// size was compared with the header.
+// Sections that hold files of other formats: alpha and whole pictures without loss as PNG or WebP, and whole pictures as
+// AVIF. The browser decodes them, after their size was compared with the header.
 
 import { crc32 } from "./container.js";
 import { DCAEError, FileFormatError } from "./errors.js";
 
-/** Decode a PNG or WebP file by the browser, without converting its colours. */
+/** Decode a PNG, WebP or AVIF file by the browser, without converting its colours. */
 export async function browserPictures(bytes) {
   if (typeof createImageBitmap !== "function") {
     throw new DCAEError("alpha and lossless pictures need the picture decoder of a browser; pass readPicture");
@@ -20,19 +20,32 @@ export async function browserPictures(bytes) {
 /** Pixels of a file that holds its picture without loss: red, green, blue and an alpha of 255. */
 export async function losslessPixels({ header, lossless }, readPicture) {
   const { data } = await unpacked(lossless, header, "section P (picture)", readPicture);
-  const gray = header.colour === 1;
-  const channels = gray ? 1 : 3;
+  opaque(data, header);
+  const channels = header.colour === 1 ? 1 : 3;
   const samples = new Uint8Array((data.length / 4) * channels);
   for (let from = 0, to = 0; from < data.length; from += 4, to += channels) {
-    if (gray) data[from] = data[from + 2] = data[from + 1]; // of WebP, which has no gray, the green channel counts
     for (let c = 0; c < channels; c++) samples[to + c] = data[from + c];
-    data[from + 3] = 255;
   }
   // A browser gives 8 bits of 16, of which the check value cannot be computed; the section's CRC was right.
   if (header.depth === 0 && crc32(samples) !== header.check) {
     throw new FileFormatError("the lossless picture fails its check value; the file is damaged");
   }
   return data;
+}
+
+/** Pixels of a file that holds its picture as AVIF, likewise; browsers differ by a level where they round. */
+export async function avifPixels({ header, avif }, readPicture) {
+  const { data } = await unpacked(avif, header, "section V (picture)", readPicture);
+  opaque(data, header);
+  return data;
+}
+
+/** Make pixels opaque, and gray what the header says is; of WebP, which has no gray, the green channel counts. */
+function opaque(data, { colour }) {
+  for (let at = 0; at < data.length; at += 4) {
+    if (colour === 1) data[at] = data[at + 2] = data[at + 1];
+    data[at + 3] = 255;
+  }
 }
 
 /** Put the alpha of a file into its pixels. */
@@ -43,7 +56,7 @@ export async function withAlpha(pixels, { size, alpha }, readPicture) {
 
 async function unpacked(bytes, { width, height }, what, readPicture) {
   const size = pictureSize(bytes);
-  if (!size) throw new FileFormatError(`${what} cannot be read (neither PNG nor WebP); the file is damaged`);
+  if (!size) throw new FileFormatError(`${what} cannot be read (an unknown format); the file is damaged`);
   if (size[0] !== width || size[1] !== height) {
     throw new FileFormatError(`${what} is a picture of another size (${size[0]}x${size[1]}); it is damaged`);
   }
@@ -60,13 +73,14 @@ async function unpacked(bytes, { width, height }, what, readPicture) {
   return found;
 }
 
-/** [width, height] that a PNG or lossless WebP file of one frame declares; null for anything else. */
+/** [width, height] that a PNG, lossless WebP or AVIF file of one frame declares; null for anything else. */
 function pictureSize(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const text = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
   if (bytes.length >= 24 && text(0) === "\x89PNG" && text(12) === "IHDR") {
     return [view.getUint32(16), view.getUint32(20)];
   }
+  if (text(4) === "ftyp" && text(8) === "avif") return avifSize(view, text);
   if (bytes.length < 30 || text(0) !== "RIFF" || text(8) !== "WEBP") return null;
   if (text(12) === "VP8L") {
     const sizes = view.getUint32(21, true);
@@ -75,4 +89,12 @@ function pictureSize(bytes) {
   const animated = bytes[20] & 2;
   if (text(12) !== "VP8X" || animated) return null;
   return [(view.getUint32(24, true) & 0xffffff) + 1, (view.getUint32(26, true) >>> 8) + 1];
+}
+
+/** [width, height] of an AVIF file: what its first property of that kind (box "ispe", near the beginning) says. */
+function avifSize(view, text) {
+  for (let at = 8; at < Math.min(view.byteLength - 15, 4096); at++) {
+    if (text(at) === "ispe") return [view.getUint32(at + 8), view.getUint32(at + 12)];
+  }
+  return null;
 }
