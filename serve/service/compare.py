@@ -113,7 +113,7 @@ def _ours(coder: Coder, task: Task, image: Image.Image) -> tuple[Coded, FileInfo
     with watching(Teller(coder.send, "decoding", 0.6, 0.7)):
         decoded = codec.decode_picture(data).image().convert("RGB")
     seconds = between - began, time.perf_counter() - between
-    return Coded(data, decoded, *seconds), file_info(data).quality
+    return Coded(data, decoded, *seconds), file_info(data)
 
 
 def _theirs(rival: Rival, image: Image.Image, limit: int, coder: Coder, label: str) -> tuple[Coded, str]:
