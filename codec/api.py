@@ -18,9 +18,9 @@ from dcae.codec.scaling import encode_as_asked
 from dcae.codec.sources import FileSource, as_bytes
 from dcae.codec.stored import stored_picture
 from dcae.codec.targets import Asked, Target, divisor_of
-from dcae.codec.tuning import tune_for
+from dcae.codec.tuning import model_or_default, tune_for
 from dcae.errors import OptionError
-from dcae.models.installed import DEFAULT_MODEL, find_model, find_model_by_id
+from dcae.models.installed import find_model, find_model_by_id
 from dcae.upscalers import UPSCALER
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def encode(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     device: str = "cpu",
     portable: bool = False,
     effort: int | None = None,
@@ -64,7 +64,7 @@ def encode(
         target_size: instead of a quality: bytes that the file may have at most; at most 1 % fewer are used.
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
-        model: an installed model's name or a model file.
+        model: an installed model's name or a model file; by default `lite`, and with tune="ms-ssim" `lite-msssim`.
         effort: 0 to 4, how long to search for a smaller file of the same quality; 2 by default, and 0 with models of
             `paper`.
         device, engine, portable, fallback: as :class:`dcae.Codec` and its `encode` have them; the last is on here.
@@ -90,7 +90,7 @@ def encode(
     if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
         raise OptionError(f"a quality is a number, got {quality!r:.40}")
     divisor = divisor_of(scale)
-    header = find_model(model)
+    header = find_model(model_or_default(model, tune))
     codec = _codec(header.path, header.id, device, max_pixels, engine)
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
     how_long = effort_or_default(effort, header.config)

@@ -11,10 +11,10 @@ from dcae.codec import options
 from dcae.codec.batch import PICTURES, SUFFIX, decoded_name, encoded_name, is_batch, is_folder, work_list
 from dcae.codec.run import Work, run
 from dcae.codec.targets import SCALES, Asked, Target, divisor_of, parse_size
-from dcae.codec.tuning import tune_for
+from dcae.codec.tuning import model_or_default, tune_for
 from dcae.errors import DCAEError, OptionError, naming, one_line
 from dcae.files import read_bytes
-from dcae.models.installed import DEFAULT_MODEL, find_model
+from dcae.models.installed import find_model
 
 if TYPE_CHECKING:
     from dcae.codec.filecoders import FileCoder
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--tune", type=click.Choice(["psnr", "ms-ssim"]),
-    help="What that quality is measured by: squared errors, or the similarity of structures.  [default: what the model "
-    "was trained for]",
+    help="What that quality is measured by: squared errors, or the similarity of structures, for which the default "
+    "model is `lite-msssim`.  [default: what the model was trained for; psnr]",
 )  # fmt: skip
 @click.option("--roi", metavar="MASK", help="Gray picture of the same size: black where errors need not count.")
 @options.preparation
@@ -79,7 +79,7 @@ def encode(
     folders, quoted patterns, and @FILE with a path in each line. With Ray, URLs of files and folders as well.
     """
     target = _target(quality, target_size, target_bpp, target_psnr)
-    header = find_model(model or DEFAULT_MODEL)
+    header = find_model(model_or_default(model, tune))
     if target is None:
         quality = header.config.default_quality if quality is None else quality
         header.config.lambda_of(quality)  # before anything heavy is imported

@@ -1,8 +1,11 @@
-"""Tuning: the distortion that the encoder lowers beside the bytes."""
+"""Tuning: the distortion that the encoder lowers beside the bytes, and the model that is made for it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dcae.errors import OptionError
+from dcae.models.installed import DEFAULT_MODEL
 from dcae.networks.config import DCAEConfig
 
 TUNES = "psnr", "ms-ssim"
@@ -25,3 +28,8 @@ def tune_for(tune: str | None, effort: int, config: DCAEConfig) -> str:
             "at least 1"
         )
     return tune or own
+
+
+def model_or_default(model: str | Path | None, tune: str | None) -> str | Path:
+    """The model, or where there is none that of a tune."""
+    return model or (f"{DEFAULT_MODEL}-msssim" if tune == "ms-ssim" else DEFAULT_MODEL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -369,6 +370,17 @@ def test_a_model_file_is_installed_by_command(tiny_path: Path, tmp_path: Path, m
     monkeypatch.setattr("dcae.models.installed.own_folder", lambda: file / "models")
     done = CliRunner().invoke(main, ["models", "--install", str(tiny_path)])
     assert done.exit_code == 1 and "Not a directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "archive").glob("*.safetensors")), ids=lambda path: path.stem
+)
+def test_models_that_left_the_package_still_code(path: Path) -> None:
+    codec = Codec(path)
+    assert re.fullmatch(r".*-\d+", path.stem) and path.stem not in installed_models()
+    picture = synthetic_picture(70, 50)
+    error = np.asarray(codec.decode(codec.encode(picture, 8)), float) - np.asarray(picture, float)
+    assert (error**2).mean() < 100
 
 
 def test_device_that_is_not_there(tiny_model: CodingModel) -> None:

@@ -22,14 +22,16 @@ def test_nothing_but_dcae_lands_in_site_packages() -> None:
     assert {"dcae/serve/web/dcae.js", "dcae/serve/web/package.json"} <= {str(path) for path in files}
 
 
-def test_default_model_is_in_the_package_and_small() -> None:
+@pytest.mark.parametrize(("name", "metric"), [("lite", "mse"), ("lite-msssim", "ms-ssim")])
+def test_default_models_are_in_the_package_and_small(name: str, metric: str) -> None:
     import dcae
     from dcae.models.installed import find_model
 
-    header = find_model("lite")
+    header = find_model(name)
+    assert header.config.metric == metric
     assert header.path.is_relative_to(Path(dcae.__file__).parent)
     assert header.path.stat().st_size <= 18 * 2**20
-    assert sum(path.stat().st_size for path in header.path.parent.iterdir() if path.is_file()) < 40e6
+    assert sum(path.stat().st_size for path in header.path.parent.iterdir() if path.is_file()) < 40 * 2**20
     assert header.config.qualities == (1.0, 8.0)
     assert header.record["data"]
     assert header.record["patches"] > 0

@@ -2,7 +2,8 @@
 
 import { FileFormatError } from "./errors.js";
 
-const STORED = { P: "without loss", V: "as AVIF" }; // sections with the picture in another format, in place of Z and Y
+/** Sections that hold the picture in another format, in place of Z and Y. */
+const STORED = { P: "without loss", V: "as AVIF" };
 const SIGNATURE = [0x89, 0x44, 0x43, 0x41, 0x45, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION = 2;
 const MAX_VARINT_BYTES = 5;
@@ -83,8 +84,8 @@ class Reader {
  *
  * @param {Uint8Array} bytes the whole file
  * @returns {Promise<{header, size, enlargement, z, y, alpha, lossless, avif, stored}>} the header's fields (`model` in
- *   hexadecimal, `numerics` by name), width and height of what is shown, the fields of section S, the payloads of the sections that
- *   are there, and how the picture is stored if no model is needed for it
+ *   hexadecimal, `numerics` by name), width and height of what is shown, the fields of section S, the payloads of the
+ *   sections that are there, and how the picture is stored if no model is needed for it
  * @throws {FileFormatError} anything but a whole, undamaged file of a version that is known
  */
 export async function readContainer(bytes) {

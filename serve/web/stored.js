@@ -1,4 +1,4 @@
-// Sections that hold files of other formats: alpha and whole pictures without loss as PNG or WebP, and whole pictures as
+// Sections that hold files of other formats: alpha and whole pictures without loss as PNG or WebP, whole pictures as
 // AVIF. The browser decodes them, after their size was compared with the header.
 
 import { crc32 } from "./container.js";

@@ -184,6 +184,8 @@ def companions(data: bytes) -> None:
             shape = header["width"], header["height"], channels, 16 if header["depth"] else 8
             header["check"] = stored._check(unpacked(picture_bytes, *shape, "it"))
         place = "avif" if choices.odds(2) else "lossless"
+        if place == "avif":
+            header["depth"] = 0
         container = Container(Header(**header), **{place: picture_bytes}, **fields)
     else:
         container = Container(Header(**header), original.z, original.y, **fields)
