@@ -91,7 +91,8 @@ def headline(name: str, summary: _Summary) -> str:
     own, time = summary["labels"][summary["ours"]], _encode(summary, summary["ours"])
     parts = []
     for metric in _metrics(summary):
-        found = {c: o["percent"] for c, o in _over(summary, metric).items() if o["percent"] is not None}
+        over = {c: o for c, o in _over(summary, metric).items() if not c.startswith("dcae ")}  # not our other models
+        found = {c: o["percent"] for c, o in over.items() if o["percent"] is not None}
         if not found:
             continue
         strength = found | _on_all_pictures(summary, metric, found)
@@ -100,7 +101,7 @@ def headline(name: str, summary: _Summary) -> str:
         near = max(fast, key=strength.__getitem__) if fast else min(found, key=lambda c: _encode(summary, c))
         what = "the strongest of the others that encode in no more CPU time" if fast else "the fastest of the others"
         text = f"by {_NAMES.get(metric, metric)} {_than(found[near])} {summary['labels'][near]}"
-        text += f"{_mean_of_each(_over(summary, metric)[near])}, {what}"
+        text += f"{_mean_of_each(over[near])}, {what}"
         text += f" ({seconds(_encode(summary, near))} s per megapixel, ours {seconds(time)})"
         if strongest == near:
             text += ", and the strongest at any speed"
