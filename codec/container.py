@@ -202,9 +202,9 @@ def read_container(data: bytes) -> Container:
     return container
 
 
-def is_lossless(data: bytes) -> bool:
-    """Whether a file that was just written holds its picture without loss."""
-    return bool(read_container(data).lossless)
+def stored_as(data: bytes) -> str:
+    """How a file that was just written holds its picture, as :attr:`Container.stored` says."""
+    return read_container(data).stored
 
 
 def read_file_header(data: bytes) -> Header:

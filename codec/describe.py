@@ -48,7 +48,7 @@ class FileInfo:
     sections: dict[str, int]
     """Bytes of its sections."""
     check: str
-    """Check value of the decoded symbols, in hexadecimal."""
+    """Check value of the decoded symbols, or of samples without loss, in hexadecimal; of zeros with AVIF."""
     coded_size: tuple[int, int]
     """Width and height of what is coded; less than those of the picture if decoding enlarges it."""
     upscaler: str | None
@@ -74,7 +74,7 @@ class FileInfo:
             **({"stored": self.stored} if self.stored else self._coding()),
             **(self._enlarging() if self.upscaler else {}),
             "sections": ", ".join(f"{name} {size} bytes" for name, size in self.sections.items()),
-            "check": self.check,
+            **({} if self.avif else {"check": self.check}),
         }
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dcae.codec.container import is_lossless
+from dcae.codec.container import stored_as
 from dcae.codec.enlarging import enlarged, enlargement_of, reduced
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of, without_search
@@ -70,7 +70,7 @@ class _Contest:
                 raise
             assert self.asked.target is not None
             return encode_to_target(self.codec, self.picture, self.asked.target, self.small_options)
-        small = None if is_lossless(whole.data) else self._small(whole)
+        small = None if stored_as(whole.data) else self._small(whole)
         if small is None:
             return whole
         return small._replace(encodings=small.encodings + whole.encodings)

@@ -7,12 +7,13 @@ import math
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dcae.codec.container import Container
+from dcae.codec.container import Container, write_container
 from dcae.codec.fields import COLOURS, DEPTHS, Header
 from dcae.codec.limits import check_size
 from dcae.codec.pictures.alpha import packed, unpacked
@@ -133,9 +134,9 @@ def better_stored(
 ) -> Container | None:
     """A container of the picture in another format, if that is better than what a model coded of it; else None.
 
-    Of drawings it is one with an AVIF file if that has less λ·D + R; of any picture one without loss if that is no
-    larger than the better of the two others. A warning tells where it is a little larger, and the others that bad that
-    it still has less λ·D + R.
+    Of drawings it is one with an AVIF file if that has less λ·D + R, and one without loss if that has less than AVIF;
+    of any picture one without loss if that is no larger than what the model coded. A warning tells where it is a little
+    larger, and the coded one that bad that it still has more λ·D + R.
 
     Args:
         quality: what was asked for, in 1/256.
@@ -147,22 +148,29 @@ def better_stored(
     drawn, best = is_drawn(picture.pixels), _Rated(coded.size, coded.squared, coded.lost)
     if drawn and can_write(picture.pixels):
         file = avif_file(picture.pixels, avif_quality(weight), tune)
-        shown = avif_pixels(file, picture.width, picture.height, picture.pixels.shape[2], "the picture")
-        best = min(best, _Rated(len(file), *look(shown), file), key=lambda rated: rated.cost)
+        with suppress(FileFormatError):  # a libavif that writes in another way than the format has it
+            shown = avif_pixels(file, picture.width, picture.height, picture.pixels.shape[2], "the picture")
+            best = min(best, _Rated(len(file), *look(shown), file), key=lambda rated: rated.cost)
     if drawn or 8 * len(packed(picture.pixels, effort=0)) <= _FAR * best.cost:
         file = packed(picture.pixels)
-        if len(file) <= best.size:
+        cheaper = 8 * len(file) <= best.cost
+        if len(file) <= best.size or (best.avif and cheaper):
             return replace(_container(picture, quality, _check(picture.pixels)), lossless=file)
-        if 8 * len(file) < best.cost:
+        if cheaper:
             _warn(best, len(file), picture)
     return replace(_container(picture, quality), avif=best.avif) if best.avif else None
 
 
+def lossless_file(picture: Picture, quality: int) -> bytes:
+    """A `.dcae` file of a picture without loss; arguments as of :func:`better_stored`."""
+    container = replace(_container(picture, quality, _check(picture.pixels)), lossless=packed(picture.pixels))
+    return write_container(with_companions(container, picture))
+
+
 def _warn(best: _Rated, lossless: int, picture: Picture) -> None:
     mse = best.squared / (3 * picture.width * picture.height)
-    coder = "AVIF" if best.avif else "the model"
     warnings.warn(
-        f"{coder} does badly on this picture: {10 * math.log10(255**2 / max(mse, 1e-9)):.1f} dB in {best.size} "
+        f"the model does badly on this picture: {10 * math.log10(255**2 / max(mse, 1e-9)):.1f} dB in {best.size} "
         f"bytes, and without loss it takes {lossless} bytes",
         PictureWarning,
         stacklevel=4,

@@ -10,8 +10,9 @@ from fractions import Fraction
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dcae.codec.container import is_lossless
+from dcae.codec.container import stored_as
 from dcae.codec.rates import crossing
+from dcae.codec.stored import lossless_file
 from dcae.errors import OptionError
 from dcae.networks.config import QUALITY_STEPS
 
@@ -53,7 +54,8 @@ class Target:
     """
 
     size: int | None = None
-    """Bytes; the file is at most that, and at most 1 % smaller where steps of quality are that fine and it has loss."""
+    """Bytes; the file is at most that, and at most 1 % smaller where steps of quality are that fine: where
+    a model codes it."""
     bpp: float | None = None
     """Bits per pixel, likewise."""
     psnr: float | None = None
@@ -194,8 +196,12 @@ class _Search:
             error.fewer = True
             raise error
         best = max(fitting, key=sizes.__getitem__)
-        # A file without loss cannot become better by becoming larger.
-        if best == self.high and sizes[best] < target * (1 - TOLERANCE) and not is_lossless(self.files[best]):
+        if best == self.high and sizes[best] < target * (1 - TOLERANCE):
+            stored = stored_as(self.files[best])
+            if stored == "as AVIF" and len(file := lossless_file(self.picture, best)) <= target:
+                self.files[best] = file
+            if stored:  # which cannot become better by becoming a little larger
+                return best
             raise self._unreachable(f"{target} bytes", "largest", self._size_text(best))
         return best
 
@@ -209,6 +215,9 @@ class _Search:
 
         self.run(value, _TYPICAL_PSNR, target, 0.0)
         reaching = [step for step, psnr in found.items() if psnr >= target]
+        if not reaching and stored_as(self.file(self.high)) == "as AVIF":
+            self.files[self.high] = lossless_file(self.picture, self.high)
+            return self.high
         if not reaching:
             best = max(found, key=found.__getitem__)
             raise self._unreachable(

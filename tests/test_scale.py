@@ -158,7 +158,7 @@ class _TwoCurves:
 @pytest.fixture
 def _stub(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (targets, scaling):
-        monkeypatch.setattr(module, "is_lossless", lambda data: False)
+        monkeypatch.setattr(module, "stored_as", lambda data: "")
 
 
 def _asked(codec: _TwoCurves, asked: Asked, **options: Any) -> targets.Found:

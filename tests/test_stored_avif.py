@@ -35,16 +35,17 @@ def _squared(shown: Image.Image, original: Image.Image) -> float:
 @pytest.mark.parametrize("quality", [1, 4, 7.5])
 def test_it_is_taken_where_it_lowers_the_cost(lite: Codec, mode: str, quality: float) -> None:
     picture, costs = screen(mode), []
+    kind = "without loss" if (mode, quality) == ("L", 7.5) else "as AVIF"  # whichever has less λ·D + R
     for fallback in (False, True):
         data = lite.encode(picture, quality, fallback=fallback)
         shown = lite.decode(data)
         assert (shown.mode, shown.size) == (mode, picture.size)
-        assert bool(read_container(data).avif) == fallback
+        assert read_container(data).stored == (kind if fallback else "")
         assert lite.encode(picture, quality, fallback=fallback) == data
         costs.append(lite.config.lambda_of(quality) * _squared(shown, picture) / 3 + 8 * len(data))
     assert costs[1] < (0.9 if quality < 2 else 0.8) * costs[0]
     assert read_container(data).header.model == stored.NO_MODEL
-    with pytest.raises(FileFormatError, match="holds its picture as AVIF and has no latents"):
+    with pytest.raises(FileFormatError, match=f"holds its picture {kind} and has no latents"):
         lite.decode_latents(data)
 
 
@@ -73,6 +74,9 @@ def test_targets_are_met(lite: Codec) -> None:
     assert read_container(found.data).avif and 2250 < len(found.data) <= 2500
     found = encode_to_target(lite, picture, Target(psnr=38.0), {"fallback": True})
     error = _squared(lite.decode(found.data), screen()) / picture.pixels.size
+    for target, largest in (({"size": 6000}, 6000), ({"size": 20000}, 9000), ({"psnr": 60.0}, 9000)):
+        data = encode_to_target(lite, picture, Target(**target), {"fallback": True}).data  # type: ignore[arg-type]
+        assert len(data) <= largest and bool(read_container(data).lossless) == (largest == 9000)
     assert read_container(found.data).avif and 38.0 <= 10 * np.log10(255**2 / error) < 39.0
 
 
@@ -110,6 +114,8 @@ def test_files_of_another_kind_are_refused() -> None:
     animated, transparent = io.BytesIO(), io.BytesIO()
     screen().save(animated, "AVIF", save_all=True, append_images=[screen().rotate(180)])
     screen("RGBA").rotate(45).save(transparent, "AVIF")
+    larger = good.replace((200).to_bytes(4, "big") + (160).to_bytes(4, "big"), bytes((0, 0, 0, 64)) * 2)
+    assert AvifImagePlugin.AvifImageFile(io.BytesIO(larger)).size == (64, 64)  # and decodes 200x160 for it
     png = io.BytesIO()
     screen().save(png, "PNG")
     for data, size, words in (
@@ -117,8 +123,10 @@ def test_files_of_another_kind_are_refused() -> None:
         (good[:-300], (200, 160), "cannot be read"),
         (png.getvalue(), (200, 160), "cannot be read"),
         (good, (160, 200), "another size"),
-        (animated.getvalue(), (200, 160), "another size"),
-        (transparent.getvalue(), (200, 160), "of mode RGBA"),
+        (animated.getvalue(), (200, 160), "cannot be read"),
+        (transparent.getvalue(), (200, 160), "cannot be read"),
+        (larger, (64, 64), "of another size or kind \\(200x160"),
+        (avif_file(pixels[..., :1], 60, "psnr"), (200, 160), "of another size or kind"),
     ):
         with pytest.raises(FileFormatError, match=f"^it .*{words}"):
             avif_pixels(data, *size, 3, "it")

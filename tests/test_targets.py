@@ -17,7 +17,7 @@ from PIL import Image
 from dcae.cli import main
 from dcae.codec import targets
 from dcae.codec.codec import Codec
-from dcae.codec.container import SIGNATURE, is_lossless
+from dcae.codec.container import SIGNATURE, stored_as
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.preparing import prepare
 from dcae.codec.rates import crossing
@@ -61,7 +61,7 @@ class _Curve:
 @pytest.fixture(autouse=True)
 def _files_of_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a curve makes are none that can be read."""
-    monkeypatch.setattr(targets, "is_lossless", lambda data: data.startswith(SIGNATURE) and is_lossless(data))
+    monkeypatch.setattr(targets, "stored_as", lambda data: stored_as(data) if data.startswith(SIGNATURE) else "")
 
 
 def _search(curve: _Curve, **target: Any) -> Found:

@@ -8,6 +8,7 @@ import io
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
+from dcae.codec.pictures.av1 import still_of
 from dcae.codec.pictures.picture import Samples
 from dcae.errors import FileFormatError, MissingDependencyError
 
@@ -81,7 +82,7 @@ def avif_pixels(data: bytes, width: int, height: int, channels: int, what: str) 
         what: its name, for messages.
 
     Raises:
-        FileFormatError: not an AVIF picture of just this size, or with transparent pixels.
+        FileFormatError: not an AVIF picture of just this size, of 8 bits a sample, opaque, with this many channels.
         MissingDependencyError: a Pillow that was built without AVIF.
     """
     if not AvifImagePlugin.SUPPORTED:
@@ -89,15 +90,21 @@ def avif_pixels(data: bytes, width: int, height: int, channels: int, what: str) 
             "the file holds its picture as AVIF, which this build of Pillow does not read", "pip install 'pillow>=11.3'"
         )
     try:
+        declared = still_of(data)  # before Pillow sees it, which would decode what has another size
+        if declared != (width, height, False, channels == 1):
+            raise FileFormatError(
+                f"{what} is an AVIF picture of another size or kind ({declared.width}x{declared.height}); it is damaged"
+            )
         image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-        if image.size != (width, height) or image.n_frames != 1:
+        if image.size != (width, height):
             raise FileFormatError(f"{what} is a picture of another size ({image.width}x{image.height}); it is damaged")
-        if image.mode != "RGB" and (image.mode, channels) != ("L", 1):
-            raise FileFormatError(f"{what} is a picture of mode {image.mode}; the file is damaged")
         image.load()
-        samples: Samples = np.asarray(image.getchannel("G") if image.mode == "RGB" and channels == 1 else image)
+        # Some versions of Pillow show gray as RGB.
+        samples: Samples = np.asarray(image.getchannel("G") if channels == 1 and image.mode == "RGB" else image)
     except (MemoryError, FileFormatError):
         raise
     except Exception as error:  # a damaged file can make Pillow's readers raise almost anything
         raise FileFormatError(f"{what} cannot be read ({error}); the file is damaged") from error
+    if samples.size != height * width * channels:
+        raise FileFormatError(f"{what} is a picture of mode {image.mode}; the file is damaged")
     return samples.reshape(height, width, channels)

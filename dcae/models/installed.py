@@ -1,7 +1,7 @@
 """Models that are installed: those in the package, in the user's own folder, and in the folders of `DCAE_MODEL_PATH`.
 
-A model that was shipped stays, so that its files can be decoded: its name ends in its version, `lite-1`, and the name
-without one, `lite`, means the newest.
+A model that was shipped is kept, here or in the repository's `archive/`, so that its files can be decoded: its name
+ends in its version, `lite-1`, and the name without one, `lite`, means the newest.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ export class Decoder {
    *   under Node.js, which loads no WebAssembly from URLs, the module itself: `await import("onnxruntime-web")`
    * @param {number} [options.maxPixels] largest number of padded pixels; more are refused before anything is allocated
    * @param {number} [options.threads] of WebAssembly; more than one needs a page that is cross-origin isolated
-   * @param {function(Uint8Array): Promise<ImageData>} [options.readPicture] decoder of PNG and WebP, by default the
-   *   browser's
+   * @param {function(Uint8Array): Promise<ImageData>} [options.readPicture] decoder of PNG, WebP and AVIF, by default
+   *   the browser's
    */
   constructor({ models, runtime, maxPixels = MAX_PIXELS, threads = 1, readPicture = browserPictures } = {}) {
     const here = (file) => new URL(file, import.meta.url).href;

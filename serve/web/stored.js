@@ -1,15 +1,16 @@
 // Sections that hold files of other formats: alpha and whole pictures without loss as PNG or WebP, whole pictures as
 // AVIF. The browser decodes them, after their size was compared with the header.
 
+import { stillOf } from "./av1.js";
 import { crc32 } from "./container.js";
 import { DCAEError, FileFormatError } from "./errors.js";
 
 /** Decode a PNG, WebP or AVIF file by the browser, without converting its colours. */
 export async function browserPictures(bytes) {
   if (typeof createImageBitmap !== "function") {
-    throw new DCAEError("alpha and lossless pictures need the picture decoder of a browser; pass readPicture");
+    throw new DCAEError("alpha and stored pictures need the picture decoder of a browser; pass readPicture");
   }
-  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "none" };
   const bitmap = await createImageBitmap(new Blob([bytes]), options);
   const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
@@ -35,7 +36,10 @@ export async function losslessPixels({ header, lossless }, readPicture) {
 
 /** Pixels of a file that holds its picture as AVIF, likewise; browsers differ by a level where they round. */
 export async function avifPixels({ header, avif }, readPicture) {
-  const { data } = await unpacked(avif, header, "section V (picture)", readPicture);
+  const { data } = await unpacked(avif, header, "section V (picture)", readPicture, (bytes) => {
+    const still = stillOf(bytes);
+    return still && !still.highBitDepth && still.gray === (header.colour === 1) ? [still.width, still.height] : null;
+  });
   opaque(data, header);
   return data;
 }
@@ -54,9 +58,9 @@ export async function withAlpha(pixels, { size, alpha }, readPicture) {
   for (let i = 0; i < pixels.length; i += 4) pixels[i + 3] = data[i + 1];
 }
 
-async function unpacked(bytes, { width, height }, what, readPicture) {
-  const size = pictureSize(bytes);
-  if (!size) throw new FileFormatError(`${what} cannot be read (an unknown format); the file is damaged`);
+async function unpacked(bytes, { width, height }, what, readPicture, sizeOf = pictureSize) {
+  const size = sizeOf(bytes);
+  if (!size) throw new FileFormatError(`${what} cannot be read (another format); the file is damaged`);
   if (size[0] !== width || size[1] !== height) {
     throw new FileFormatError(`${what} is a picture of another size (${size[0]}x${size[1]}); it is damaged`);
   }
@@ -73,14 +77,13 @@ async function unpacked(bytes, { width, height }, what, readPicture) {
   return found;
 }
 
-/** [width, height] that a PNG, lossless WebP or AVIF file of one frame declares; null for anything else. */
+/** [width, height] that a PNG or lossless WebP file of one frame declares; null for anything else. */
 function pictureSize(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const text = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
   if (bytes.length >= 24 && text(0) === "\x89PNG" && text(12) === "IHDR") {
     return [view.getUint32(16), view.getUint32(20)];
   }
-  if (text(4) === "ftyp" && text(8) === "avif") return avifSize(view, text);
   if (bytes.length < 30 || text(0) !== "RIFF" || text(8) !== "WEBP") return null;
   if (text(12) === "VP8L") {
     const sizes = view.getUint32(21, true);
@@ -89,12 +92,4 @@ function pictureSize(bytes) {
   const animated = bytes[20] & 2;
   if (text(12) !== "VP8X" || animated) return null;
   return [(view.getUint32(24, true) & 0xffffff) + 1, (view.getUint32(26, true) >>> 8) + 1];
-}
-
-/** [width, height] of an AVIF file: what its first property of that kind (box "ispe", near the beginning) says. */
-function avifSize(view, text) {
-  for (let at = 8; at < Math.min(view.byteLength - 15, 4096); at++) {
-    if (text(at) === "ispe") return [view.getUint32(at + 8), view.getUint32(at + 12)];
-  }
-  return null;
 }
