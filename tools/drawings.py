@@ -36,9 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", PictureWarning)
     qualities = [float(quality) for quality in options.qualities.split(",")]
-    print(
-        f"| bytes / AVIF's | {' | '.join(f'{quality:g}' for quality in qualities)} |\n|---|{'---:|' * len(qualities)}"
-    )
+    print(f"| quality | {' | '.join(f'{quality:g}' for quality in qualities)} |\n|---|{'---:|' * len(qualities)}")
     shares = []
     for k, kind in enumerate(sorted(KINDS.keys() - {"photograph"})):
         picture = drawn_picture(
