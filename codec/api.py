@@ -61,8 +61,7 @@ def encode(
         picture: path, bytes or file object of a picture file, Pillow picture, or array (H, W[, C]) of uint8 or
             uint16.
         quality: 1 (smallest file) to 8 with the default model, any number between; by default 4.
-        target_size: instead of a quality: bytes that the file may have at most; at most 1 % fewer are used where a
-            model codes it.
+        target_size: instead of a quality: bytes that the file may have at most; if a model codes it at most 1 % fewer.
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
         model: an installed model's name or a model file; by default `lite`, and with tune="ms-ssim" `lite-msssim`.
