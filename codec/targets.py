@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dcae.codec.container import stored_as
 from dcae.codec.rates import crossing
-from dcae.codec.stored import lossless_file
 from dcae.errors import OptionError
 from dcae.networks.config import QUALITY_STEPS
 
@@ -143,7 +142,7 @@ def encode_to_target(
             start = plain.found(target).quality
     first = None if start is None else round(start * QUALITY_STEPS)
     found = _Search(codec, picture, options, first).found(target)
-    return found._replace(encodings=found.encodings + len(plain.files))
+    return found._replace(encodings=found.encodings + plain.encodings)
 
 
 def without_search(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +162,7 @@ class _Search:
         self.pixels = picture.width * picture.height
         self.low, self.high = (round(quality * QUALITY_STEPS) for quality in codec.config.qualities)
         self.files: dict[int, bytes] = {}
+        self.encodings = 0
 
     def found(self, target: Target) -> Found:
         """The result of the search for a target; errors as of :func:`encode_to_target`."""
@@ -170,12 +170,24 @@ class _Search:
             best = self.psnr(target.psnr)
         else:
             best = self.size(target.size or math.floor((target.bpp or 0) * self.pixels / 8))
-        return Found(self.files[best], best / QUALITY_STEPS, len(self.files))
+        return Found(self.files[best], best / QUALITY_STEPS, self.encodings)
 
     def file(self, step: int) -> bytes:
         if step not in self.files:
-            self.files[step] = self.codec.encode(self.picture, step / QUALITY_STEPS, **self.options)
+            alike = [file for k, file in self.files.items() if stored_as(file) == "as AVIF" and self._avif(k, step)]
+            self.files[step] = alike[0] if alike else self._encoded(step)
         return self.files[step]
+
+    def _avif(self, step: int, other: int) -> bool:
+        """Whether AVIF has one quality for both: it has sixty where there are 1800 steps."""
+        from dcae.codec.pictures.avif import avif_quality
+
+        weights = [self.codec.config.mse_lambda_of(k / QUALITY_STEPS) for k in (step, other)]
+        return len({avif_quality(weight) for weight in weights}) == 1
+
+    def _encoded(self, step: int) -> bytes:
+        self.encodings += 1
+        return self.codec.encode(self.picture, step / QUALITY_STEPS, **self.options)
 
     def run(self, value: Callable[[int], float], typical: tuple[float, float], goal: float, near: float) -> None:
         """Search from where a typical picture reaches the goal."""
@@ -198,7 +210,7 @@ class _Search:
         best = max(fitting, key=sizes.__getitem__)
         if best == self.high and sizes[best] < target * (1 - TOLERANCE):
             stored = stored_as(self.files[best])
-            if stored == "as AVIF" and len(file := lossless_file(self.picture, best)) <= target:
+            if stored == "as AVIF" and len(file := self._lossless(best)) <= target:
                 self.files[best] = file
             if stored:  # which cannot become better by becoming a little larger
                 return best
@@ -216,7 +228,7 @@ class _Search:
         self.run(value, _TYPICAL_PSNR, target, 0.0)
         reaching = [step for step, psnr in found.items() if psnr >= target]
         if not reaching and stored_as(self.file(self.high)) == "as AVIF":
-            self.files[self.high] = lossless_file(self.picture, self.high)
+            self.files[self.high] = self._lossless(self.high)
             return self.high
         if not reaching:
             best = max(found, key=found.__getitem__)
@@ -224,6 +236,11 @@ class _Search:
                 f"{target:g} dB", "best picture", f"{found[best]:.2f} dB, at quality {best / QUALITY_STEPS:g}"
             )
         return min(reaching)
+
+    def _lossless(self, step: int) -> bytes:
+        from dcae.codec.stored import lossless_file
+
+        return lossless_file(self.picture, step)
 
     def _size_text(self, step: int) -> str:
         size = len(self.files[step])

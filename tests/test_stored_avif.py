@@ -71,7 +71,7 @@ def test_tuning_measures_what_it_is_for(lite: Codec) -> None:
 def test_targets_are_met(lite: Codec) -> None:
     picture = prepare(screen())
     found = encode_to_target(lite, picture, Target(size=2500), {"fallback": True})
-    assert read_container(found.data).avif and 2250 < len(found.data) <= 2500
+    assert read_container(found.data).avif and 2250 < len(found.data) <= 2500 and found.encodings < 10
     found = encode_to_target(lite, picture, Target(psnr=38.0), {"fallback": True})
     error = _squared(lite.decode(found.data), screen()) / picture.pixels.size
     for target, largest in (({"size": 6000}, 6000), ({"size": 20000}, 9000), ({"psnr": 60.0}, 9000)):
