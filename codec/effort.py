@@ -7,7 +7,7 @@ effort   gradients  what is done
 1        1          one step from its result
 2        2          two steps
 3        9          two steps, then three trials that change symbols by 1 and keep what was worth it
-4        25         two steps, then eleven trials
+4        21         two steps, then nine trials
 =======  =========  ==========================================================================================
 
 A file of any effort is an ordinary file. Large pictures are searched in parts
@@ -44,7 +44,7 @@ STEPS: tuple[tuple[Step | Trial, ...], ...] = (
     _SOFT[:1],
     _SOFT,
     (*_SOFT, *[Trial(0.5)] * 3),
-    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 7),
+    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 5),
 )
 """What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
 EFFORTS = range(len(STEPS))
