@@ -99,7 +99,7 @@ def write_container(container: Container) -> bytes:
 
 
 def _check_together(container: Container, error: type[Exception]) -> None:
-    """Refuse an enlargement that is not that of the coded picture, and an AVIF file of another depth than 8 bits.
+    """Refuse an enlargement that is not that of the coded picture, and AVIF of another depth than 8 bits.
 
     Raises:
         error: there is one.

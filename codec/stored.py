@@ -17,7 +17,7 @@ from dcae.codec.container import Container, write_container
 from dcae.codec.fields import COLOURS, DEPTHS, Header
 from dcae.codec.limits import check_size
 from dcae.codec.pictures.alpha import packed, unpacked
-from dcae.codec.pictures.avif import avif_file, avif_pixels, avif_quality, can_write, is_drawn
+from dcae.codec.pictures.avif import avif_pixels, avif_quality, avif_stream, can_write, is_drawn
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
 from dcae.errors import FileFormatError, PictureWarning
 
@@ -134,7 +134,7 @@ def better_stored(
 ) -> Container | None:
     """A container of the picture in another format, if that is better than what a model coded of it; else None.
 
-    Of drawings it is one with an AVIF file if that has less λ·D + R, and one without loss if that has less than AVIF;
+    Of drawings it is one as AVIF if that has less λ·D + R, and one without loss if that has less than AVIF;
     of any picture one without loss if that is no larger than what the model coded. A warning tells where it is a little
     larger, and the coded one that bad that it still has more λ·D + R.
 
@@ -147,10 +147,10 @@ def better_stored(
     """
     drawn, best = is_drawn(picture.pixels), _Rated(coded.size, coded.squared, coded.lost)
     if drawn and can_write(picture.pixels):
-        file = avif_file(picture.pixels, avif_quality(weight), tune)
-        with suppress(FileFormatError):  # a libavif that writes in another way than the format has it
-            shown = avif_pixels(file, picture.width, picture.height, picture.pixels.shape[2], "the picture")
-            best = min(best, _Rated(len(file), *look(shown), file), key=lambda rated: rated.cost)
+        with suppress(FileFormatError, ValueError):  # a libavif that writes in another way than the format has it
+            stream = avif_stream(picture.pixels, avif_quality(weight), tune)
+            shown = avif_pixels(stream, picture.width, picture.height, picture.pixels.shape[2], "the picture")
+            best = min(best, _Rated(len(stream), *look(shown), stream), key=lambda rated: rated.cost)
     if drawn or 8 * len(packed(picture.pixels, effort=0)) <= _FAR * best.cost:
         file = packed(picture.pixels)
         cheaper = 8 * len(file) <= best.cost

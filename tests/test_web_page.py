@@ -142,7 +142,7 @@ def test_what_lies_in_a_file_in_another_format(page: Page, site: Path) -> None:
         "noisy-alpha": (np.dstack([coloured, rng.integers(0, 256, (50, 70), np.uint8)]), False),
         "lossless": (flat, True),
         "lossless-alpha": (np.dstack([flat, mask[:40, :56]]), True),
-        "lossless-gray": (flat[..., 0], True),
+        "lossless-gray": (np.uint8(np.indices((40, 56)).sum(0)), True),
         "lossless-deep": (deep, True),
         "deep": (deep.repeat(3, 2), False),
         "avif": (np.asarray(screen()), True),
@@ -171,9 +171,8 @@ def test_what_lies_in_a_file_in_another_format(page: Page, site: Path) -> None:
         "FileFormatError", "the lossless picture fails its check value; the file is damaged"
     )  # fmt: skip
     (_, header), (_, avif) = reference.read_sections((site / "avif.dcae").read_bytes())
-    size, small = ((200).to_bytes(4, "big") + (160).to_bytes(4, "big"), (64).to_bytes(4, "big") * 2)
-    assert avif.count(size) == 1 and header.startswith(bytes((0xC8, 1, 0xA0, 1)))
-    hidden = [("H", bytes((64, 64)) + header[4:]), ("V", avif.replace(size, small))]  # whose stream has 200x160 pixels
+    assert header.startswith(bytes((0xC8, 1, 0xA0, 1)))
+    hidden = [("H", bytes((64, 64)) + header[4:]), ("V", avif)]  # whose stream has 200x160 pixels
     (site / "hidden.dcae").write_bytes(file_of(hidden, 2))
     assert "another size (200x160)" in _shown(page, src="hidden.dcae", alt="")["message"]
     buffer = BytesIO()

@@ -1,5 +1,5 @@
-"""AVIF files of drawings and screens, for which networks that were trained on photographs are not the best coder: AVIF
-has palettes, and copies of what was there before."""
+"""Drawings and screens as AVIF, since networks that were trained on photographs are not the best coder for them: AVIF
+has palettes, and copies of what was there before. Of the file the AV1 stream alone is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
-from dcae.codec.pictures.av1 import still_of
+from dcae.codec.pictures.av1 import avif_of, still_of, stream_of
 from dcae.codec.pictures.picture import Samples
 from dcae.errors import FileFormatError, MissingDependencyError
 
@@ -51,12 +51,15 @@ def can_write(pixels: Samples) -> bool:
     return fits and AvifImagePlugin.SUPPORTED and bool(AvifImagePlugin.get_codec_version("aom"))
 
 
-def avif_file(pixels: Samples, quality: int, tune: str) -> bytes:
-    """(H, W, 3) RGB or (H, W, 1) gray of 8 bits as an AVIF file, of full range and with all of its colours.
+def avif_stream(pixels: Samples, quality: int, tune: str) -> bytes:
+    """(H, W, 3) RGB or (H, W, 1) gray of 8 bits as the stream of an AVIF file, of full range and all colours.
 
     Args:
         quality: 0 to 99.
         tune: one of `dcae.codec.tuning.TUNES`.
+
+    Raises:
+        ValueError: the library writes files of another form.
     """
     gray = pixels.shape[2] == 1
     buffer = io.BytesIO()
@@ -71,12 +74,12 @@ def avif_file(pixels: Samples, quality: int, tune: str) -> bytes:
         max_threads=1,  # which decides how the picture is cut into tiles: the same file on every machine
         advanced={"tune": _TUNES[tune]},
     )
-    return buffer.getvalue()
+    return stream_of(buffer.getvalue())
 
 
-def avif_pixels(data: bytes, width: int, height: int, channels: int, what: str) -> Samples:
-    """Samples (H, W, C) of an AVIF file, uint8. Decoders differ by at most one level, in what they round when they make
-    RGB of YCbCr.
+def avif_pixels(stream: bytes, width: int, height: int, channels: int, what: str) -> Samples:
+    """Samples (H, W, C) of the stream of an AVIF file, uint8. Decoders differ by at most one level, in what they
+    round when they make RGB of YCbCr.
 
     Args:
         what: its name, for messages.
@@ -90,14 +93,12 @@ def avif_pixels(data: bytes, width: int, height: int, channels: int, what: str) 
             "the file holds its picture as AVIF, which this build of Pillow does not read", "pip install 'pillow>=11.3'"
         )
     try:
-        declared = still_of(data)  # before Pillow sees it, which would decode what has another size
-        if declared != (width, height, False, channels == 1):
+        still = still_of(stream)  # before Pillow sees it, which would decode what has another size
+        if (still.width, still.height, still.gray) != (width, height, channels == 1):
             raise FileFormatError(
-                f"{what} is an AVIF picture of another size or kind ({declared.width}x{declared.height}); it is damaged"
+                f"{what} is an AVIF picture of another size or kind ({still.width}x{still.height}); it is damaged"
             )
-        image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-        if image.size != (width, height):
-            raise FileFormatError(f"{what} is a picture of another size ({image.width}x{image.height}); it is damaged")
+        image = AvifImagePlugin.AvifImageFile(io.BytesIO(avif_of(stream)))
         image.load()
         # Some versions of Pillow show gray as RGB.
         samples: Samples = np.asarray(image.getchannel("G") if channels == 1 and image.mode == "RGB" else image)

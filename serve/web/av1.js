@@ -1,42 +1,55 @@
-// What an AVIF file says of its picture where the decoder of AV1 reads it: codec/pictures/av1.py in JavaScript.
-// Browsers decode what the stream declares before they reduce it to what the file's box "ispe" declares.
+// AV1 streams of still pictures, and the AVIF files around them: codec/pictures/av1.py in JavaScript. Browsers decode
+// what the stream declares before they reduce it to what the file's box "ispe" declares; here both are the same.
 
-const ILOC = [0, 0, 0, 0, 0x44, 0, 0, 1, 0, 1, 0, 0, 0, 1]; // version 0, numbers of four bytes, one item of one extent
-const [SEQUENCE, DELIMITER] = [1, 2]; // kinds of open bitstream units
+const SEQUENCE = 1; // kinds of open bitstream units
 const FRAMES = [3, 4, 6];
+const COLOURS = [0, 1, 0, 13, 0, 6, 0x80]; // of Rec. 709, sRGB's curve, YCbCr of Rec. 601 in full range
 
-/** Size and kind of the AV1 stream of an AVIF file of one still picture; null if it is anything else. */
-export function stillOf(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const top = boxes(view, 0, bytes.length);
-  if (!top || Object.keys(top).sort().join() !== "ftyp,mdat,meta") return null;
-  if (name(view, top.ftyp[0]) !== "avif") return null;
-  const [begin, end] = boxes(view, top.meta[0] + 4, top.meta[1])?.iloc ?? [0, 0];
-  if (end - begin !== ILOC.length + 8 || ILOC.some((byte, k) => bytes[begin + k] !== byte)) return null;
-  const offset = view.getUint32(end - 8);
-  if (offset !== top.mdat[0] || offset + view.getUint32(end - 4) !== top.mdat[1]) return null;
-  const found = units(bytes.subarray(...top.mdat));
-  if (found?.[0]?.kind === DELIMITER) found.shift();
+/** The sequence header of an AV1 stream of one still picture of 8 bits a sample; null if it is anything else. */
+export function stillOf(stream) {
+  const found = units(stream);
   if (found?.[0]?.kind !== SEQUENCE || found.length < 2) return null;
   if (!found.slice(1).every(({ kind }) => FRAMES.includes(kind))) return null;
   return sequence(found[0].payload);
 }
 
-function name(view, at) {
-  return String.fromCharCode(...[0, 1, 2, 3].map((k) => (at + k < view.byteLength ? view.getUint8(at + k) : 0)));
+/** The AVIF file of a stream with that sequence header. */
+export function avifOf(stream, { width, height, profile, level, gray }) {
+  const depths = gray ? [1, 8] : [3, 8, 8, 8];
+  const format = [0x81, (profile << 5) | level, gray * 16 + (profile === 0) * 12, 0];
+  const properties = box(
+    "ipco",
+    box("ispe", u32(0), u32(width), u32(height)),
+    box("pixi", u32(0), depths),
+    box("av1C", format),
+    box("colr", letters("nclx"), COLOURS),
+  );
+  const item = [0, 1];
+  const boxes = (offset) => [
+    ...box("ftyp", letters("avif"), u32(0), letters("avifmif1miaf")),
+    ...box(
+      "meta",
+      u32(0),
+      box("hdlr", u32(0), u32(0), letters("pict"), new Array(13).fill(0)),
+      box("pitm", u32(0), item),
+      box("iloc", u32(0), [0x44, 0, 0, 1], item, [0, 0, 0, 1], u32(offset), u32(stream.length)),
+      box("iinf", u32(0), [0, 1], box("infe", [2, 0, 0, 0], item, [0, 0], letters("av01"), [0])),
+      box("iprp", properties, box("ipma", u32(0), u32(1), item, [4, 1, 2, 0x83, 4])),
+    ),
+  ];
+  const start = boxes(boxes(0).length + 8);
+  const file = new Uint8Array(start.length + 8 + stream.length);
+  file.set([...start, ...u32(8 + stream.length), ...letters("mdat")]);
+  file.set(stream, start.length + 8);
+  return file;
 }
 
-/** [begin, end] of what is in every box by its kind; null if one is damaged or repeated. */
-function boxes(view, at, end) {
-  const found = {};
-  while (at < end) {
-    const size = at + 8 <= end ? view.getUint32(at) : 0;
-    const kind = name(view, at + 4);
-    if (size < 8 || at + size > end || Object.hasOwn(found, kind)) return null;
-    found[kind] = [at + 8, at + size];
-    at += size;
-  }
-  return found;
+const u32 = (number) => [24, 16, 8, 0].map((shift) => (number >>> shift) & 255);
+const letters = (text) => [...text].map((letter) => letter.charCodeAt(0));
+
+function box(kind, ...parts) {
+  const inside = parts.flat();
+  return [...u32(8 + inside.length), ...letters(kind), ...inside];
 }
 
 /** Kind and payload of every OBU; null if one ends too early or has another form. */
@@ -63,12 +76,11 @@ function sequence(payload) {
   const bits = Array.from(payload.subarray(0, 16), (byte) => byte.toString(2).padStart(8, "0")).join("");
   let at = 0;
   const read = (count) => parseInt(bits.slice(at, (at += count)), 2);
-  const [profile, still, reduced] = [read(3), read(1), read(1)];
-  read(5); // level
+  const [profile, still, reduced, level] = [read(3), read(1), read(1), read(5)];
   const [widthBits, heightBits] = [read(4) + 1, read(4) + 1];
   const [width, height] = [read(widthBits) + 1, read(heightBits) + 1];
   read(6); // superblocks, two intra tools, super-resolution, CDEF, restoration
-  const highBitDepth = read(1) === 1;
-  const gray = profile !== 1 && read(1) === 1;
-  return still && reduced && at <= bits.length ? { width, height, highBitDepth, gray } : null;
+  const deep = read(1);
+  const gray = profile === 0 && read(1) === 1;
+  return still && reduced && profile < 2 && !deep && at <= bits.length ? { width, height, profile, level, gray } : null;
 }

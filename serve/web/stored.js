@@ -1,7 +1,7 @@
 // Sections that hold files of other formats: alpha and whole pictures without loss as PNG or WebP, whole pictures as
 // AVIF. The browser decodes them, after their size was compared with the header.
 
-import { stillOf } from "./av1.js";
+import { avifOf, stillOf } from "./av1.js";
 import { crc32 } from "./container.js";
 import { DCAEError, FileFormatError } from "./errors.js";
 
@@ -36,10 +36,11 @@ export async function losslessPixels({ header, lossless }, readPicture) {
 
 /** Pixels of a file that holds its picture as AVIF, likewise; browsers differ by a level where they round. */
 export async function avifPixels({ header, avif }, readPicture) {
-  const { data } = await unpacked(avif, header, "section V (picture)", readPicture, (bytes) => {
-    const still = stillOf(bytes);
-    return still && !still.highBitDepth && still.gray === (header.colour === 1) ? [still.width, still.height] : null;
-  });
+  const still = stillOf(avif);
+  const fits = still && still.gray === (header.colour === 1);
+  const sizeOf = () => (fits ? [still.width, still.height] : null);
+  const read = () => readPicture(avifOf(avif, still));
+  const { data } = await unpacked(avif, header, "section V (picture)", read, sizeOf);
   opaque(data, header);
   return data;
 }

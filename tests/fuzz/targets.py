@@ -33,6 +33,7 @@ from dcae.codec.container import Container, read_container, write_container
 from dcae.codec.fields import NUMERICS, Enlargement, Header
 from dcae.codec.latents import LatentCoder
 from dcae.codec.pictures.alpha import packed, unpacked
+from dcae.codec.pictures.av1 import stream_of
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.pictures.preparing import prepare
 from dcae.codec.pictures.writing import picture_file
@@ -171,6 +172,8 @@ def companions(data: bytes) -> None:
     file = io.BytesIO()
     Image.new(mode, size, choices.below(200)).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
     picture_bytes = file.getvalue()
+    if kind == "AVIF" and not choices.odds(4):
+        picture_bytes = stream_of(picture_bytes)
     if choices.odds(2):
         picture_bytes = mutated(picture_bytes, choices)
     fields: dict[str, Any] = {"alpha": picture_bytes} if choices.odds(2) else {}
