@@ -25,6 +25,7 @@ from dcae.codec.source import Source
 from dcae.codec.tuning import TUNES
 from dcae.errors import OptionError
 from dcae.networks.config import DCAEConfig
+from dcae.networks.ms_ssim import sensitivity
 from dcae.networks.registry import preset_of
 from dcae.runtime.protocol import Array, Engine, Step, Trial
 from dcae.runtime.search import gradients
@@ -102,12 +103,13 @@ def search(
     for top in range(0, source.height, PART):
         for left in range(0, source.width, PART):
             rows, columns = _grown(top, source.height), _grown(left, source.width)
+            pixels = plain(rows, columns)
             found = engine.search_latents(
-                plain(rows, columns),
+                pixels,
                 np.ascontiguousarray(y[..., _of(rows, 16), _of(columns, 16)]),
                 np.ascontiguousarray(z_hat[..., _of(rows, 64), _of(columns, 64)], np.float32),
                 quality,
-                _weights(source, rows, columns),
+                _weights(source, rows, columns, None if tune == "ms-ssim" else pixels),
                 STEPS[effort],
                 tune == "ms-ssim",
             )
@@ -135,10 +137,21 @@ def _of(part: slice, stride: int) -> slice:
     return slice(part.start // stride, part.stop // stride)
 
 
-def _weights(source: Source, rows: slice, columns: slice) -> Array:
-    """(1, 1, rows, columns): how much each pixel's squared error counts, 0 in the padding."""
+def _weights(source: Source, rows: slice, columns: slice, pixels: Array | None) -> Array:
+    """(1, 1, rows, columns): how much each pixel's squared error counts, 0 in the padding.
+
+    Half of it counts everywhere alike; the other half by the root of what MS-SSIM loses by it, in proportion to the
+    mean of the part. On four crops of Kodak pictures that costs effort 2 0.4 % of the bytes by PSNR and saves 1.5 % by
+    MS-SSIM, and effort 4 0.8 and 2.1 %.
+
+    Args:
+        pixels: (1, 3, rows, columns) in [0, 1] of the part; None for errors that all count alike.
+    """
     height, width = source.pixels.shape[:2]
     found = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
     inside = found[..., : max(0, height - rows.start), : max(0, width - columns.start)]
     inside[...] = 1 if source.weights is None else source.weights[rows, columns] / np.float32(255)
+    if pixels is not None and found.any():
+        seen = np.sqrt(sensitivity(pixels[0]))
+        found *= 0.5 + 0.5 * seen / (np.sum(seen * found[0, 0]) / np.sum(found))
     return found

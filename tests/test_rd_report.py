@@ -240,6 +240,21 @@ def test_cpu_time_per_megapixel_of_known_rows() -> None:
     assert list(lines["AVIF tune=psnr"].get_ydata()) == pytest.approx([0, -100 / 6, -100 / 3])
 
 
+def test_efforts_are_compared_with_none() -> None:
+    rows, contestants = [], []
+    for model, effort, factor, seconds in (("m", 0, 0.5, 1.0), ("m@4", 4, 0.4, 25.0), ("m@2+ms-ssim", 2, 0.6, 5.0)):
+        label = f"dcae {model} 0123456789abcdef"
+        rows += [replace(r, encode_cpu=seconds) for r in _rows("a.png", label, factor)]
+        contestants.append(Contestant(label, "dcae", (1,), "nowhere", effort=effort))
+    contestants.append(Contestant("avif-psnr", "avif-psnr", (1,)))
+    report = make_report([*rows, *_rows("a.png", "avif-psnr", 0.6)], contestants, "avif-psnr", ["psnr"])
+    assert [(v.codec[5:-17], v.over[5:-17]) for v in report.variants] == [("m@4", "m"), ("m@2+ms-ssim", "m")]
+    assert [v.percent["psnr"] for v in report.variants] == pytest.approx([-20, 20])
+    assert [v.encode for v in report.variants] == pytest.approx([25, 5])
+    said = _refresh_readme().rate_distortion({"kodak": json.loads(summary_json(report))})
+    assert "| DCAE m@4 01234567 over DCAE m 01234567 | -20 % | 25.0 | 1.0 |" in said
+
+
 def test_a_codec_measured_on_some_pictures_is_compared_on_these_alone() -> None:
     ours = "dcae m 0123456789abcdef"
     rows = [r for picture, f in (("a.png", 0.5), ("b.png", 1.1)) for r in _rows(picture, ours, f)]

@@ -75,8 +75,8 @@ def rate_distortion(sets: dict[str, _Summary]) -> str:
         _versus(sets),
         _wrapped("Settings: " + "; ".join(f"{first['labels'][c]}: {s}" for c, s in first["settings"].items()) + "."),
     ]
-    if first["variants"]:
-        parts += ["What settings gain or cost, and their time as a multiple:", _variants(first)]
+    if any(s["variants"] for s in sets.values()):
+        parts += ["What settings gain or cost, and their time as a multiple:", _variants(sets)]
     anchor = first["labels"][first["anchor"]]
     parts += [
         f"All over {anchor} on {_SETS.get(name, name)}; published points as their authors printed them:",
@@ -178,18 +178,23 @@ def _better(c: _Summary | None) -> str:
     return f"{_percent(c['percent'])} ({sum(v < 0 for v in own)} of {len(own)})"
 
 
-def _variants(summary: _Summary) -> str:
-    metrics, labels = _metrics(summary), summary["labels"]
-    rows = [
-        [
-            f"{labels[v['codec']]} over {labels[v['over']]}",
-            *(_percent(v["percent"].get(m)) for m in metrics),
-            number(v["encode"], 1),
-            number(v["decode"], 1),
-        ]
-        for v in summary["variants"]
-    ]
-    return table(["", *(_NAMES.get(m, m) for m in metrics), "encode", "decode"], rows)
+def _variants(sets: dict[str, _Summary]) -> str:
+    header = [""]
+    for name, summary in sets.items():
+        title = _SETS.get(name, name)
+        header += [*(f"{title}, {_NAMES.get(m, m)}" for m in _metrics(summary)), "encode", "decode"]
+    found = {n: {(v["codec"], v["over"]): v for v in s["variants"]} for n, s in sets.items()}
+    rows = []
+    for pair in dict.fromkeys(pair for of in found.values() for pair in of):
+        labels = next(s["labels"] for name, s in sets.items() if pair in found[name])
+        row = [f"{labels[pair[0]]} over {labels[pair[1]]}"]
+        for name, summary in sets.items():
+            v, metrics = found[name].get(pair), _metrics(summary)
+            row += ["–"] * (len(metrics) + 2) if v is None else [
+                *(_percent(v["percent"].get(m)) for m in metrics), number(v["encode"], 1), number(v["decode"], 1)
+            ]  # fmt: skip
+        rows.append(row)
+    return table(header, rows)
 
 
 def _ranking(summary: _Summary) -> str:

@@ -63,6 +63,14 @@ class Contestant:
         return RIVALS[self.name].family or self.title
 
     @property
+    def variant_of(self) -> str:
+        """Label of the same codec with the settings that this one's are to be compared with, of ours without a search;
+        empty if it is that one."""
+        if self.name == "dcae":
+            return re.sub(r"@\d+(\+ms-ssim)?(?= \w+$)", "", self.label) if self.effort else ""
+        return RIVALS[self.name].variant_of
+
+    @property
     def settings(self) -> str:
         """Options that another codec is called with; empty for ours."""
         return "" if self.name == "dcae" else RIVALS[self.name].settings

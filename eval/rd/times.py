@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from dcae.eval.rd.curves import Curve, averaged, common_pictures, compare, mean_curves
 from dcae.eval.rd.measure import Contestant
 from dcae.eval.rd.rows import Row
-from dcae.eval.rivals import RIVALS
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ def variants(
     """
     found = []
     for c in contestants:
-        over = RIVALS[c.name].variant_of if c.name in RIVALS else ""
+        over = c.variant_of
         pair = [row for row in rows if row.codec in (c.label, over)]
-        times = cpu_times([*pair, *(row for row in rows if row.codec == ours)], ours)
+        times = cpu_times([row for row in rows if row.codec in (c.label, over, ours)], ours)
         if over in times and c.label in times:
             percent = {x.metric: x.percent for x in compare(pair, over, metrics)}
             mine, theirs = times[c.label], times[over]
