@@ -65,13 +65,13 @@ def encode(
         target_bpp: likewise in bits per pixel.
         target_psnr: instead of a quality: dB that the decoded picture has at least.
         model: an installed model's name or a model file; by default `lite`, and with tune="ms-ssim" `lite-msssim`.
-        effort: 0 to 4, how long to search for a smaller file of the same quality; 2 by default, and 0 with models of
-            `paper`.
+        effort: 0 to 4, how long to search for a file of fewer bytes for its quality; 2 by default, and 0 with models
+            of `paper`.
         device, engine, portable, fallback: as :class:`dcae.Codec` and its `encode` have them; the last is on here.
         frame, background, strip, to_srgb: what is made of the picture before it is coded, as
             :class:`dcae.codec.pictures.preparation.Preparation` has it.
         max_pixels: largest number of pixels, padded to multiples of 64.
-        roi: gray picture of the same size, by which the search counts errors: white in full, black not at all.
+        roi: gray picture of the same size, by which the search counts errors: white as without it, black not at all.
         tune: what is lowered beside the bytes, "psnr" or "ms-ssim"; by default what the model was trained for.
         scale: "1/2" codes the picture at half its size, for very small files; decoding enlarges it. "auto" does so
             where the result has more PSNR at no more bytes, or reaches a target that is out of reach otherwise.

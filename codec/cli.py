@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--target-psnr", type=float, help="Smallest file whose picture has at least so many dB.")
 @click.option(
     "--effort", type=click.IntRange(0, 4),
-    help="How long to search for a smaller file of the same quality.  [default: 2; for `paper` 0]",
+    help="How long to search for a file of fewer bytes for its quality.  [default: 2; for `paper` 0]",
 )  # fmt: skip
 @click.option(
     "--tune", type=click.Choice(["psnr", "ms-ssim"]),

@@ -125,7 +125,8 @@ class Codec:
             fallback: store the picture without loss where that takes no more bytes, and as AVIF where it is a drawing
                 and that has less λ·D + R.
             preparation: what is made of the picture before it is coded.
-            roi: (H, W), how much the squared error of each pixel counts in the search, 255 for once; needs an effort.
+            roi: (H, W), how much the squared error of each pixel counts in the search, 255 as without it; needs an
+                effort.
             tune: what is lowered beside the bytes, "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which goes
                 without a roi; by default what the model was trained for, and anything else needs an effort.
             scale: 2 codes the picture at half its size, 3 at a third, 4 at a quarter; decoding enlarges it.

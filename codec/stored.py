@@ -147,8 +147,8 @@ def better_stored(
     """
     drawn, best = is_drawn(picture.pixels), _Rated(coded.size, coded.squared, coded.lost)
     if drawn and can_write(picture.pixels):
-        with suppress(FileFormatError, ValueError):  # a libavif that writes in another way than the format has it
-            stream = avif_stream(picture.pixels, avif_quality(weight), tune)
+        stream = avif_stream(picture.pixels, avif_quality(weight), tune)
+        with suppress(FileFormatError):  # a libavif that writes in another way than the format has it
             shown = avif_pixels(stream, picture.width, picture.height, picture.pixels.shape[2], "the picture")
             best = min(best, _Rated(len(stream), *look(shown), stream), key=lambda rated: rated.cost)
     if drawn or 8 * len(packed(picture.pixels, effort=0)) <= _FAR * best.cost:

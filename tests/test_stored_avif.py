@@ -140,6 +140,7 @@ def test_streams_of_another_kind_are_refused() -> None:
         (good[:-300], (200, 160), "cannot be read"),
         (avif_of(good), (200, 160), "cannot be read"),
         (good + good, (200, 160), "cannot be read"),
+        (good + good[2 + good[1] :], (200, 160), "cannot be read"),
         (good, (160, 200), "of another size or kind \\(200x160"),
         (stream_of(animated), (200, 160), "cannot be read"),
         (avif_stream(pixels[..., :1], 60, "psnr"), (200, 160), "of another size or kind"),

@@ -180,9 +180,10 @@ def _better(c: _Summary | None) -> str:
 
 def _variants(sets: dict[str, _Summary]) -> str:
     header = [""]
+    sets = {name: summary for name, summary in sets.items() if summary["variants"]}
     for name, summary in sets.items():
         title = _SETS.get(name, name)
-        header += [*(f"{title}, {_NAMES.get(m, m)}" for m in _metrics(summary)), "encode", "decode"]
+        header += [f"{title}, {what}" for what in (*(_NAMES.get(m, m) for m in _metrics(summary)), "encode", "decode")]
     found = {n: {(v["codec"], v["over"]): v for v in s["variants"]} for n, s in sets.items()}
     rows = []
     for pair in dict.fromkeys(pair for of in found.values() for pair in of):

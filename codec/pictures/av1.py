@@ -1,17 +1,17 @@
 """AV1 streams of still pictures, and the AVIF files around them.
 
-An AVIF file is 275 bytes of boxes around the stream, all of which follow from its sequence header. So the stream alone
-is kept, and the file is made again for decoders, which read nothing else. They decode what the stream declares, which
-may be a quarter of a billion pixels where the file's box `ispe` has a few; here both are the same. AVIF 1.1 (ISO/IEC
-23008-12), AV1 bitstream specification, section 5.5.
+An AVIF file is some 275 bytes of boxes around the stream, which follow from its sequence header or are always the same.
+So the stream alone is kept, and the file is made again for decoders, which read nothing else. They decode what the
+stream declares, which may be a quarter of a billion pixels where the file's box `ispe` has a few, and as many frames as
+there are; here sizes are the same, and there is one frame. AVIF 1.1 (ISO/IEC 23008-12), AV1 bitstream specification,
+section 5.5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-_DELIMITER, _SEQUENCE, _FRAMES = 2, 1, {3, 4, 6}
+_SEQUENCE, _DELIMITER, _FRAME = 1, 2, 6
 """Kinds of open bitstream units (OBU)."""
 _COLOURS = bytes((0, 1, 0, 13, 0, 6, 0x80))
 """Of Rec. 709, with the curve of sRGB, as YCbCr of Rec. 601 in full range."""
@@ -33,12 +33,10 @@ def still_of(stream: bytes) -> Still:
     Raises:
         ValueError: it is not one of one still picture of 8 bits a sample.
     """
-    units = list(_units(stream))
-    kinds = [kind for kind, _ in units]
-    if kinds[:1] != [_SEQUENCE] or not kinds[1:] or not _FRAMES.issuperset(kinds[1:]):
+    kind, begin, end = _unit(stream, 0)
+    if kind != _SEQUENCE or _unit(stream, end)[::2] != (_FRAME, len(stream)):
         raise ValueError("not one still picture of AV1")
-    start, end = units[0][1]
-    return _sequence(stream[start:end])
+    return _sequence(stream[begin:end])
 
 
 def avif_of(stream: bytes) -> bytes:
@@ -86,10 +84,11 @@ def stream_of(file: bytes) -> bytes:
             raise ValueError("not an AVIF file")
         at += size
     stream = file[at + 8 : at + int.from_bytes(file[at : at + 4], "big")]
-    kept, start = [], 0
-    for unit, (_, end) in _units(stream):
-        kept += [] if unit == _DELIMITER else [stream[start:end]]
-        start = end
+    kept, at = [], 0
+    while at < len(stream):
+        unit, _, end = _unit(stream, at)
+        kept += [] if unit == _DELIMITER else [stream[at:end]]
+        at = end
     return b"".join(kept)
 
 
@@ -102,25 +101,21 @@ def _box(kind: bytes, *parts: bytes) -> bytes:
     return _u32(8 + len(inside)) + kind + inside
 
 
-def _units(stream: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
-    """(kind, (begin, end) of what is in it) of every OBU."""
-    at = 0
-    while at < len(stream):
-        first, size, shift = stream[at], 0, 0
-        if first & 0x87 != 0x02:  # no extension, a size of its own
-            raise ValueError("an OBU of another form")
+def _unit(stream: bytes, at: int) -> tuple[int, int, int]:
+    """Kind of the OBU that begins there, and begin and end of what is in it."""
+    if at >= len(stream) or stream[at] & 0x87 != 0x02:
+        raise ValueError("no OBU without extension and with a size of its own")
+    kind, size, shift = stream[at] >> 3 & 15, 0, 0
+    while True:
         at += 1
-        while True:
-            if at >= len(stream) or shift > 28:
-                raise ValueError("an OBU ends too early")
-            byte = stream[at]
-            size, shift, at = size | (byte & 0x7F) << shift, shift + 7, at + 1
-            if byte < 0x80:
-                break
-        if size > len(stream) - at:
+        if at >= len(stream) or shift > 28:
             raise ValueError("an OBU ends too early")
-        yield first >> 3 & 15, (at, at + size)
-        at += size
+        size, shift = size | (stream[at] & 0x7F) << shift, shift + 7
+        if stream[at] < 0x80:
+            break
+    if size > len(stream) - at - 1:
+        raise ValueError("an OBU ends too early")
+    return kind, at + 1, at + 1 + size
 
 
 def _sequence(payload: bytes) -> Still:

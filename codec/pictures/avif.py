@@ -58,8 +58,8 @@ def avif_stream(pixels: Samples, quality: int, tune: str) -> bytes:
         quality: 0 to 99.
         tune: one of `dcae.codec.tuning.TUNES`.
 
-    Raises:
-        ValueError: the library writes files of another form.
+    Returns:
+        The stream; empty if the library writes files of another form.
     """
     gray = pixels.shape[2] == 1
     buffer = io.BytesIO()
@@ -74,7 +74,10 @@ def avif_stream(pixels: Samples, quality: int, tune: str) -> bytes:
         max_threads=1,  # which decides how the picture is cut into tiles: the same file on every machine
         advanced={"tune": _TUNES[tune]},
     )
-    return stream_of(buffer.getvalue())
+    try:
+        return stream_of(buffer.getvalue())
+    except ValueError:
+        return b""
 
 
 def avif_pixels(stream: bytes, width: int, height: int, channels: int, what: str) -> Samples:

@@ -1,16 +1,16 @@
 // AV1 streams of still pictures, and the AVIF files around them: codec/pictures/av1.py in JavaScript. Browsers decode
-// what the stream declares before they reduce it to what the file's box "ispe" declares; here both are the same.
+// what the stream declares before they reduce it to what the file's box "ispe" declares, and as many frames as there
+// are; here sizes are the same, and there is one frame.
 
-const SEQUENCE = 1; // kinds of open bitstream units
-const FRAMES = [3, 4, 6];
+const [SEQUENCE, FRAME] = [1, 6]; // kinds of open bitstream units
 const COLOURS = [0, 1, 0, 13, 0, 6, 0x80]; // of Rec. 709, sRGB's curve, YCbCr of Rec. 601 in full range
 
 /** The sequence header of an AV1 stream of one still picture of 8 bits a sample; null if it is anything else. */
 export function stillOf(stream) {
-  const found = units(stream);
-  if (found?.[0]?.kind !== SEQUENCE || found.length < 2) return null;
-  if (!found.slice(1).every(({ kind }) => FRAMES.includes(kind))) return null;
-  return sequence(found[0].payload);
+  const first = unit(stream, 0);
+  const second = first && unit(stream, first.end);
+  if (first?.kind !== SEQUENCE || second?.kind !== FRAME || second.end !== stream.length) return null;
+  return sequence(stream.subarray(first.begin, first.end));
 }
 
 /** The AVIF file of a stream with that sequence header. */
@@ -52,23 +52,18 @@ function box(kind, ...parts) {
   return [...u32(8 + inside.length), ...letters(kind), ...inside];
 }
 
-/** Kind and payload of every OBU; null if one ends too early or has another form. */
-function units(stream) {
-  const found = [];
-  for (let at = 0; at < stream.length; ) {
-    const first = stream[at++];
-    let [size, shift, byte] = [0, 0, 0x80];
-    if ((first & 0x87) !== 0x02) return null; // no extension, a size of its own
-    for (; byte & 0x80; shift += 7) {
-      if (at >= stream.length || shift > 28) return null;
-      byte = stream[at++];
-      size += (byte & 0x7f) * 2 ** shift;
-    }
-    if (size > stream.length - at) return null;
-    found.push({ kind: (first >> 3) & 15, payload: stream.subarray(at, at + size) });
-    at += size;
+/** Kind of the OBU that begins there, and begin and end of what is in it; null if it ends too early or has another
+ * form. */
+function unit(stream, at) {
+  if (at >= stream.length || (stream[at] & 0x87) !== 0x02) return null; // no extension, a size of its own
+  const kind = (stream[at] >> 3) & 15;
+  let [size, shift, byte] = [0, 0, 0x80];
+  for (at++; byte & 0x80; shift += 7) {
+    if (at >= stream.length || shift > 28) return null;
+    byte = stream[at++];
+    size += (byte & 0x7f) * 2 ** shift;
   }
-  return found;
+  return size > stream.length - at ? null : { kind, begin: at, end: at + size };
 }
 
 /** The sequence header of a still picture in its reduced form, whose frames have no other size; else null. */
