@@ -21,6 +21,7 @@ from dcae.eval.crops import disagreement
 from dcae.eval.rd.crops import _ends, strip
 from dcae.eval.rd.curves import bpp_at
 from dcae.eval.rd.measure import Contestant
+from dcae.eval.rd.plots import Line, rate_distortion
 from dcae.eval.rd.published import published
 from dcae.eval.rd.report import (
     Report,
@@ -196,6 +197,8 @@ def test_plots_are_narrow_and_nothing_of_their_titles_is_cut_off() -> None:
         figure.savefig(io.BytesIO(), format="png")  # lays it out
         title, width = figure._suptitle.get_window_extent(), figure.bbox.width
         assert title.x0 >= 0 and title.x1 <= width, name
+        (legend,) = figure.legends
+        assert legend.get_window_extent().x0 >= 0 and legend.get_window_extent().x1 <= width, name
         # In the 366 pixels that a page of 390 leaves, a line of 8 points is still 8 pixels high.
         assert 8 / 72 / figure.get_figwidth() * 366 > 7.5, name
         names[name] = figure
@@ -240,6 +243,14 @@ def test_cpu_time_per_megapixel_of_known_rows() -> None:
     assert list(lines["AVIF tune=psnr"].get_ydata()) == pytest.approx([0, -100 / 6, -100 / 3])
 
 
+def test_long_names_fit_into_the_legend() -> None:
+    lines = [Line(f"DCAE lite-msssim-{k}@2 80e499f7", [(0.1, 30), (1, 40)], True) for k in range(12)]
+    figure = rate_distortion(lines, "psnr")
+    figure.savefig(io.BytesIO(), format="png")
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x0 >= 0 and legend.get_window_extent().x1 <= figure.bbox.width
+
+
 def test_efforts_are_compared_with_none() -> None:
     rows, contestants = [], []
     for model, effort, factor, seconds in (("m", 0, 0.5, 1.0), ("m@4", 4, 0.4, 25.0), ("m@2+ms-ssim", 2, 0.6, 5.0)):
@@ -251,6 +262,11 @@ def test_efforts_are_compared_with_none() -> None:
     assert [(v.codec[5:-17], v.over[5:-17]) for v in report.variants] == [("m@4", "m"), ("m@2+ms-ssim", "m")]
     assert [v.percent["psnr"] for v in report.variants] == pytest.approx([-20, 20])
     assert [v.encode for v in report.variants] == pytest.approx([25, 5])
+    figures = dict(_figures(report))
+    lines = [line.get_label() for line in figures["rd-psnr"].axes[0].lines]
+    assert lines == ["DCAE m 01234567", "DCAE m@2+ms-ssim 01234567", "AVIF speed 6 tune=psnr"], "one effort of each"
+    (axes,) = figures["time-encode"].axes
+    assert [text.get_text() for text in axes.texts] == ["0", "4"] and "DCAE m" in [x.get_label() for x in axes.lines]
     said = _refresh_readme().rate_distortion({"kodak": json.loads(summary_json(report))})
     assert "| DCAE m@4 01234567 over DCAE m 01234567 | -20 % | 25.0 | 1.0 |" in said
 

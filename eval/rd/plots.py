@@ -57,6 +57,10 @@ class Point:
     ours: bool = False
 
 
+_LETTERS = 60
+"""Most letters side by side in a legend, without the lines before them."""
+
+
 def _figure(height: float, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
@@ -68,7 +72,11 @@ def _figure(height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _legend(figure: Figure, count: int) -> None:
-    figure.legend(loc="outside lower center", ncols=min(3, count), fontsize=8, frameon=False)
+    lengths = [len(label) for label in figure.axes[0].get_legend_handles_labels()[1]]
+    columns = min(3, count)
+    while columns > 1 and sum(max(column, default=0) for column in np.array_split(lengths, columns)) > _LETTERS:
+        columns -= 1
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _styles(lines: Sequence[Line]) -> list[dict[str, Any]]:

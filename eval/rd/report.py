@@ -181,9 +181,9 @@ def write_report(report: Report, folder: Path, pictures: Sequence[Path], progres
 def _figures(report: Report) -> list[tuple[str, Any]]:
     """Every plot with the name of its file."""
     found: list[tuple[str, Any]] = []
-    over = report.labels.get(report.anchor)
+    over, left_out = report.labels.get(report.anchor), _other_efforts(report)
     for metric in report.metrics:
-        curves = averaged(report.whole, metric)
+        curves = {codec: curve for codec, curve in averaged(report.whole, metric).items() if codec not in left_out}
         titles = [report.labels[codec] for codec in curves]
         lines = [Line(t, c, t in report.our_titles) for t, c in zip(titles, curves.values(), strict=True)]
         lines += [
@@ -201,6 +201,13 @@ def _figures(report: Report) -> list[tuple[str, Any]]:
     return found
 
 
+def _other_efforts(report: Report) -> set[str]:
+    """Models of ours that differ from an earlier one in effort only: their curves would hide each other, and plots over
+    time have them."""
+    ours = [c for c in report.contestants if c.name == "dcae"]
+    return {c.label for k, c in enumerate(ours) if c.family in {other.family for other in ours[:k]}}
+
+
 def _points(report: Report, way: str) -> list[Point]:
     """Every codec that has a BD-rate by the first metric, and the anchor; `way` is "encode" or "decode"."""
     percent = {c.codec: c.percent for c in report.comparisons if c.metric == report.metrics[0]} | {report.anchor: 0.0}
@@ -208,7 +215,7 @@ def _points(report: Report, way: str) -> list[Point]:
     for c in report.contestants:
         value, times = percent.get(c.label), report.times.get(c.label)
         if value is not None and times is not None and getattr(times, way) > 0:
-            effort = RIVALS[c.name].effort if c.name in RIVALS else c.title
+            effort = RIVALS[c.name].effort if c.name in RIVALS else str(c.effort)
             if c.label in report.sampled:
                 effort += f" ({report.sampled[c.label]} pictures)"
             found.append(Point(c.family, effort, getattr(times, way), value, c.name == "dcae"))
