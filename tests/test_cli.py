@@ -314,12 +314,12 @@ def test_info_of_a_file(dcae: Dcae, file: bytes, tiny_model: CodingModel, monkey
 
 def test_info_of_a_file_without_loss(dcae: Dcae) -> None:
     """What it does not have is null, instead of what lies in the bytes."""
-    Image.new("RGB", (40, 30), "teal").save("flat.png")
-    assert dcae("encode", "flat.png", "--model", "tiny").exit_code == 0
-    found = json.loads(dcae("info", "flat.dcae", "--json").stdout)
+    Image.fromarray(np.uint8(np.indices((30, 40)).sum(0))).save("ramp.png")
+    assert dcae("encode", "ramp.png", "--model", "tiny").exit_code == 0
+    found = json.loads(dcae("info", "ramp.dcae", "--json").stdout)
     assert found["lossless"] is True and (found["width"], found["height"]) == (40, 30)
     assert [found[name] for name in ("quality", "model", "model_name", "numerics")] == [None] * 4
-    assert "stored:    without loss" in dcae("info", "flat.dcae").stdout
+    assert "stored:    without loss" in dcae("info", "ramp.dcae").stdout
 
 
 def test_info_of_a_drawing(dcae: Dcae) -> None:
