@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,23 @@ def test_gradients_are_clipped_at_ten_unless_told_otherwise(
     train(training_settings(training_pictures, steps=1), tmp_path / "default")
     train(training_settings(training_pictures, steps=1, clip=0.5), tmp_path / "told")
     assert limits == [10.0, 0.5]
+
+
+def test_speed_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on on another machine says at once how fast that is, whatever the hours before were."""
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    going = object.__new__(run.Run)
+    going.state = {"patches": 80_000, "waited": 500.0}
+    going._seen = deque([going._counted()])
+    for _ in range(20):  # slow for 200 seconds
+        clock[0] += 10
+        going.state["patches"] += 20
+        speed = going._speed()
+    assert speed == pytest.approx((2, 0))
+    for _ in range(12):  # fast for two minutes
+        clock[0] += 10
+        going.state["patches"] += 1000
+        going.state["waited"] += 1
+        speed = going._speed()
+    assert speed == pytest.approx((100, 0.1)) and len(going._seen) < 10

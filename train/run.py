@@ -7,6 +7,7 @@ import logging
 import math
 import platform
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Run:
         self._started, self._last_validation = time.monotonic() - self.state["seconds"], time.monotonic()
         self._last_saved = self._last_validation
         self._recent: list[float] = []
+        self._seen = deque([self._counted()])
         self._in_a_row = 0
         self._limited = torch.tensor(0)
 
@@ -122,13 +124,25 @@ class Run:
         if self._in_a_row >= _SKIPPED_IN_A_ROW:
             raise DCAEError(f"{self._in_a_row} steps in a row were not finite; lower the learning rate")
 
+    def _counted(self) -> tuple[float, float, float]:
+        """Time, and patches and seconds waited for them until then."""
+        return time.monotonic(), self.state["patches"], self.state["waited"]
+
+    def _speed(self) -> tuple[float, float]:
+        """Patches per second and share of time waited for them, of the last minute."""
+        self._seen.append(self._counted())
+        while self._seen[-1][0] - self._seen[1][0] > 60:
+            self._seen.popleft()
+        (begin, *first), (end, *last) = self._seen[0], self._seen[-1]
+        patches, waited = ((b - a) / max(end - begin, 1e-9) for a, b in zip(first, last, strict=True))
+        return patches, waited
+
     def _report(self, losses: Losses, norm: Tensor, progress: float, monitor: Monitor) -> None:
         if math.isfinite(value := losses.main.item()):
             self._recent.append(value)
         if self.group.rank > 0:
             return
-        state, seconds = self.state, max(time.monotonic() - self._started, 1e-9)
-        rate, waiting = state["patches"] / seconds, state["waited"] / seconds
+        state, (rate, waiting) = self.state, self._speed()
         mean = np.mean(self._recent[-50:] or [math.nan])
         monitor.progress(
             progress, f"step {state['step']}  loss {mean:.4f}  {rate:.1f} patches/s  {waiting:.1%} waiting"
