@@ -22,6 +22,7 @@ from dcae.models.export import coding_model
 from dcae.models.modelfile import CodingModel
 from dcae.networks.lite.closed_loop import block_means, spread_means
 from dcae.networks.lite.config import LiteConfig
+from dcae.networks.lite.means import unspread
 from dcae.networks.registry import build_model
 from dcae.train.init import grown
 from dcae.train.loss import rate_distortion
@@ -169,3 +170,32 @@ def test_skip_latents_that_are_not_worth_their_bits_are_not_coded(
         everything
     )
     assert cost(data) < cost(rounded)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 7)])
+def test_means_to_code_arrive_at_their_blocks(size: tuple[int, int]) -> None:
+    wanted = torch.randn(2, 3, *size)
+    arrived = block_means(spread_means(unspread(wanted, 0)))
+    assert (arrived - wanted).abs().max() < 1e-3
+    assert np.array_equal(unspread(wanted.numpy(), 0.05), unspread(wanted, 0.05).numpy())
+    assert torch.allclose(unspread(torch.ones(1, 3, *size), 0.05), torch.ones(1, 3, *size), atol=1e-5)
+
+
+def test_damping_leaves_some_of_what_alternates() -> None:
+    sign = 1 - 2 * (torch.arange(16)[:, None] + torch.arange(16)).remainder(2).float()
+    board = sign.expand(1, 3, 16, 16)
+    left = board - block_means(spread_means(unspread(board, 0.05)))
+    inner = slice(6, -6), slice(6, -6)  # far from the border, which mirrors
+    assert torch.allclose(left[0, 0][inner], (1 - 0.25**2 / 0.3**2) * sign[inner], atol=1e-3)
+
+
+def test_encoder_codes_the_means_that_arrive(looped_model: CodingModel) -> None:
+    """Files of a model that unspreads its means show blocks nearer to their means than without."""
+    picture, errors = synthetic_picture(256, 320), []
+    for unspreads_means in (False, True):
+        network = build_model("lite", **TINY_LOOP, unspreads_means=unspreads_means).eval()
+        network.load_state_dict(looped_model.network.state_dict(), strict=False)
+        codec = Codec(coding_model(network))
+        left = _error(picture, codec.decode(codec.encode(picture, 3)))
+        errors.append((left.reshape(5, 64, 4, 64, 3).mean((1, 3)) ** 2).mean())
+    assert errors[1] < 0.6 * errors[0]

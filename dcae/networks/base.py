@@ -148,6 +148,10 @@ class DCAE(nn.Module):
         """x and x̂1 -> what is left in the means of blocks, in steps (B, 3, H/64, W/64)."""
         raise NotImplementedError
 
+    def means_to_code(self, means: Tensor) -> Tensor:
+        """What to code so that about these block means (B, 3, H/64, W/64) are added."""
+        return means
+
     def add_means(self, x_hat: Tensor, means: Tensor, q: Any) -> Tensor:
         """x̂1 and the rounded means -> x̂."""
         raise NotImplementedError
@@ -260,7 +264,7 @@ class DCAE(nn.Module):
             x_hat = self.synthesis(torch.cat(y_hats, 1), q)
         else:
             x_hat = self.add_skip(base[0], y_hats[-1], q)
-            means = self.block_means(x, x_hat, q)
+            means = self.means_to_code(self.block_means(x, x_hat, q))
             zero = torch.zeros_like(means)
             found["c"] = self.likelihood(means, zero, self.sigma(self.means_scale(q)), means.detach().round())
             x_hat = self.add_means(x_hat, round_ste(means), q)

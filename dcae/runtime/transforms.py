@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcae.networks.bands import Band
+from dcae.networks.lite.means import unspread
 from dcae.runtime.progress import watcher
 from dcae.runtime.protocol import Array, Engine
 from dcae.runtime.tiles import Divider, Strip, outputs
@@ -97,7 +98,7 @@ class Transforms:
         return means
 
     def means_left(self, means: Array, y_hat: Array, quality: float) -> Array:
-        """The block means that remain of those that `skip_latents` returned, given ŷ of the last slice."""
+        """The block means to code for those that remain of what `skip_latents` returned, given ŷ of the last slice."""
 
         def step(rows: slice, strip: Strip, band: Band) -> Array:
             cut = _cut(y_hat, rows, strip)
@@ -108,7 +109,8 @@ class Transforms:
         blocks = _Blocks(self._engine, added, quality)
         for part in self._parts("add_skip", y_hat.shape, step):
             blocks.add(part)
-        return means - added
+        left = means - added
+        return unspread(left) if getattr(self._engine.header.config, "unspreads_means", False) else left
 
     def _parts(
         self, transform: str, shape: tuple[int, ...], step: Callable[[slice, Strip, Band], Array]

@@ -6,10 +6,11 @@ linear paths carry what is left, exact but for their own quantisation::
 
     x̂0 = g_s(ŷ)                                       the synthesis of the latents before
     s  = T (x - x̂0),   x̂1 = x̂0 + U ŝ                  skip latents: lapped 32x32 patches, the last slice of y
-    c  = mean64(x - x̂1) / Δ,   x̂ = x̂1 + Δ up64(ĉ)     block means, three numbers per 64x64 pixels
+    c  = P mean64(x - x̂1) / Δ,   x̂ = x̂1 + Δ up64(ĉ)   block means, three numbers per 64x64 pixels
 
 T and U are learned, starting as rows of an orthonormal lapped cosine transform and their transposes. mean64 and up64
-(bilinear) are fixed: constants and, away from the border, linear gradients pass through both unchanged.
+(bilinear) are fixed: constants and, away from the border, linear gradients pass through both unchanged. P is 1, or
+undoes what up64 does to the means of blocks (`unspreads_means`, `means.py`).
 """
 
 from __future__ import annotations

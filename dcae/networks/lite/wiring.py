@@ -57,6 +57,7 @@ from dcae.networks.exact_ready import (
 from dcae.networks.lite.blocks import Gain, WindowAttention
 from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
 from dcae.networks.lite.config import LiteConfig
+from dcae.networks.lite.means import unspread
 from dcae.networks.lite.slices import SliceNetwork, Support
 from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
 from dcae.networks.lite.transforms import PATCH, Analysis, HyperAnalysis, HyperSynthesis, Synthesis, full_precision
@@ -268,6 +269,9 @@ class LiteDCAE(ExactReady):
 
     def block_means(self, x: Tensor, x_hat: Tensor, q: _Quality) -> Tensor:
         return block_means(x - x_hat) / self.left_over.step(q.weights)
+
+    def means_to_code(self, means: Tensor) -> Tensor:
+        return unspread(means) if self.config.unspreads_means else means
 
     def add_means(self, x_hat: Tensor, means: Tensor, q: _Quality) -> Tensor:
         return x_hat + spread_means(means * self.left_over.step(q.weights))
