@@ -7,7 +7,7 @@ effort   gradients  what is done
 1        1          one step from its result
 2        2          two steps
 3        9          two steps, then three trials that change symbols by 1 and keep what was worth it
-4        21         two steps, then nine trials
+4        15         two steps, then six trials
 =======  =========  ==========================================================================================
 
 A file of any effort is an ordinary file. Large pictures are searched in parts
@@ -45,9 +45,9 @@ STEPS: tuple[tuple[Step | Trial, ...], ...] = (
     _SOFT[:1],
     _SOFT,
     (*_SOFT, *[Trial(0.5)] * 3),
-    (*_SOFT, *[Trial(0.5)] * 4, *[Trial(0.3)] * 5),
+    (*_SOFT, *[Trial(0.5)] * 6),
 )
-"""What each effort does. Trials become more careful as fewer symbols are left that promise to gain."""
+"""What each effort does."""
 EFFORTS = range(len(STEPS))
 
 
