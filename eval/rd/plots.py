@@ -73,6 +73,8 @@ def _figure(height: float, title: str) -> tuple[Figure, Axes]:
 
 def _legend(figure: Figure, count: int) -> None:
     lengths = [len(label) for label in figure.axes[0].get_legend_handles_labels()[1]]
+    if not lengths:  # nothing could be drawn: no quality in common
+        return
     columns = min(3, count)
     while columns > 1 and sum(max(column, default=0) for column in np.array_split(lengths, columns)) > _LETTERS:
         columns -= 1
