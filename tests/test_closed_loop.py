@@ -22,7 +22,7 @@ from dcae.models.export import coding_model
 from dcae.models.modelfile import CodingModel
 from dcae.networks.lite.closed_loop import block_means, spread_means
 from dcae.networks.lite.config import LiteConfig
-from dcae.networks.lite.means import unspread
+from dcae.networks.means import unspread
 from dcae.networks.registry import build_model
 from dcae.train.init import grown
 from dcae.train.loss import rate_distortion

@@ -124,9 +124,12 @@ def test_a_codec_from_how_it_is_written(tiny_path: Path) -> None:
     ours = contestant(f"dcae:{tiny_path}", [2, 3.5])
     assert ours.label.startswith("dcae tiny ") and ours.qualities == (2, 3.5)
     assert contestant("webp").every == 1 and replace(contestant("webp/4"), every=1) == contestant("webp")
-    assert contestant("webp/4").every == 4
+    assert contestant("webp/4").every == 4 and contestant(f"dcae:{tiny_path}@3/4").every == 4
+    assert contestant(f"dcae:{tiny_path}@3").every == 1
     with pytest.raises(OptionError, match="webp/0: behind the slash"):
         contestant("webp/0")
+    with pytest.raises(OptionError, match="@3/0: behind the slash"):
+        contestant(f"dcae:{tiny_path}@3/0")
     with pytest.raises(OptionError, match="outside"):
         contestant(f"dcae:{tiny_path}", [9])
     with pytest.raises(OptionError, match="unknown codec"):

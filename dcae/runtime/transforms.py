@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcae.networks.bands import Band
-from dcae.networks.lite.means import unspread
+from dcae.networks.means import unspread
 from dcae.runtime.progress import watcher
 from dcae.runtime.protocol import Array, Engine
 from dcae.runtime.tiles import Divider, Strip, outputs

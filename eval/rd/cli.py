@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--codecs", default="dcae,jpeg,webp,avif,avif-psnr", show_default=True,
     help="Comma-separated; dcae:NAME|PATH for further models of ours, dcae:NAME@EFFORT for an effort, with +ms-ssim "
     "behind it tuned for that. Also mozjpeg, avif-s4-psnr, jxl, heic, vvc, ...: an unknown name lists all. "
-    "avif-s2-psnr/4: on every fourth picture alone, since it takes long.",
+    "avif-s2-psnr/4, dcae:NAME@EFFORT/4: on every fourth picture alone, since it takes long.",
 )  # fmt: skip
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")
 @click.option("--metrics", default="psnr,ms-ssim", show_default=True, help="Those to measure.")

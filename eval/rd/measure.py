@@ -80,7 +80,7 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
     """A codec from how it is written: "jpeg", "avif-psnr", ..., "dcae" (the default model), "dcae:NAME|PATH",
     "dcae:NAME@EFFORT", "dcae:NAME@EFFORT+ms-ssim" (tuned for it).
 
-    "avif-s0-psnr/4" is measured on every fourth picture alone.
+    "avif-s0-psnr/4" or "dcae:NAME@EFFORT/4" is measured on every fourth picture alone.
 
     Args:
         qualities: in the codec's own scale; by default its whole ladder.
@@ -91,7 +91,7 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
         ModelNotFoundError, ModelFileError: no such model.
     """
     if spec == "dcae" or spec.startswith("dcae:"):
-        found = re.fullmatch(r"(.*?)(?:@(\d+)(\+ms-ssim)?)?", spec.partition(":")[2], re.DOTALL)
+        found = re.fullmatch(r"(.*?)(?:@(\d+)(\+ms-ssim)?(?:/(\d+))?)?", spec.partition(":")[2], re.DOTALL)
         assert found
         effort = int(found[2] or 0)
         check_effort(effort)
@@ -103,12 +103,17 @@ def contestant(spec: str, qualities: Sequence[float] = ()) -> Contestant:
             header.config.lambda_of(quality)
         searched = (f"@{effort}" if effort else "") + (found[3] or "")
         label = f"dcae {header.path.stem}{searched} {header.short_id.hex()}"
-        return Contestant(label, "dcae", asked, str(header.path), effort=effort, tune=tune)
-    name, _, every = spec.partition("/")
-    if every and not (every.isdecimal() and 1 <= int(every) <= 1000):
-        raise OptionError(f"{spec}: behind the slash stands a whole number from 1 on, of every how many pictures")
+        every = _every(spec, found[4])
+        return Contestant(label, "dcae", asked, str(header.path), effort=effort, tune=tune, every=every)
+    name, _, given = spec.partition("/")
     ladder = qualities or rival(name).qualities
-    return Contestant(name, name, tuple(float(q) for q in ladder), every=int(every or 1))
+    return Contestant(name, name, tuple(float(q) for q in ladder), every=_every(spec, given))
+
+
+def _every(spec: str, given: str | None) -> int:
+    if given and not (given.isdecimal() and 1 <= int(given) <= 1000):
+        raise OptionError(f"{spec}: behind the slash stands a whole number from 1 on, of every how many pictures")
+    return int(given or 1)
 
 
 def measure(

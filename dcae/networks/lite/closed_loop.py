@@ -10,7 +10,7 @@ linear paths carry what is left, exact but for their own quantisation::
 
 T and U are learned, starting as rows of an orthonormal lapped cosine transform and their transposes. mean64 and up64
 (bilinear) are fixed: constants and, away from the border, linear gradients pass through both unchanged. P is 1, or
-undoes what up64 does to the means of blocks (`unspreads_means`, `means.py`).
+undoes what up64 does to the means of blocks (`unspreads_means`, `dcae/networks/means.py`).
 """
 
 from __future__ import annotations

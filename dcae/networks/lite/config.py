@@ -40,7 +40,7 @@ class LiteConfig(DCAEConfig):
     """Skip latents, which are all of the last slice (see `dcae/networks/lite/closed_loop.py`); 0 for a network without
     closed loop, as the first ones were."""
     unspreads_means: bool = False
-    """Whether block means are coded so that they arrive once they are spread (see `dcae/networks/lite/means.py`), or as
+    """Whether block means are coded so that they arrive once they are spread (see `dcae/networks/means.py`), or as
     they are, as the first models were trained."""
 
     def __post_init__(self) -> None:

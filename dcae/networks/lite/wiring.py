@@ -57,10 +57,10 @@ from dcae.networks.exact_ready import (
 from dcae.networks.lite.blocks import Gain, WindowAttention
 from dcae.networks.lite.closed_loop import ResidualPath, block_means, spread_means
 from dcae.networks.lite.config import LiteConfig
-from dcae.networks.lite.means import unspread
 from dcae.networks.lite.slices import SliceNetwork, Support
 from dcae.networks.lite.starting_values import haar_basis, patch_basis, set_lapped_pair, set_pair
 from dcae.networks.lite.transforms import PATCH, Analysis, HyperAnalysis, HyperSynthesis, Synthesis, full_precision
+from dcae.networks.means import unspread
 from dcae.networks.scales import SCALE_LEVELS, SCALE_MIN, SCALE_STEP
 from dcae.networks.steps import SlicePrior
 
