@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dcae.entropy.tables import PRECISION, Tables
 from dcae.errors import FileFormatError
+from dcae.runtime.protocol import Floats
 
 Rows = NDArray[np.uint8] | NDArray[np.uint16]
 """Table rows, one per symbol."""
@@ -56,31 +57,37 @@ class SymbolTables:
         """What the entries `index` (n,) of rows (n,) cost together; no stream takes less for them."""
         return float(self._bits[self._starts[rows] + index].sum())
 
-    def worthwhile(self, values: NDArray[np.floating], rows: Rows, worth: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Symbols for `values`: each rounded, or the next smaller one, or zero, as error and rate together are least.
+    def worthwhile(self, values: Floats, rows: Rows, worth: Floats | np.float32) -> NDArray[np.int32]:
+        """(n,) symbols for n `values`: each rounded, or the next smaller one, or zero, as error and rate together are
+        least (rate-distortion optimised quantisation).
 
         Args:
-            values: (n,) numbers, in steps from what is predicted.
+            values: n numbers in any shape, in steps from what is predicted.
             rows: (n,) table row of each.
-            worth: (n,) bits that a squared error of one step is worth.
+            worth: bits that a squared error of one step is worth, in a shape that broadcasts to that of `values`.
         """
+        each = np.broadcast_to(np.asarray(worth, np.float32), values.shape).reshape(-1)
+        values = values.reshape(-1)
         found = np.empty(len(values), np.int32)
         for part in _parts(len(values)):
-            found[part] = self._worthwhile(values[part], rows[part], worth[part])
+            found[part] = self._worthwhile(values[part], rows[part], each[part])
         return found
 
-    def _worthwhile(self, values: NDArray[np.floating], rows: Rows, worth: NDArray[np.float32]) -> NDArray[np.int32]:
-        def cost(symbols: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _worthwhile(self, values: Floats, rows: Rows, worth: Floats) -> NDArray[np.int32]:
+        def cost(symbols: Floats) -> Floats:
             index = np.nan_to_num(symbols - self.tables.offsets[rows]).clip(0, self.tables.lengths[rows] - 1)
             return worth * (values - symbols) ** 2 + self._bits[self._starts[rows] + index.astype(np.intp)]
 
         with np.errstate(all="ignore"):  # infinities and NaN, which damaged weights may give, become some number
-            best = np.rint(values).clip(-(2**30), 2**30)
+            rounded = np.rint(values).clip(-(2**30), 2**30)
+            some = np.flatnonzero(rounded)  # to most there is nothing smaller
+            values, rows, worth, best = values[some], rows[some], worth[some], rounded[some]
             lowest = cost(best)
             for smaller in (best - np.sign(best), np.zeros_like(best)):
                 found = cost(smaller)
                 best, lowest = np.where(found < lowest, smaller, best), np.minimum(found, lowest)
-            return best.astype(np.int32)
+            rounded[some] = best
+            return rounded.astype(np.int32)
 
     def least_bits(self) -> NDArray[np.float64]:
         """(rows,) what the cheapest symbol of each row costs; no encoder's stream is shorter than their sum."""

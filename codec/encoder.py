@@ -19,6 +19,11 @@ from dcae.runtime.progress import GRADIENT, SLICE, watcher
 from dcae.runtime.protocol import Array, Floats
 from dcae.runtime.transforms import Transforms
 
+_FOUND_WORTH = 4.0
+"""Times what `step_worth` says that an error is worth where latents were searched for: the search has seen to the rate
+already. λ·D + R of `lite-2`, four crops of Kodak, effort 2, beside rounding: -0.40 and -0.36 % with 130 and 200
+bits at quality 1, +0.02 and -0.04 % at 6; with 80 bits -0.30 and +0.16 %."""
+
 
 class Encoded(NamedTuple):
     """A coded picture, and how far from it what it decodes to is, where somebody looked."""
@@ -140,7 +145,8 @@ class Encoder:
         if effort:
             with self._coder.observe(SEARCH):
                 search(self._engine, source, y[:, : shape[1] - skip], z, quality, effort, tune)
-        return self._coder.encode(z, self._latents(source, y, quality), quality, numerics, y)
+        worth = self._config.step_worth * (_FOUND_WORTH if effort else 1)
+        return self._coder.encode(z, self._latents(source, y, quality), quality, numerics, y, worth)
 
     def _latents(self, source: Source, y: Array, quality: float) -> Callable[[list[Floats]], Array]:
         """A function from the slices ŷ that are coded already to the latents that are coded next; those of a closed

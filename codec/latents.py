@@ -83,7 +83,13 @@ class LatentCoder:
         self.divider = Divider(engine.header.config)
 
     def encode(
-        self, z: Array, latents: Callable[[list[Floats]], Floats], quality: float, numerics: str, y_hat: Array
+        self,
+        z: Array,
+        latents: Callable[[list[Floats]], Floats],
+        quality: float,
+        numerics: str,
+        y_hat: Array,
+        step_worth: float = 0.0,
     ) -> Coded:
         """Code z and y, arrays as in `dcae.runtime.protocol`.
 
@@ -93,23 +99,22 @@ class LatentCoder:
             quality: in the model's range, a multiple of 1/256.
             numerics: arithmetic of the entropy model, one of the engine's.
             y_hat: (1, M, H/16, W/16) that ŷ is written into, a slice as soon as it is coded.
+            step_worth: bits that a squared error of one step is worth where symbols of y are chosen by error and rate;
+                with 0 they are rounded, but for those of a closed loop, which says itself what theirs are worth.
         """
         check = Check()
         y_encoder, z_encoder = SymbolEncoder(self.tables_y), SymbolEncoder(self.tables_z)
         with self.observe(CODING):
             z_symbols = self.encode_z(z_encoder, _symbols(z - self.engine.z_median).reshape(z.shape[1:]))
 
-        skip = len(self.engine.header.config.slices) - 1
+        base = len(self.engine.header.config.slices) - self.engine.closed_loop
 
         def code(mean: Floats, rows: NDArray[np.uint8], y_hats: list[Floats]) -> Symbols:
             left = latents(y_hats) - mean
             with self.observe(CODING):
-                if self.engine.closed_loop and len(y_hats) == skip:
-                    worth = np.broadcast_to(self.engine.skip_worth(quality), left.shape).reshape(-1)
-                    symbols = self.tables_y.worthwhile(left.reshape(-1), rows, worth)
-                    del worth
-                else:
-                    symbols = _symbols(left)
+                k = len(y_hats)
+                worth = self.engine.skip_worth(quality) if k == base else np.float32(step_worth if k < base else 0)
+                symbols = self.tables_y.worthwhile(left, rows, worth) if worth.any() else _symbols(left)
                 shape = left.shape[1:]
                 del left
                 return self.encode_y(y_encoder, symbols.reshape(shape), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,11 @@ def test_a_network_grows_without_changing_what_it_codes() -> None:
     assert (c - x).square().mean() < (small(x, 8.0)["x_hat"] - x).square().mean()
 
 
-def test_the_estimate_is_what_the_file_takes() -> None:
+@pytest.mark.parametrize("worth", [0.0, 3.0])
+def test_the_estimate_is_what_the_file_takes(worth: float) -> None:
     picture = synthetic_picture(192, 128)
     torch.manual_seed(2)
-    network = build_model("lite", **TINY_LOOP).eval()
+    network = build_model("lite", **TINY_LOOP, step_worth=worth).eval()
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     network.calibrate(x)
     with torch.no_grad():
@@ -170,6 +172,29 @@ def test_skip_latents_that_are_not_worth_their_bits_are_not_coded(
         everything
     )
     assert cost(data) < cost(rounded)
+
+
+def test_symbols_of_y_that_are_not_worth_their_bits_are_smaller(
+    looped_model: CodingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the configuration says what a step is worth."""
+    codec, found = Codec(looped_model), []
+    for worth in (0.0, 3.0):
+        monkeypatch.setattr(codec._encoder, "_config", replace(codec.config, step_worth=worth))
+        found.append(np.abs(codec.decode_latents(codec.encode(synthetic_picture(192, 128), 5)).y[0]))
+    assert (found[1] <= found[0]).all() and 0 < np.count_nonzero(found[1]) < np.count_nonzero(found[0])
+
+
+def test_less_of_y_makes_files_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the shipped weights, λ·D + R in bits, without search; found latents are left alone much more."""
+    codec, picture = Codec("lite"), synthetic_picture(320, 256)
+    costs = []
+    for worth in (0.0, 50.0):
+        monkeypatch.setattr(codec._encoder, "_config", replace(codec.config, step_worth=worth))
+        data = codec.encode(picture, 2)
+        squared = float((_error(picture, codec.decode(data)) ** 2).sum())
+        costs.append(codec.config.lambda_of(2) * squared / 3 + 8 * len(data))
+    assert costs[1] < 0.999 * costs[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 7)])

@@ -190,12 +190,13 @@ class DCAE(nn.Module):
         self.entropy_bottleneck = EntropyBottleneck(self.config.hyper_channels, init_scale=self.prior_scale)
         self.gaussian_conditional = GaussianConditional(None)
 
-    def symbols(self, y: Tensor, mean: Tensor, sigma: Tensor, worth: Tensor | None = None) -> Tensor:
+    def symbols(self, y: Tensor, mean: Tensor, sigma: Tensor, worth: Tensor | float | None = None) -> Tensor:
         """Whole numbers that y is coded as, without gradient: round(y - mean).
 
         Args:
             worth: bits that a squared error of one step is worth. Where it is given the symbol, the next smaller one
-                and zero are compared by error and rate, and the best is taken.
+                and zero are compared by error and rate, and the best is taken (rate-distortion optimised
+                quantisation).
         """
         with torch.no_grad():
             left = y - mean
@@ -251,7 +252,7 @@ class DCAE(nn.Module):
                     base.append(self.base_synthesis(torch.cat(y_hats, 1), q))
                     parts.append(self.skip_latents(x, base[0], q))
             y, sigma = parts[k], self.sigma(prior.scale)
-            worth = self.skip_worth(q) if base else None
+            worth = self.skip_worth(q) if base else self.config.step_worth or None
             symbols = self.symbols(y, prior.mean, sigma, worth)
             likelihoods.append(self.likelihood(y, prior.mean, sigma, symbols))
             return y + (symbols + prior.mean - y).detach()  # straight-through

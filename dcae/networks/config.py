@@ -75,6 +75,10 @@ class DCAEConfig(NetworkConfig):
     """Channels of y per slice, coded in this order; they add up to `latent_channels`."""
     dictionary_entries: int = 128
     """Entries of the dictionary that every slice's query attends to."""
+    step_worth: float = 0.0
+    """Bits that a squared error of one step of y is worth where symbols are chosen by error and rate; 0: y is rounded,
+    as the first models were trained. By its Jacobian alone the synthesis would make it 2 to 5, but errors towards zero
+    add up; docs/training-log.md has what was measured."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,7 +148,7 @@ def _check_type(name: str, value: Any, like: Any) -> None:
             raise OptionError(f"{name} must be of type {kind.__name__}, got {item!r:.60}")
         if kind is int:
             check_between(name, item, min(1, like if not several else 1), MAX_CHANNELS)
-        if kind is float:
+        if kind is float and (item or like):  # 0 is allowed where it is the default
             check_positive(name, item, 1e9)
     if several and len(value) > MAX_PARTS:
         raise OptionError(f"at most {MAX_PARTS} {name}, got {len(value)}")
