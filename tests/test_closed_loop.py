@@ -200,18 +200,10 @@ def test_less_of_y_makes_files_better(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 7)])
 def test_means_to_code_arrive_at_their_blocks(size: tuple[int, int]) -> None:
     wanted = torch.randn(2, 3, *size)
-    arrived = block_means(spread_means(unspread(wanted, 0)))
+    arrived = block_means(spread_means(unspread(wanted)))
     assert (arrived - wanted).abs().max() < 1e-3
-    assert np.array_equal(unspread(wanted.numpy(), 0.05), unspread(wanted, 0.05).numpy())
-    assert torch.allclose(unspread(torch.ones(1, 3, *size), 0.05), torch.ones(1, 3, *size), atol=1e-5)
-
-
-def test_damping_leaves_some_of_what_alternates() -> None:
-    sign = 1 - 2 * (torch.arange(16)[:, None] + torch.arange(16)).remainder(2).float()
-    board = sign.expand(1, 3, 16, 16)
-    left = board - block_means(spread_means(unspread(board, 0.05)))
-    inner = slice(6, -6), slice(6, -6)  # far from the border, which mirrors
-    assert torch.allclose(left[0, 0][inner], (1 - 0.25**2 / 0.3**2) * sign[inner], atol=1e-3)
+    assert np.array_equal(unspread(wanted.numpy()), unspread(wanted).numpy())
+    assert torch.allclose(unspread(torch.ones(1, 3, *size)), torch.ones(1, 3, *size), atol=1e-4)
 
 
 def test_encoder_codes_the_means_that_arrive(looped_model: CodingModel) -> None:
