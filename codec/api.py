@@ -116,6 +116,11 @@ def decode(
         device, engine: as :class:`dcae.Codec` has them.
         max_pixels: largest number of pixels, padded to multiples of 64; raise it if you trust the file.
         native: of a picture that was coded small, leave it as small as it is.
+
+    Raises:
+        FileFormatError: damaged, or larger than `max_pixels`.
+        ModelNotFoundError: the file's model is not installed, or it was coded with another one than `model`.
+        OptionError: a limit, device or engine that there is not.
     """
     data = as_bytes(file)
     container = read_container(data)

@@ -99,7 +99,10 @@ def _meant(path: str, suffixes: frozenset[str], recursive: bool, left_out: list[
     if path == "-":
         raise OptionError("-: standard input is one file, which needs an output of its own")
     if _is_list(path):
-        for line in os.fsdecode(read_bytes(path[1:])).splitlines():
+        for line in os.fsdecode(read_bytes(path[1:])).split("\n"):  # nothing else ends a path
+            line = line.removesuffix("\r")
+            if "\0" in line:
+                raise OptionError(f"{path}: a list has a path in each line, not zeros between them")
             if line.strip():
                 yield from _named(line, line, suffixes, recursive, left_out)
     elif _is_pattern(path):

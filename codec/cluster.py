@@ -64,10 +64,10 @@ def sources_of(paths: tuple[str, ...], suffixes: frozenset[str], recursive: bool
     """The files that are meant by local paths, as :func:`work_list` has it, and by URLs of files and of folders."""
     local = tuple(path for path in paths if not is_url(path))
     found = work_list(local, suffixes, recursive).sources if local else []
-    for url in paths:
+    for url in dict.fromkeys(paths):
         if is_url(url):
             found += _listed(url, suffixes, recursive)
-    return found
+    return [*{source.path: source for source in found}.values()]
 
 
 def _listed(url: str, suffixes: frozenset[str], recursive: bool) -> Iterator[Source]:
@@ -84,8 +84,11 @@ def _listed(url: str, suffixes: frozenset[str], recursive: bool) -> Iterator[Sou
     except OSError as error:
         raise OptionError(f"{url}: {error}") from error
     for entry in sorted(entries, key=lambda entry: entry.path):
-        if entry.type == fs.FileType.File and posixpath.splitext(entry.path)[1].lower() in suffixes:
-            yield Source(f"{scheme}://{quote(entry.path)}", posixpath.relpath(entry.path, path))
+        name = posixpath.relpath(entry.path, path)
+        if any(part.startswith(".") for part in name.split("/")):  # as in local folders
+            continue
+        if entry.type == fs.FileType.File and posixpath.splitext(name)[1].lower() in suffixes:
+            yield Source(f"{scheme}://{quote(entry.path)}", name)
 
 
 class _Actor:
@@ -99,10 +102,7 @@ class _Actor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The outcome of a job, in plain types."""
         job = Job(row["source"], row["output"])
-        if not self.coder.force and (size := _size(job.output)) is not None:
-            outcome = Outcome(job, Done(size, f"{size} bytes, made before a process was lost"))
-        else:
-            outcome = attempt(partial(_code, self.coder), job)
+        outcome = attempt(partial(_code, self.coder), job)
         written, said = outcome.done or (0, "")
         return {"number": row["number"], "bytes": written, "said": said, "error": outcome.error}
 
@@ -123,6 +123,8 @@ def _size(output: str) -> int | None:
 
 def _code(coder: FileCoder, job: Job) -> Done:
     """Make one file; what is not this machine's is brought here, and taken away when it is whole."""
+    if not coder.force and (size := _size(job.output)) is not None:
+        return Done(size, f"{size} bytes, made before a process was lost")
     if not is_url(job.source) and not is_url(job.output):
         make_folders([job])
         return coder(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,8 @@ class Codec:
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
+        if not isinstance(quality, Real):
+            raise OptionError(f"quality must be a number, got {quality!r:.40}")
         self.config.lambda_of(quality)
         check_effort(effort)
         tune = tune_for(tune, effort, self.config)
@@ -249,7 +252,11 @@ class Codec:
         return pixels
 
     def decode_latents(self, data: bytes) -> Decoded:
-        """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them; raises as `decode`."""
+        """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them.
+
+        Raises:
+            FileFormatError: as of `decode`, and for a file that is stored without latents.
+        """
         with self.engine.coding():
             return self._decode_latents(data)[1]
 

@@ -207,11 +207,6 @@ def stored_as(data: bytes) -> str:
     return read_container(data).stored
 
 
-def read_file_header(data: bytes) -> Header:
-    """The header of a `.dcae` file, after verifying all of it (see :func:`read_container`)."""
-    return read_container(data).header
-
-
 def peek_header(data: bytes) -> Header:
     """The header of a `.dcae` file of which `data` is the beginning; nothing behind it is looked at.
 

@@ -62,7 +62,7 @@ def check_effort(effort: int) -> None:
     Raises:
         OptionError: it is.
     """
-    if isinstance(effort, bool) or effort not in EFFORTS:
+    if isinstance(effort, bool) or not isinstance(effort, int) or effort not in EFFORTS:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
 
 
@@ -78,6 +78,8 @@ def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture, tune
         raise OptionError(f"a mask (roi) weighs squared errors, which tune={tune} does not count; give one of the two")
     if not effort:
         raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
+    if not isinstance(roi, np.ndarray):
+        raise OptionError(f"a mask (roi) is an array (H, W) of uint8, got {type(roi).__name__}")
     if roi.dtype != np.uint8 or roi.shape != (picture.height, picture.width):
         shape = "x".join(map(str, roi.shape[::-1]))
         raise OptionError(f"the mask (roi) is {shape} of {roi.dtype}, the picture {picture.width}x{picture.height}")
@@ -85,7 +87,7 @@ def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture, tune
 
 def roi_of(mask: PictureSource) -> NDArray[np.uint8]:
     """The weights (H, W) of a gray picture: white counts as without it, black not at all."""
-    return np.array(prepare(mask).image().convert("L"))
+    return np.array(prepare(mask).at_depth(8).image().convert("L"))
 
 
 def search(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,9 +89,15 @@ class FileCoder(ABC):
 
     def _limit(self) -> int:
         """Largest number of pixels, padded."""
-        from dcae.codec.limits import MAX_PIXELS, affordable_pixels
+        return self.max_pixels or _usual_limit(self.sharing)
 
-        return self.max_pixels or max(MAX_PIXELS, affordable_pixels() // self.sharing)
+
+@cache
+def _usual_limit(sharing: int) -> int:
+    """Largest number of padded pixels where nobody gives one. Free memory is looked at once: a codec has one limit."""
+    from dcae.codec.limits import MAX_PIXELS, affordable_pixels
+
+    return max(MAX_PIXELS, affordable_pixels() // sharing)
 
 
 @lru_cache(maxsize=2)
@@ -105,11 +111,12 @@ def loaded_codec(model: Path, device: str, engine: str, max_pixels: int) -> Code
 
 
 @contextmanager
-def without_limit_of_pillow() -> Iterator[None]:
-    """Our own limit alone decides, which the command line may raise. For a process that reads one file at a time."""
+def limit_of_pillow(pixels: int) -> Iterator[None]:
+    """Our own limit is Pillow's as well, which cannot be raised on the command line, and which alone heeds the sizes of
+    pictures within icons. For a process that reads one file at a time."""
     from PIL import Image
 
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
     try:
         yield
     finally:
@@ -145,7 +152,7 @@ class FileEncoder(FileCoder):
         from dcae.codec.pictures.preparing import prepare
         from dcae.codec.scaling import encode_as_asked
 
-        with without_limit_of_pillow():
+        with limit_of_pillow(self._limit()):
             picture = prepare(source, self.preparation, self._limit())  # before anything heavy is imported
         codec, said = self._codec(self.model), ""
         with warnings.catch_warnings():

@@ -27,6 +27,8 @@ SCALES = ("1", "1/2", "1/3", "1/4", AUTO)
 TOLERANCE = 0.01
 """Share of a wanted size that the file may stay below it, where steps of quality are that fine."""
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
+_LARGEST = 1 << 40
+"""No target is above that, whatever its unit."""
 # Of photographs with `lite`, by which the search begins: ln(bpp) and dB of PSNR at quality 1, and per quality.
 _TYPICAL_RATE = math.log(0.11), 0.36
 _TYPICAL_PSNR = 27.2, 1.6
@@ -39,9 +41,10 @@ def parse_size(text: str) -> int:
         OptionError: it is none, or less than a byte.
     """
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", text.strip().lower())
-    if found is None or found[2] not in _UNITS or (size := int(float(found[1]) * _UNITS[found[2]])) < 1:
+    size = float(found[1]) * _UNITS[found[2]] if found is not None and found[2] in _UNITS else 0
+    if not 1 <= size <= _LARGEST:
         raise OptionError(f"{text!r:.40} is no size; write 200000, 200k, 1.5M (thousands) or 64KiB (1024s)")
-    return size
+    return int(size)
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Target:
         given = [value for value in (self.size, self.bpp, self.psnr) if value is not None]
         if len(given) != 1:
             raise OptionError("give one of quality, target size, target bpp and target PSNR")
-        if isinstance(given[0], bool) or not isinstance(given[0], Real) or not 0 < given[0] < math.inf:
-            raise OptionError(f"a target must be a positive number, got {given[0]!r:.40}")
+        if isinstance(given[0], bool) or not isinstance(given[0], Real) or not 0 < given[0] <= _LARGEST:
+            raise OptionError(f"a target must be a positive number of at most {_LARGEST}, got {given[0]!r:.40}")
 
 
 @dataclass(frozen=True)

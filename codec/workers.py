@@ -126,7 +126,13 @@ class _Pool:
             return outcome
         if self.waiting:
             job, attempt = self.waiting.popleft()
-            self.busy[executor.submit(_code, job)] = executor, job, attempt
+            try:
+                self.busy[executor.submit(_code, job)] = executor, job, attempt
+            except BrokenProcessPool:  # killed between two files
+                self.waiting.appendleft((job, attempt))
+                self.executors.discard(executor)
+                executor.shutdown(wait=False)
+                self._start()
         return outcome
 
 

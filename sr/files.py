@@ -9,7 +9,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dcae.codec.filecoders import Coded, FileCoder, without_limit_of_pillow
+from dcae.codec.filecoders import Coded, FileCoder, limit_of_pillow
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.errors import OptionError
 
@@ -48,7 +48,7 @@ class FileScaler(FileCoder):
         from dcae.codec.pictures.preparing import prepare
         from dcae.codec.pictures.writing import picture_file
 
-        with without_limit_of_pillow():
+        with limit_of_pillow(self.largest()):
             picture = prepare(source, self.preparation, self.largest())
         found = self.scaled(picture)
         try:

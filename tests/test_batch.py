@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from PIL import Image
 from dcae.cli import main
 from dcae.codec.batch import PICTURES, Job, Source, decoded_name, encoded_name, jobs_into, work_list
 from dcae.codec.codec import Codec
-from dcae.codec.filecoders import Done
+from dcae.codec.filecoders import Done, _usual_limit
 from dcae.codec.progress import Progress
 from dcae.codec.workers import Outcome, outcomes
 from dcae.errors import DCAEError, OptionError
@@ -382,3 +383,38 @@ print([name for name in ("concurrent.futures.process", "dcae.codec.workers") if 
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_lists_with_zeros_are_refused_and_nothing_but_a_line_feed_ends_a_path(here: Path) -> None:
+    Path("zeros").write_bytes(b"in/a.png\0in/b.png\0")
+    with pytest.raises(DCAEError, match="a path in each line"):
+        _names("@zeros")
+    Path("odd").write_text("in/a\u2028b.png\n", "utf-8")
+    assert _names("@odd") == ["in/a\u2028b.png"]
+
+
+def test_a_process_that_is_killed_between_two_files_is_replaced(tmp_path: Path) -> None:
+    """Then it is `submit` that says so, not the file before."""
+    names = {f"n{k}": "fine" for k in range(5)}
+    jobs, killed = written_jobs(tmp_path, **names), False
+    found = []
+    for outcome in outcomes(COPYING, jobs, 2):
+        found.append(outcome)
+        if not killed:
+            killed = True
+            for process in active_children():
+                process.kill()
+                process.join()
+            time.sleep(0.5)  # in which the executors notice
+    assert all(outcome.done for outcome in found) and len(found) == 5
+
+
+def test_free_memory_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another limit would be another codec, and its model loaded for every file."""
+    left = iter(range(64 << 30, 0, -1 << 20))
+    monkeypatch.setattr("dcae.codec.limits.free_memory", lambda: next(left))
+    _usual_limit.cache_clear()
+    try:
+        assert COPYING._limit() == COPYING._limit()
+    finally:
+        _usual_limit.cache_clear()

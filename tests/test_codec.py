@@ -22,6 +22,7 @@ from dcae.codec.container import Container, read_container, write_container
 from dcae.errors import (
     DCAEError,
     FileFormatError,
+    ModelFileError,
     ModelNotFoundError,
     OptionError,
     PictureError,
@@ -265,7 +266,8 @@ def test_streams_are_never_shorter_than_the_bound(codec: Codec) -> None:
 def test_errors_are_one_family() -> None:
     assert dcae.DCAEError is DCAEError
     assert issubclass(SymbolMismatchError, FileFormatError)
-    assert all(issubclass(e, DCAEError) for e in (FileFormatError, ModelNotFoundError, OptionError, PictureError))
+    kinds = FileFormatError, ModelFileError, ModelNotFoundError, OptionError, PictureError
+    assert all(issubclass(kind, DCAEError) for kind in kinds)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
-from dcae.codec.effort import EFFORTS, STEPS, effort_or_default
+from dcae.codec.effort import EFFORTS, STEPS, effort_or_default, roi_of
 from dcae.errors import OptionError
 from dcae.networks.registry import config_from_dict
 from dcae.runtime.protocol import Trial
@@ -248,3 +248,12 @@ def test_other_presets_are_searched_too() -> None:
     picture = synthetic_picture(70, 64)
     costs = [_cost(codec, codec.encode(picture, 1, effort=effort), picture, 1) for effort in (0, 2)]
     assert costs[1] < 0.99 * costs[0]
+
+
+def test_masks_of_16_bits_and_wrong_kinds(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    assert roi_of(tmp_path / "deep.png").tolist() == [[0, 1, 255]]
+    codec = Codec("lite")
+    for options in ({"effort": 2.0}, {"effort": 1, "roi": [[1]]}, {"quality": "4"}):
+        with pytest.raises(OptionError):
+            codec.encode(synthetic_picture(16, 16), **options)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from dcae.codec.container import read_container, write_container
 from dcae.codec.limits import BYTES_PER_PIXEL, FIXED_BYTES, MAX_PIXELS, check_size
 from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.reading import open_picture
-from dcae.errors import DCAEError, FileFormatError, ModelFileError, OptionError, PictureError
+from dcae.errors import FileFormatError, OptionError, PictureError
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.models.modelfile import CodingModel
 from dcae.runtime import process
@@ -92,8 +92,10 @@ def test_the_command_takes_what_fits_into_half_of_the_free_memory(
     for more in ([], ["--max-pixels", "4096"]):
         for arguments in (["encode", "a.png", "--no-fallback"], ["decode", "a.dcae"]):
             filecoders.loaded_codec.cache_clear()
+            filecoders._usual_limit.cache_clear()
             arguments = [arguments[0], str(tmp_path / arguments[1]), *arguments[2:], *options, *more]
             assert CliRunner().invoke(main, arguments).exit_code == 0
+    filecoders._usual_limit.cache_clear()
     assert found == [expected, expected, 4096, 4096]
 
 
@@ -169,7 +171,7 @@ def test_bombs_are_pictures_that_cannot_be_read() -> None:
     file = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(file, "PNG")
     assert len(file.getvalue()) < 200_000
-    with pytest.raises(PictureError, match="decompression bomb"):
+    with pytest.raises(PictureError, match="pixels are more than the limit"):
         open_picture(file.getvalue())
 
 
@@ -285,7 +287,3 @@ def test_reading_a_container_copies_its_payloads_once() -> None:
     assert len(read_container(data).y) == 64 << 20
     if before is not None and sys.platform.startswith("linux"):
         assert (peak_mib() or 0) - before < 80
-
-
-def test_one_family() -> None:
-    assert all(issubclass(kind, DCAEError) for kind in (FileFormatError, ModelFileError, OptionError, PictureError))

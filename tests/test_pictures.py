@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from helpers import icc_profile, synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from dcae.codec.codec import Codec
+from dcae.codec.filecoders import limit_of_pillow
 from dcae.codec.output import type_of
 from dcae.codec.pictures import alpha, preparing, reading
 from dcae.codec.pictures.heif import register_heif
@@ -637,3 +639,54 @@ def test_sentences_name_the_file(tmp_path: Any) -> None:
     path.write_bytes(_png(16, 2, b"\1\2", 1))
     with pytest.raises(PictureError, match=r"odd\.png: "):
         reading.open_picture(path)
+
+
+def test_pictures_within_icons_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(inner, "PNG")
+    head = struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(inner.getvalue()), 22)
+    with limit_of_pillow(1 << 20):
+        tracemalloc.start()
+        try:
+            with pytest.raises(PictureError, match="more than the limit of 1048576"):
+                prepare(head + inner.getvalue(), max_pixels=1 << 20)
+            assert tracemalloc.get_traced_memory()[1] < 8_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def _tiff(samples: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, photometric="rgb", **options)
+    return buffer.getvalue()
+
+
+def test_tiff_does_not_expand_to_more_than_its_picture() -> None:
+    samples = np.zeros((64, 64, 3), np.uint16)
+    data = bytearray(_tiff(samples, compression="zlib"))
+    assert (prepare(bytes(data)).pixels == samples).all()
+    bomb = zlib.compress(bytes(64_000_000), 9)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages[0].tags
+        places = [tags[name].valueoffset for name in ("StripOffsets", "StripByteCounts")]
+    for place, value in zip(places, (len(data), len(bomb)), strict=True):
+        struct.pack_into("<I", data, place, value)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PictureError, match="expands to more than its picture"):
+            prepare(bytes(data) + bomb)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(PictureError, match="several layers"):
+        prepare(_tiff(samples, compression="lzma"))
+
+
+def test_a_prepared_picture_is_converted_as_its_file_is() -> None:
+    """Without its profile its colours would be others."""
+    data = _file(Image.new("RGB", (4, 3), (10, 200, 30)), "PNG", icc_profile=icc_profile(b"RGB ", 1.0))
+    picture = prepare(data)
+    assert picture.metadata.icc and picture.pixels[0, 0, 0] == 10
+    for how in (Preparation(to_srgb=True), Preparation(strip=True)):
+        again = prepare(picture, how)
+        assert (again.pixels == prepare(data, how).pixels).all() and not again.metadata.icc

@@ -27,6 +27,8 @@ from PIL import Image
 from dcae.codec.codec import Codec
 from dcae.errors import DCAEError
 math = ctypes.CDLL(ctypes.util.find_library("m"))
+if not hasattr(math, "fesetround"):
+    sys.exit("no fesetround to be found")
 torch.set_num_threads(2)
 codec = Codec(sys.argv[1], engine=sys.argv[2])
 picture = Image.linear_gradient("L").convert("RGB")
@@ -55,7 +57,7 @@ def test_other_rounding_modes_are_refused(tiny_path: Path, tmp_path: Path, engin
         pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     command = [sys.executable, "-c", _ROUNDING, str(tiny_path), engine]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    if "AttributeError" in done.stderr or "OSError" in done.stderr:
+    if done.stderr.strip() == "no fesetround to be found":
         pytest.skip("no fesetround to be found")
     assert done.returncode == 0, done.stderr
     *said, modes = done.stdout.splitlines()

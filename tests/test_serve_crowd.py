@@ -110,6 +110,8 @@ def test_shares_are_of_networks() -> None:
     """Whoever has one address of IPv6 has all that begin like it."""
     shares = Shares(1)
     assert [shares.take(address) for address in ("2001:db8::1", "2001:db8::2:1", "2001:db8:0:1::1")] == [1, 2, 1]
+    mapped = "::ffff:203.0.113.1", "::ffff:198.51.100.7", "203.0.113.1"  # as some proxies tell them
+    assert [shares.take(address) for address in mapped] == [1, 1, 2]
     assert [shares.take(address) for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")] == [1, 1, 2]
     shares.leave("192.0.2.1")
     assert shares.take("192.0.2.1") == 2

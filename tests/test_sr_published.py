@@ -246,6 +246,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         "shape": (weights | {"norm.bias": torch.zeros(2)}, "size mismatch for norm.bias"),
         "empty": (weights | {"conv_first.weight": torch.zeros(0, 3, 3, 3)}, "cannot be imported"),
         "scalar": (weights | {"upsample.0.weight": torch.tensor(1.0)}, "cannot be imported"),
+        "unbacked": (weights | {"norm.bias": torch.zeros(1).expand(1 << 20)}, "more numbers than are in the file"),
+        "deep": (
+            weights | {k.replace("layers.0", "layers.11"): v for k, v in weights.items() if "layers.0.swin1" in k},
+            "more weights than the",
+        ),
         "scale": (
             {name: torch.ones(9, 3) for name in ("trunk.0.rcb.0.weight", "conv1.0.weight", "upsampling.9999999.a")},
             "scale must be",

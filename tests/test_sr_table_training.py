@@ -212,6 +212,8 @@ def test_training_export_and_tuning_are_one_chain(training_pictures: Path, tmp_p
     assert second.record["log"][-1]["gain"] > first.record["log"][-1]["gain"] - 0.3
     header, tensors = read_tables(second.path)
     assert all(isinstance(unit, TableUnit) for unit in tables_as_network(header.config, tensors).units.values())
+    with pytest.raises(OptionError, match="tables of another kind"):
+        TableTask(_settings(training_pictures, init=str(first.path), method="spflut"), Group(0, 1, "cpu"), None)
     # A checkpoint goes on without the file that it began with.
     first.path.unlink()
     longer = _settings(training_pictures, init=str(first.path), steps=41, learning_rate=1e-3)

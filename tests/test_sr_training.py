@@ -18,7 +18,7 @@ from dcae.sr.protocol import resize
 from dcae.sr.training.degradation import reduced
 from dcae.sr.training.settings import KERNELS, SRSettings
 from dcae.sr.training.task import SRTask, pixel_loss, start_from
-from dcae.sr.training.validation import SIDE, held_out_pictures
+from dcae.sr.training.validation import SIDE, Validator, held_out_pictures
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint
 from dcae.train.config import TrainConfig, effective_config
 from dcae.train.data import Picture
@@ -81,6 +81,18 @@ def test_a_run_in_pieces_is_the_run_in_one(tmp_path: Path, training_pictures: Pa
         assert torch.equal(value, other["network"][name]), name
     for name, value in one["average"].items():
         assert torch.equal(value, other["average"][name]), name
+
+
+def test_a_plain_picture_can_be_held_out(training_pictures: Path) -> None:
+    """It is enlarged without error by anything, and what is infinite is never better."""
+    task = SRTask(settings_of(training_pictures), Group(0, 1, "cpu"), None)
+    try:
+        plain = [np.full((96, 96, 3), 77, np.uint8)]
+        validator = Validator(plain, task._degraded, task.group, task._validator._upscaler)
+        found = validator(task.network, lambda: False)
+    finally:
+        task.close()
+    assert found is not None and np.isfinite(found.score)
 
 
 def test_the_learning_rate_follows_the_schedule(tmp_path: Path, training_pictures: Path) -> None:

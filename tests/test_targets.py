@@ -279,3 +279,11 @@ def test_what_steers_the_search_comes_with_it_alone(target: dict[str, Any]) -> N
     near = [quality for quality, options in zip(curve.asked, curve.given, strict=True) if options == steering]
     assert abs(near[0] - curve.asked[found.encodings - searches - 1]) < 0.1 and 1 <= searches <= 6
     assert near[-1] == pytest.approx(found.quality, abs=0.1)
+
+
+@pytest.mark.parametrize("target", [{"bpp": 1e308}, {"psnr": 1e308}, {"size": 10**400}])
+def test_targets_beyond_all_files_are_refused(target: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="of at most"):
+        Target(**target)
+    with pytest.raises(OptionError, match="is no size"):
+        parse_size("9" * 400)

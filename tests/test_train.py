@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,14 @@ def test_continuing(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     with pytest.raises(ModelFileError, match="not a checkpoint"):
         train(training_settings(pictures), tmp_path, resume=True)
+
+
+def test_a_checkpoint_without_weights_to_go_on_with_is_refused(tmp_path: Path, pictures: Path) -> None:
+    run = train(training_settings(pictures), tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    shutil.copy(run / BEST, tmp_path / "other" / CHECKPOINT)
+    with pytest.raises(ModelFileError, match="cannot be continued"):
+        train(training_settings(pictures, steps=99), tmp_path / "other", resume=True)
 
 
 def test_the_best_validation_is_exported(pictures: Path, tmp_path: Path) -> None:

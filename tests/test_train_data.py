@@ -231,3 +231,9 @@ def test_blurring_heeds_no_default_type() -> None:
         assert torch.equal(blurred(x, 1.0), expected)
     finally:
         torch.set_default_dtype(before)
+
+
+def test_gray_of_16_bits_is_not_clipped(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (256, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    assert (load_folder(tmp_path, 64)[0].pixels == np.tile(np.arange(256)[:, None], (256, 1, 3))).all()

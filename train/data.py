@@ -16,10 +16,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dcae.errors import OptionError
+from dcae.codec.pictures.preparing import prepare
+from dcae.errors import OptionError, PictureError
 from dcae.files import PICTURE_SUFFIXES
 from dcae.train.augment import before_plain_background, magnified, recoloured
 from dcae.train.drawn import drawn_picture
@@ -69,8 +71,9 @@ def load_folder(folder: Path, smallest: int) -> list[Picture]:
     def read(path: Path) -> Picture | None:
         try:
             with Image.open(path) as image:
-                pixels = np.array(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                deep = image.mode.startswith(("I", "F"))  # which Pillow would clip
+                pixels = _of_16_bits(path) if deep else np.array(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, PictureError) as error:
             log.warning("%s: skipped, unreadable (%s)", path, error)
             return None
         if min(pixels.shape[:2]) < smallest:
@@ -87,6 +90,11 @@ def load_folder(folder: Path, smallest: int) -> list[Picture]:
     if not pictures:
         raise OptionError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
     return pictures
+
+
+def _of_16_bits(path: Path) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a gray picture with more than 8 bits."""
+    return prepare(path).at_depth(8).pixels.astype(np.uint8).repeat(3, 2)
 
 
 def manifest(folder: Path) -> dict[tuple[str, str], dict[str, str]]:

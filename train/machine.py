@@ -10,7 +10,6 @@ import torch
 
 from dcae.errors import OptionError
 
-PRECISIONS = ("auto", "bf16", "float32")
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16", "arm_bf16"}
 """Names of instruction sets that multiply bf16, as Linux and torch call them."""
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcae.errors import DCAEError
+from dcae.errors import DCAEError, ModelFileError
 from dcae.train import schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, save_checkpoint
 from dcae.train.machine import compute_type
@@ -52,10 +52,14 @@ class Run:
         self.average = {k: v.detach().clone() for k, v in task.network.state_dict().items()}
         self.state = schedule.new_state()
         if saved:
-            task.network.load_state_dict(saved["network"])
-            self.average = {k: v.to(group.device) for k, v in saved["average"].items()}
-            for optimizer, values in zip(self.optimizers, saved["optimizers"], strict=True):
-                optimizer.load_state_dict(values)
+            try:
+                task.network.load_state_dict(saved["network"])
+                self.average = {k: v.to(group.device) for k, v in saved["average"].items()}
+                for optimizer, values in zip(self.optimizers, saved["optimizers"], strict=True):
+                    optimizer.load_state_dict(values)
+            except (RuntimeError, ValueError, LookupError) as error:
+                told = "weights or optimisers do not fit this run, or are not in it"
+                raise ModelFileError(f"the checkpoint in {out} cannot be continued: its {told}") from error
             self.state = saved["state"]
         self._model = _wrapped(task, group, config.compile)
         self._clipped = [p for n, p in task.network.named_parameters() if n not in task.unshared]

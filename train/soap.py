@@ -65,7 +65,7 @@ class Soap(torch.optim.Optimizer):
                 state[name].addmm_(across, across.T, beta=group["memory"], alpha=1 - group["memory"])
         if state["step"] > group["every"] and state["step"] % group["every"] == 1:
             if state["step"] == group["every"] + 1:
-                _find_axes(state, group)
+                _find_axes(state)
             else:
                 _follow_axes(state)
         left, right = state.get("left axes"), state.get("right axes")
@@ -82,7 +82,7 @@ class Soap(torch.optim.Optimizer):
         return update if right is None else update @ right.T
 
 
-def _find_axes(state: dict[str, Any], group: dict[str, Any]) -> None:
+def _find_axes(state: dict[str, Any]) -> None:
     """Find the axes, and turn what Adam remembers; of squares, to the product of both sides' shares of their sum."""
     total = state["square"].sum()
     shares = []

@@ -104,8 +104,10 @@ def unpacked(data: bytes, width: int, height: int, channels: int, depth: int, wh
         if image.size != (width, height) or getattr(image, "n_frames", 1) != 1:
             raise FileFormatError(f"{what} is a picture of another size ({image.width}x{image.height}); it is damaged")
         if depth == 16 and channels == 3:
-            from dcae.codec.pictures.deep import read_deep
+            from dcae.codec.pictures.deep import is_deep, read_deep
 
+            if not is_deep(image):
+                raise FileFormatError(f"{what} is a picture of 8 bits where 16 were meant; it is damaged")
             samples: Samples = read_deep(data, str(image.format), 0)
         else:
             mode = {(1, 8): "L", (3, 8): "RGB", (1, 16): "I;16"}[channels, depth]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from typing import Any
 
@@ -16,6 +17,9 @@ from dcae.errors import PictureError
 
 _GRAY, _RGB = (0, 1), 2
 """TIFF's photometric interpretations: white is zero, black is zero; red, green, blue."""
+_DEFLATE = (8, 32946)
+_COMPRESSIONS = (1, 5, *_DEFLATE, 32773)
+"""TIFF's numbers of Deflate; and of none, LZW, Deflate and PackBits."""
 _PIECE = 1 << 20
 """Bytes that are expanded at a time."""
 
@@ -89,6 +93,7 @@ def _read_tiff(data: bytes, frame: int) -> NDArray[Any]:
         photometric = int(page.photometric)
         if photometric not in (*_GRAY, _RGB):
             raise PictureError(f"16-bit TIFF of the colours {page.photometric.name}; convert it to RGB")
+        _check_page(file, page)
         try:
             samples: NDArray[Any] = page.asarray()
         except ValueError as error:
@@ -99,6 +104,25 @@ def _read_tiff(data: bytes, frame: int) -> NDArray[Any]:
         if samples.ndim == 3 and int(getattr(page, "planarconfig", 1)) == 2:
             samples = np.moveaxis(samples, 0, -1)  # colour by colour
         return ~samples if photometric == 0 else samples
+
+
+def _check_page(file: Any, page: Any) -> None:
+    """Refuse a page of TIFF that expands to more than its picture: tifffile expands all that there is, at once.
+
+    Raises:
+        PictureError: it does, or is compressed as nothing that is read.
+    """
+    compression = int(page.compression)
+    if page.imagedepth != 1 or page.samplesperpixel > 4 or compression not in _COMPRESSIONS:
+        raise PictureError("16-bit TIFF with several layers, or compressed otherwise than by LZW or Deflate")
+    if compression not in _DEFLATE:
+        return
+    most = math.prod(page.chunks) * page.dtype.itemsize
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.filehandle.seek(offset)
+        stream = zlib.decompressobj()
+        if len(stream.decompress(file.filehandle.read(count), most + 1)) > most:
+            raise PictureError("the TIFF expands to more than its picture; it is damaged")
 
 
 def write_deep(picture: Picture, kind: str, like: bytes = b"") -> bytes:

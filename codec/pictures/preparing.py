@@ -46,9 +46,11 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int 
     if how.frame is not None and (isinstance(how.frame, bool) or not isinstance(how.frame, int)):
         raise OptionError(f"a frame is a whole number, got {how.frame!r:.40}")
     if isinstance(source, Picture):
-        if how == AS_IT_IS:
+        if how == AS_IT_IS and all(len(part) <= MAX_OPTIONAL for part in vars(source.metadata).values()):
             return source
         picture = source
+        if (profile := picture.metadata.icc) and (how.to_srgb or how.strip):
+            picture = replace(_in_srgb(picture, profile), metadata=replace(picture.metadata, icc=b""))
     elif isinstance(source, np.ndarray):
         picture = of_samples(source)
     else:
@@ -59,6 +61,10 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int 
         picture = flattened(picture, how.background)
     if how.strip:
         picture = replace(picture, metadata=Metadata())
+    if isinstance(source, Picture):
+        told = picture.metadata
+        kept = map(_kept, (told.exif, told.xmp, told.icc), ("EXIF", "XMP", "the ICC profile"))
+        picture = replace(picture, metadata=Metadata(*kept))
     return smoothed(picture)
 
 

@@ -60,6 +60,12 @@ def open_picture(source: str | Path | bytes, frame: int | None = None, max_pixel
         raise PictureError(f"{name}: not a picture that Pillow can read") from error
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            f"{name}: its pixels are more than the limit of {Image.MAX_IMAGE_PIXELS}",
+            "raise max_pixels (--max-pixels; in Python also PIL.Image.MAX_IMAGE_PIXELS) if you trust the file and "
+            "have the memory",
+        ) from error
     except Exception as error:  # a damaged file can make Pillow's readers raise almost anything
         raise PictureError(f"{name}: unreadable ({error})") from error
 
@@ -117,7 +123,7 @@ def _check_size(image: Image.Image, max_pixels: int | None) -> None:
 def _file_of(image: Image.Image) -> bytes:
     """The file behind a picture that Pillow has opened and not decoded yet."""
     file = getattr(image, "fp", None)
-    if file is None:
+    if file is None or getattr(file, "closed", False):
         raise PictureError("the picture has 16 bits a channel and its file is closed; open it again, or name the file")
     at = file.tell()
     file.seek(0)

@@ -20,7 +20,7 @@ from dcae.networks.bounds import GATE_BOUND, KERNEL, QUERY_BOUND
 
 
 def depth_to_space(x: Tensor, factor: int) -> Tensor:
-    """(B, H, W, f·f·C) -> (B, f·H, f·W, C), the inverse of :func:`space_to_depth`."""
+    """(B, H, W, f·f·C) -> (B, f·H, f·W, C), the inverse of `dcae.networks.lite.blocks.space_to_depth`."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, factor, factor, c // factor**2).permute(0, 1, 3, 2, 4, 5)
     return x.reshape(b, h * factor, w * factor, c // factor**2)

@@ -79,7 +79,7 @@ class EntropyModel(Protocol):
     """
 
     numerics: str
-    """Name of the arithmetic as files have it, one of `dcae.codec.container.NUMERICS`."""
+    """Name of the arithmetic as files have it, one of `dcae.codec.fields.NUMERICS`."""
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """The settings that the steps are evaluated with, whatever the caller's are."""

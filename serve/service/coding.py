@@ -157,6 +157,8 @@ def check_picture(data: bytes, max_pixels: int) -> None:
         raise OtherFileError("the body is no picture that Pillow can read") from error
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(f"the picture's pixels are more than the limit of {max_pixels}") from error
     except Exception:  # the codec has a sentence about what is damaged
         return
     check_size(*size, 64, max_pixels, TooLargeError)

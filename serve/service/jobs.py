@@ -14,9 +14,6 @@ from typing import Any
 from dcae.serve.service.settings import Settings
 from dcae.serve.service.tasks import Failed, Result, Task
 
-ENDED = ("done", "failed", "cancelled")
-"""States in which a job stays."""
-
 
 class Job:
     """A piece of work. All of it happens in the thread of the event loop.

@@ -116,6 +116,7 @@ class Service:
 
     async def _make(self, kind: str, options: dict[str, Any]) -> Job:
         job = self.jobs.new(kind, options)
+        job.awaited = True  # which tidying up leaves alone
         try:
             await self.pool.submit(job)
         except Refusal:

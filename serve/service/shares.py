@@ -34,4 +34,6 @@ def owner_of(address: str) -> str:
         found = ip_address(address)
     except ValueError:
         return address
-    return f"{int(found) >> 64:x}::" if isinstance(found, IPv6Address) else address
+    if not isinstance(found, IPv6Address):
+        return address
+    return str(found.ipv4_mapped) if found.ipv4_mapped else f"{int(found) >> 64:x}::"

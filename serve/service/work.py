@@ -49,7 +49,7 @@ def work(connection: Connection[Any, Any], settings: Settings) -> None:
     begin_worker(signal.SIG_IGN, settings.threads)
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None  # our own limit decides
+    Image.MAX_IMAGE_PIXELS = settings.max_pixels
     coder = Coder(settings, lambda told: _tell(connection, told))
     coder.encoder(None, None, None, None).open()
     limit_memory(settings.memory)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dcae.errors import ModelFileError, OptionError
-from dcae.sr.models import new_network
+from dcae.models.empty import empty_network
+from dcae.networks.registry import any_config
 from dcae.sr.networks.base import SRNetwork
 
 _KEYS = ("params_ema", "params", "ema_state_dict", "state_dict")
@@ -38,14 +39,16 @@ def import_upscaler(path: Path, img_range: float = 1.0) -> SRNetwork:
             fields = _srresnet_fields(weights)
         else:
             raise ModelFileError("weights of a network that is neither DRCT nor SRGAN's generator")
-        network = new_network(fields)
+        numbers = sum(value.numel() for value in weights.values())
+        network: Any = empty_network(any_config(fields, "sr"), numbers)
         if odd := kept.keys() ^ network.state_dict().keys():
             preset = fields["preset"]
             raise ModelFileError(f"{len(odd)} tensors too many or too few for {preset}, among them {min(odd)}")
         network.load_state_dict(kept)
     except (ModelFileError, OptionError, LookupError, ArithmeticError, ValueError, RuntimeError, TypeError) as error:
         raise ModelFileError(f"{path}: cannot be imported ({str(error).splitlines()[-1].strip()})") from error
-    return network.eval()
+    eval_network: SRNetwork = network.eval()
+    return eval_network
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -61,6 +64,8 @@ def _weights(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in saved.items()
     ):
         raise ModelFileError(f"{path}: not a checkpoint, no tensors by name in it")
+    if any(value.numel() * value.element_size() > value.untyped_storage().nbytes() for value in saved.values()):
+        raise ModelFileError(f"{path}: tensors with more numbers than are in the file")
     return {name.removeprefix("module."): value.float() if value.is_floating_point() else value
             for name, value in saved.items()}  # fmt: skip
 

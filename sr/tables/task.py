@@ -95,6 +95,10 @@ def _start(config: TableSettings, saved: dict[str, Any] | None) -> tuple[TableNe
     if not config.init:
         return untrained_network(tables, unit), content_of(tables, unit, "")
     header, tensors = read_tables(find_sr_model(config.init, config.scale).path)
+    if header.config != tables and (config.network or config.method != type(config).method):
+        raise OptionError(
+            f"{config.init} has tables of another kind; leave out --method and the settings of its network"
+        )
     return tables_as_network(header.config, tensors), content_of(header.config, unit, header.id)
 
 

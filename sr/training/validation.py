@@ -23,6 +23,8 @@ from dcae.train.task import Validation
 
 SIDE = 384
 """Greatest side in pixels of what is seen of a picture: its centre."""
+_MOST = 99.0
+"""dB of a picture without error."""
 _SHOWN = 4
 
 
@@ -60,7 +62,8 @@ class Validator:
         self.measure = f"PSNR Y over bicubic, pictures {digest:08x}, scale {self.scale}, {degraded.name}"
 
     def _psnr(self, upscaler: Upscaler, k: int) -> float:
-        return scores(self.large[k], to_samples(upscaler(self.small[k])), self.scale).psnr_y
+        # Plain pictures are enlarged without error, with whose infinite PSNR nothing could be compared.
+        return min(scores(self.large[k], to_samples(upscaler(self.small[k])), self.scale).psnr_y, _MOST)
 
     def __call__(self, network: nn.Module, stopping: Callable[[], bool]) -> Validation | None:
         """Measure a network (its averaged weights loaded) in float32; None if `stopping` said so."""
