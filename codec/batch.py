@@ -170,10 +170,9 @@ def jobs_into(folder: str, sources: list[Source], rename: Callable[[str], str]) 
         job = Job(source.path, os.path.join(folder, quote(name) if is_url(folder) else name))
         other = jobs.setdefault(job.output, job)
         if other is not job:
-            raise OptionError(
-                f"{other.source} and {job.source} would both become {job.output}; name the folder that holds both, "
-                "with -r"
-            )
+            beside = os.path.dirname(other.source) == os.path.dirname(job.source)
+            what = "give each an output of its own" if beside else "name the folder that holds both, with -r"
+            raise OptionError(f"{other.source} and {job.source} would both become {job.output}", what)
     return list(jobs.values())
 
 

@@ -78,6 +78,8 @@ def encode(
     Each is a file that Pillow reads or - for stdin. Several go into a folder, `-o DIR`, as photo.jpg.dcae: files,
     folders, quoted patterns, and @FILE with a path in each line. With Ray, URLs of files and folders as well.
     """
+    if scale == "1":
+        options.check_enlarged()
     target = _target(quality, target_size, target_bpp, target_psnr)
     header = find_model(model_or_default(model, tune))
     if target is None:
@@ -163,6 +165,8 @@ def decode(
     """
     from dcae.codec.output import check_quality, type_of
 
+    if scale == 1:
+        options.check_enlarged()
     suffix = (kind or "png").lower().lstrip(".")
     many = output is None or settings["runner"] == "ray" or is_batch(files, output)
     found_kind = type_of("-" if output is None or many else output, kind)

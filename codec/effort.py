@@ -74,15 +74,24 @@ def check_roi(roi: NDArray[np.uint8] | None, effort: int, picture: Picture, tune
     """
     if roi is None:
         return
-    if tune != TUNES[0]:
-        raise OptionError(f"a mask (roi) weighs squared errors, which tune={tune} does not count; give one of the two")
-    if not effort:
-        raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
+    check_steered(effort, tune)
     if not isinstance(roi, np.ndarray):
         raise OptionError(f"a mask (roi) is an array (H, W) of uint8, got {type(roi).__name__}")
     if roi.dtype != np.uint8 or roi.shape != (picture.height, picture.width):
         shape = "x".join(map(str, roi.shape[::-1]))
         raise OptionError(f"the mask (roi) is {shape} of {roi.dtype}, the picture {picture.width}x{picture.height}")
+
+
+def check_steered(effort: int, tune: str = TUNES[0]) -> None:
+    """Refuse a mask where nothing heeds it.
+
+    Raises:
+        OptionError: there is no search, or one for a tune that weighs other errors.
+    """
+    if tune != TUNES[0]:
+        raise OptionError(f"a mask (roi) weighs squared errors, which tune={tune} does not count; give one of the two")
+    if not effort:
+        raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
 
 
 def roi_of(mask: PictureSource) -> NDArray[np.uint8]:

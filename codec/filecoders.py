@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dcae.codec.batch import Job
 from dcae.codec.container import read_container
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
-from dcae.codec.targets import Asked
+from dcae.codec.targets import AUTO_DIVISOR, Asked
+from dcae.codec.tuning import TUNES
 from dcae.errors import DCAEError, MissingDependencyError, OptionError, PictureWarning, naming
 from dcae.files import read_bytes, write_bytes
-from dcae.upscalers import UPSCALER, find_upscaler
+from dcae.upscalers import UPSCALER, check_upscaler, find_upscaler
 
 if TYPE_CHECKING:
     from dcae.codec.codec import Codec
@@ -56,6 +57,13 @@ class FileCoder(ABC):
     """Processes that share the memory."""
     force: bool = field(default=False, kw_only=True)
     """Overwrite outputs."""
+
+    def check(self) -> None:  # noqa: B027 (some have nothing to refuse)
+        """Refuse settings that no file can be made with, as far as that is known without loading anything.
+
+        Raises:
+            DCAEError: they are.
+        """
 
     @abstractmethod
     def open(self) -> None:
@@ -145,6 +153,14 @@ class FileEncoder(FileCoder):
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     """Further arguments of :meth:`dcae.Codec.encode`."""
 
+    def check(self) -> None:
+        if self.asked.divisor != 1:
+            check_upscaler(self.options.get("upscaler", UPSCALER), self.asked.divisor or AUTO_DIVISOR)
+        if self.options.get("roi") is not None:
+            from dcae.codec.effort import check_steered
+
+            check_steered(self.options.get("effort", 0), self.options.get("tune") or TUNES[0])
+
     def open(self) -> None:
         self._codec(self.model)
 
@@ -191,6 +207,13 @@ class FileDecoder(FileCoder):
     """Factor by which the picture is enlarged once it is decoded."""
     upscaler: str = UPSCALER
     """What enlarges it so."""
+
+    def check(self) -> None:
+        from dcae.codec.output import check_depth
+
+        check_depth(self.kind, self.depth)
+        if self.scale != 1:
+            check_upscaler(self.upscaler, self.scale)
 
     def open(self) -> None:
         if self.model is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dcae.codec.limits import MAX_PIXELS
 from dcae.runtime.engines import ENGINES
@@ -54,6 +55,16 @@ def upscaler(function: F) -> F:
         "--upscaler", default=UPSCALER, show_default=True, metavar="NAME|PATH",
         help="What enlarges: an installed model's name or a model file; in decode also a kernel such as bicubic.",
     )(function)  # fmt: skip
+
+
+def check_enlarged() -> None:
+    """Refuse --upscaler in a command that enlarges nothing.
+
+    Raises:
+        click.UsageError: it is given.
+    """
+    if click.get_current_context().get_parameter_source("upscaler") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--upscaler goes with a --scale other than 1")
 
 
 def preparation(function: F) -> F:

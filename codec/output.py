@@ -13,6 +13,8 @@ PICTURE_QUALITY = 95
 """Quality of lossy types unless the caller says otherwise: high, since the picture was compressed once already."""
 LOSSY = ("JPEG", "WEBP", "AVIF", "HEIF")
 """Types whose quality is a number up to 100."""
+DEEP = ("PNG", "TIFF")
+"""Types that are written with 16 bits a sample."""
 FULL_COLOUR_FROM = 90
 """JPEG quality from which colours are stored at the full resolution."""
 
@@ -60,3 +62,13 @@ def check_quality(kind: str, quality: int | None) -> None:
     """
     if quality is not None and kind not in LOSSY:
         raise OptionError(f"{kind} has no quality; JPEG, WebP, AVIF and HEIC have", "leave out --picture-quality")
+
+
+def check_depth(kind: str, depth: int | None) -> None:
+    """Refuse 16 bits a sample for a type that has 8.
+
+    Raises:
+        OptionError: it has.
+    """
+    if depth == 16 and kind not in DEEP:
+        raise OptionError(f"{kind} files are not written with 16 bits", "use PNG or TIFF, or a depth of 8")

@@ -97,9 +97,11 @@ def run(
         from dcae.codec.picture_bar import picture_bar
         from dcae.codec.workers import outcomes
 
-        batch.make_folders(todo)
         processes = max(min(jobs or cores(), len(todo)), 1)
-        results = outcomes(coder(processes), todo, processes, lambda source: picture_bar(source, quiet))
+        shared = coder(processes)
+        shared.check()  # before there are folders
+        batch.make_folders(todo)
+        results = outcomes(shared, todo, processes, lambda source: picture_bar(source, quiet))
     _follow(work, results, len(todo), len(existing), manifest, quiet)
 
 
@@ -119,6 +121,7 @@ def _one(
     from dcae.codec.picture_bar import picture_bar
 
     check_output(output, force)
+    coder.check()
     with picture_bar(source, quiet):
         done = _written_down(coder, Job(source, output), manifest) if manifest else coder(Job(source, output))
     if not quiet:
@@ -177,7 +180,8 @@ def _sources(work: Work, paths: tuple[str, ...], recursive: bool, quiet: bool, v
         for path in found.left_out if verbose else ():
             click.echo(f"{one_line(path)}: left out, of another type", err=True)
         names = "" if verbose else " (-v names them)"
-        click.echo(f"{len(found.left_out)} files of other types left out{names}", err=True)
+        files = "1 file of another type" if len(found.left_out) == 1 else f"{len(found.left_out)} files of other types"
+        click.echo(f"{files} left out{names}", err=True)
     return found.sources
 
 

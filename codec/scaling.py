@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from dcae.codec.container import stored_as
 from dcae.codec.enlarging import enlarged, enlargement_of, reduced
 from dcae.codec.pictures.picture import Picture
-from dcae.codec.targets import Asked, Found, Target, UnreachableError, encode_to_target, psnr_of, without_search
+from dcae.codec.targets import (
+    AUTO_DIVISOR,
+    Asked,
+    Found,
+    Target,
+    UnreachableError,
+    encode_to_target,
+    psnr_of,
+    without_search,
+)  # fmt: skip
 from dcae.codec.tuning import TUNES, tune_for
 from dcae.errors import OptionError
 from dcae.upscalers import UPSCALER, find_upscaler
@@ -19,7 +28,6 @@ if TYPE_CHECKING:
 HOPELESS = 0.5
 """dB that a small picture may lack at equal bytes before both have been searched for better latents, and still be
 tried with it."""
-_AUTO_DIVISOR = 2
 
 
 def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mapping[str, Any]) -> Found:
@@ -39,7 +47,7 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
     if asked.divisor is not None:
         return _encoded(codec, picture, asked.quality, asked.target, {**options, "scale": asked.divisor})
     # What cannot enlarge is refused before the whole picture is coded.
-    enlargement_of(picture, find_upscaler(options.get("upscaler", UPSCALER), _AUTO_DIVISOR))
+    enlargement_of(picture, find_upscaler(options.get("upscaler", UPSCALER), AUTO_DIVISOR))
     return _Contest(codec, picture, asked, options).found()
 
 
@@ -59,7 +67,7 @@ class _Contest:
     def __init__(self, codec: Codec, picture: Picture, asked: Asked, options: Mapping[str, Any]) -> None:
         self.codec, self.picture, self.asked, self.options = codec, picture, asked, options
         self.weights, self.original = options.get("roi"), picture.at_depth(8).pixels
-        self.small_options = {**options, "scale": _AUTO_DIVISOR}
+        self.small_options = {**options, "scale": AUTO_DIVISOR}
 
     def found(self) -> Found:
         """The winner; how often the picture was encoded counts both."""
@@ -109,8 +117,8 @@ class _Contest:
 
     def _at_best(self) -> float:
         """PSNR of the small picture enlarged if it were coded without loss: about the most that it can have."""
-        upscaler = find_upscaler(self.options.get("upscaler", UPSCALER), _AUTO_DIVISOR)
-        small = Picture(reduced(self.original, _AUTO_DIVISOR))
+        upscaler = find_upscaler(self.options.get("upscaler", UPSCALER), AUTO_DIVISOR)
+        small = Picture(reduced(self.original, AUTO_DIVISOR))
         return self._psnr(enlarged(small, upscaler))
 
     def _psnr(self, decoded: Picture) -> float:

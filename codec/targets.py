@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 SCALES = ("1", "1/2", "1/3", "1/4", AUTO)
 """Sizes that a picture may be coded at, as they are written."""
+AUTO_DIVISOR = 2
+"""What "auto" compares with 1."""
 TOLERANCE = 0.01
 """Share of a wanted size that the file may stay below it, where steps of quality are that fine."""
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}

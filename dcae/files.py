@@ -45,8 +45,14 @@ def check_output(path: str, force: bool) -> None:
     if os.path.lexists(path) and not force:
         raise _exists(path)
     folder = _pointed_to(Path(path)).parent
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise OptionError(f"{folder}: {error.strerror or error}") from error
+    if not there:
         raise OptionError(f"{folder}: no such folder to write {path} into")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OptionError(f"{path}: its folder cannot be written into")
 
 
 def _exists(path: str | Path) -> OptionError:

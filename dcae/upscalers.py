@@ -39,6 +39,11 @@ def find_upscaler(name: str, scale: int, device: str = "cpu") -> Upscaler:
     return found
 
 
+def check_upscaler(name: str, scale: int) -> None:
+    """Refuse what :func:`find_upscaler` would not find; nothing is loaded for it."""
+    resolve_name("dcae.sr.find:look_up")(name, scale)
+
+
 def find_upscaler_by_id(short_id: bytes, device: str = "cpu") -> Upscaler:
     """The installed upscaler that a file names; see :func:`dcae.sr.find.find_upscaler_by_id`."""
     found: Upscaler = resolve_name("dcae.sr.find:find_upscaler_by_id")(short_id, device)

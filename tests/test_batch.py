@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import active_children
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -393,20 +395,21 @@ def test_lists_with_zeros_are_refused_and_nothing_but_a_line_feed_ends_a_path(he
     assert _names("@odd") == ["in/a\u2028b.png"]
 
 
-def test_a_process_that_is_killed_between_two_files_is_replaced(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_between_two_files_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then it is `submit` that says so, not the file before."""
-    names = {f"n{k}": "fine" for k in range(5)}
-    jobs, killed = written_jobs(tmp_path, **names), False
-    found = []
-    for outcome in outcomes(COPYING, jobs, 2):
-        found.append(outcome)
-        if not killed:
-            killed = True
-            for process in active_children():
-                process.kill()
-                process.join()
-            time.sleep(0.5)  # in which the executors notice
-    assert all(outcome.done for outcome in found) and len(found) == 5
+    submit, broken = ProcessPoolExecutor.submit, []
+
+    def once_broken(self: ProcessPoolExecutor, call: Callable[..., Any], *arguments: Any) -> Any:
+        if arguments and not broken:
+            broken.append(arguments)
+            raise BrokenProcessPool
+        return submit(self, call, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", once_broken)
+    found = list(outcomes(COPYING, written_jobs(tmp_path, **{f"n{k}": "fine" for k in range(5)}), 2))
+    assert broken and len(found) == 5 and all(outcome.done for outcome in found)
 
 
 def test_free_memory_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,3 +421,24 @@ def test_free_memory_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert COPYING._limit() == COPYING._limit()
     finally:
         _usual_limit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["decode", "in", "-o", "new", "--scale", "3", "--upscaler", "nonsense"],
+        ["decode", "in", "-o", "new", "--format", "jpg", "--depth", "16"],
+        ["encode", "in", "-o", "new", "--scale", "1/2", "--upscaler", "nonsense"],
+        ["encode", "in", "-o", "new", "--roi", "in/a.png", "--effort", "0"],
+        ["decode", "in", "-o", "new", "--upscaler", "bicubic"],
+        ["encode", "in", "-o", "new", "--upscaler", "bicubic"],
+    ],
+    ids=" ".join,
+)
+def test_settings_that_make_no_file_are_refused_before_there_are_folders(
+    dcae: Dcae, here: Path, words: list[str]
+) -> None:
+    synthetic_picture(8, 8).save("in/a.png")
+    Path("in/a.dcae").write_bytes(b"not looked at")
+    done = dcae(*words)
+    assert done.exit_code != 0 and "of 2 files" not in done.stderr and not Path("new").exists()

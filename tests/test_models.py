@@ -428,3 +428,13 @@ print([name for name in sys.modules if name.startswith("dcae.sr")])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_damaged_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of being told to be missing."""
+    (tmp_path / "mine-7.safetensors").write_bytes(b"truncated")
+    monkeypatch.setenv("DCAE_MODEL_PATH", str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match=r"mine-7\.safetensors: "):
+        find_model("mine")
+    result = CliRunner().invoke(main, ["models"])
+    assert result.exit_code == 0 and result.stderr.startswith("dcae: ") and "mine-7.safetensors" in result.stderr

@@ -15,11 +15,15 @@ from dcae.codec.pictures.metadata import XMP_TAG
 from dcae.codec.pictures.picture import Picture
 from dcae.errors import PictureError
 
+_BITS, _COLOURS = 258, 262
+"""TIFF's tags BitsPerSample and PhotometricInterpretation."""
 _GRAY, _RGB = (0, 1), 2
 """TIFF's photometric interpretations: white is zero, black is zero; red, green, blue."""
 _DEFLATE = (8, 32946)
 _COMPRESSIONS = (1, 5, *_DEFLATE, 32773)
 """TIFF's numbers of Deflate; and of none, LZW, Deflate and PackBits."""
+_ROWS = 64
+"""Rows that are converted at a time."""
 _PIECE = 1 << 20
 """Bytes that are expanded at a time."""
 
@@ -27,6 +31,9 @@ _PIECE = 1 << 20
 def is_deep(image: Image.Image) -> bool:
     """Whether a file that Pillow has opened, and not yet decoded, has samples of 16 bits that Pillow would not keep."""
     kept = image.mode.startswith("I") and "transparency" not in image.info
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        return 16 in tags.get(_BITS, ()) and (not kept or tags.get(_COLOURS) == _GRAY[0])  # Pillow does not invert it
     return not kept and any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
@@ -103,7 +110,25 @@ def _read_tiff(data: bytes, frame: int) -> NDArray[Any]:
             raise
         if samples.ndim == 3 and int(getattr(page, "planarconfig", 1)) == 2:
             samples = np.moveaxis(samples, 0, -1)  # colour by colour
+        if samples.ndim == 3 and samples.shape[2] in (2, 4):
+            samples = _with_alpha(samples, int(page.extrasamples[0]) if page.extrasamples else 0)
         return ~samples if photometric == 0 else samples
+
+
+def _with_alpha(samples: NDArray[Any], meaning: int) -> NDArray[Any]:
+    """Colours and straight alpha (H, W, C), or colours alone, of samples whose last channel is what TIFF's tag
+    ExtraSamples says: 1 alpha that the colours have been multiplied with, 2 alpha, else none."""
+    if meaning == 2:
+        return samples
+    if meaning != 1:
+        return samples[..., :-1]
+    found = np.empty_like(samples)
+    for row in range(0, len(samples), _ROWS):
+        part = samples[row : row + _ROWS].astype(np.float32)
+        colours = part[..., :-1] * (65535 / np.maximum(part[..., -1:], 1))
+        found[row : row + _ROWS, :, :-1] = np.rint(colours.clip(0, 65535))
+    found[..., -1] = samples[..., -1]
+    return found
 
 
 def _check_page(file: Any, page: Any) -> None:

@@ -22,6 +22,8 @@ _DESCRIPTIVE = (
 XMP_TAG = 700
 """Where TIFF files have XMP."""
 _PREFIX = b"Exif\0\0"
+_WHOLE = {3: "H", 4: "I"}
+"""EXIF's types SHORT, which is the usual one of an orientation, and LONG."""
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -38,6 +40,8 @@ def exif_of(image: Image.Image) -> bytes:
         if image.format == "TIFF":
             return _exif_of_tiff(image)
         data = image.info.get("exif", b"")
+        if not data and (text := image.info.get("Raw profile type exif")):  # of PNGs before they had a chunk for it
+            data = bytes.fromhex("".join(text.split("\n")[3:]))
         if isinstance(data, bytes):
             return upright(data.removeprefix(_PREFIX))
     return b""
@@ -65,8 +69,8 @@ def upright(exif: bytes) -> bytes:
         (count,) = struct.unpack_from(order + "H", exif, at)
         for entry in range(at + 2, at + 2 + 12 * count, 12):
             tag, kind, number = struct.unpack_from(order + "HHI", exif, entry)
-            if tag == _ORIENTATION and (kind, number) == (3, 1):  # one SHORT, which lies in the entry itself
-                struct.pack_into(order + "H", changed := bytearray(exif), entry + 8, 1)
+            if tag == _ORIENTATION and number == 1 and kind in _WHOLE:  # which lie in the entry itself
+                struct.pack_into(order + _WHOLE[kind], changed := bytearray(exif), entry + 8, 1)
                 exif = bytes(changed)
     except struct.error:
         return b""

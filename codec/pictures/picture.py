@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,15 +78,32 @@ class Picture:
         return image
 
     def shrunk(self, side: int) -> Picture:
-        """The picture, of 8 bits, with no side longer than `side`; unchanged if it is that small."""
+        """The picture with no side longer than `side`; unchanged if it is that small."""
         if max(self.width, self.height) <= side:
             return self
-        image = self.at_depth(8).image()
+        if self.depth == 16:
+            return self._shrunk_deep(side)
+        image = self.image()
         image.thumbnail((side, side))
         samples = np.asarray(image)
         layers = samples if samples.ndim == 3 else samples[..., None]
         colours = 3 if self.mode == "RGB" else 1
         return Picture(layers[..., :colours], None if self.alpha is None else layers[..., -1], self.metadata)
+
+    def _shrunk_deep(self, side: int) -> Picture:
+        """The same of 16 bits, plane by plane, since Pillow has no such pictures; colours weighed by their alpha."""
+
+        def small(plane: NDArray[Any]) -> NDArray[Any]:
+            image = Image.fromarray(plane.astype(np.float32))
+            image.thumbnail((side, side))
+            return np.asarray(image)
+
+        planes = np.moveaxis(self.pixels, 2, 0)
+        if self.alpha is None:
+            return Picture(_whole(np.dstack([small(plane) for plane in planes])), None, self.metadata)
+        share = small(self.alpha)
+        weighed = [small(plane * self.alpha.astype(np.float32)) / np.maximum(share, 1) for plane in planes]
+        return Picture(_whole(np.dstack(weighed)), _whole(share), self.metadata)
 
     def at_depth(self, depth: int) -> Picture:
         """The picture with samples of 8 or 16 bits, each rounded to the nearest of those."""
@@ -97,6 +115,11 @@ class Picture:
 
 def _at_depth(samples: Samples, depth: int) -> Samples:
     return samples.astype(np.uint16) * np.uint16(257) if depth == 16 else shallow(samples)
+
+
+def _whole(samples: NDArray[Any]) -> NDArray[np.uint16]:
+    """Samples of 16 bits."""
+    return np.rint(samples).clip(0, 65535).astype(np.uint16)
 
 
 def gray(samples: Samples) -> Samples:

@@ -225,7 +225,7 @@ def colour_named(name: str) -> tuple[int, ...]:
     """
     try:
         return ImageColor.getrgb(name)[:3]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise OptionError(f"{name!r:.60} is no colour; name one as CSS does, like white or #ffcc00") from error
 
 

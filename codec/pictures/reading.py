@@ -56,6 +56,8 @@ def open_picture(source: str | Path | bytes, frame: int | None = None, max_pixel
         raise PictureError(f"{name}: {error.what}", error.advice) from error
     except FileNotFoundError as error:
         raise PictureError(f"{name}: no such file") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise PictureError(f"{name}: {error.strerror or error}") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that Pillow can read") from error
     except MemoryError:
@@ -92,6 +94,7 @@ def opened(
     _check_size(image, max_pixels)
     choose_frame(image, frame)
     _check_size(image, max_pixels)  # that of this frame
+    _scale_key(image)
     kind, deep, orientation = image.format, None, 1
     if is_deep(image):
         if kind not in ("PNG", "TIFF"):
@@ -113,6 +116,14 @@ def opened(
     if deep is None:  # decoding has turned some kinds of files upright
         orientation = orientation_of(image)
     return Opened(image, deep, orientation)
+
+
+def _scale_key(image: Image.Image) -> None:
+    """Make the transparent level of a gray PNG of 2 or 4 bits one of 8 bits, which Pillow does to its samples alone."""
+    key = image.info.get("transparency")
+    kinds = [tile[3] for tile in getattr(image, "tile", [])]
+    if image.format == "PNG" and isinstance(key, int) and kinds and kinds[0] in ("L;2", "L;4"):
+        image.info["transparency"] = key * (85 if kinds[0] == "L;2" else 17)
 
 
 def _check_size(image: Image.Image, max_pixels: int | None) -> None:

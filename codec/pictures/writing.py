@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from dcae.codec.output import FULL_COLOUR_FROM, LOSSY, PICTURE_QUALITY
+from dcae.codec.output import DEEP, FULL_COLOUR_FROM, LOSSY, PICTURE_QUALITY, check_depth
 from dcae.codec.pictures.deep import write_deep
 from dcae.codec.pictures.metadata import XMP_TAG
 from dcae.codec.pictures.picture import Metadata, Picture
@@ -25,8 +25,9 @@ METADATA = {
     "HEIF": {"EXIF", "XMP", "ICC profile"},
 }
 """What kinds of files can hold beside pixels."""
-ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "HEIF", "TGA", "JPEG2000", "ICO", "ICNS", "SGI", "DDS"}
-DEEP = {"PNG", "TIFF"}
+ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "HEIF", "TGA", "JPEG2000", "ICO", "ICNS", "SGI", "DDS", "QOI"}
+_LARGEST_ICON = 256
+_ICNS_SIDES = (16, 32, 64, 128, 256, 512, 1024)
 _JPEG_SEGMENT = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")
 """Bytes of EXIF or XMP that fit into a JPEG file."""
 
@@ -45,17 +46,16 @@ def picture_file(picture: Picture, kind: str, depth: int | None = None, quality:
     Warns:
         PictureWarning: metadata that it cannot hold.
     """
-    if depth == 16 and kind not in DEEP:
-        raise OptionError(f"{kind} files are not written with 16 bits; use PNG or TIFF, or a depth of 8")
+    check_depth(kind, depth)
     if depth is None and picture.depth > 8 and kind not in DEEP:
         warnings.warn(
             f"written with 8 bits of {picture.depth}, {kind} holds no more; PNG does", PictureWarning, stacklevel=2
         )
     if kind == "TIFF" and (depth or picture.depth) == 16 and picture.mode == "L" and picture.alpha is not None:
-        raise OptionError("TIFF is not written with gray and alpha of 16 bits; use PNG, or a depth of 8")
+        raise OptionError("TIFF is not written with gray and alpha of 16 bits", "use PNG, or a depth of 8")
     picture = picture.at_depth((depth or picture.depth) if kind in DEEP else 8)
     if picture.alpha is not None and kind not in ALPHA:
-        raise OptionError(f"{kind} holds no transparency; use PNG, or name a background")
+        raise OptionError(f"{kind} holds no transparency", "use PNG, or name a background")
     deep = picture.depth == 16 and (picture.mode == "RGB" or picture.alpha is not None)
     picture = _holdable(picture, kind, deep)
     if not deep:
@@ -82,6 +82,15 @@ def _holdable(picture: Picture, kind: str, deep: bool) -> Picture:
 
 
 def _saved(image: Image.Image, kind: str, options: dict[str, Any], quality: int | None) -> bytes:
+    if kind == "QOI" and image.mode in ("L", "LA"):  # which it does not have
+        image = image.convert("RGBA" if image.mode == "LA" else "RGB")
+    if kind == "ICO":  # Pillow makes them smaller, without a word
+        if max(image.size) > _LARGEST_ICON:
+            raise OptionError(f"ICO holds at most {_LARGEST_ICON} pixels a side", f"shrink it: --fit {_LARGEST_ICON}")
+        options["sizes"] = [image.size]
+    if kind == "ICNS" and (image.width != image.height or image.width not in _ICNS_SIDES):
+        sides = ", ".join(map(str, _ICNS_SIDES))
+        raise OptionError(f"ICNS holds squares of {sides} pixels alone, the picture has {image.width}x{image.height}")
     if kind == "PNG":
         # Decoded pictures repeat little but single bytes: to look for nothing else is faster and leaves fewer bytes.
         options["compress_level"], options["compress_type"] = 1, zlib.Z_RLE

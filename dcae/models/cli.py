@@ -6,9 +6,17 @@ from pathlib import Path
 
 import click
 
+from dcae.errors import one_line
 from dcae.extras import require_training
 from dcae.models.header import read_any_header
-from dcae.models.installed import DEFAULT_MODEL, check_model_output, full_name, install_model, models_read_by
+from dcae.models.installed import (
+    DEFAULT_MODEL,
+    check_model_output,
+    damaged_models,
+    full_name,
+    install_model,
+    models_read_by,
+)
 
 
 @click.command()
@@ -25,6 +33,8 @@ def models(files: tuple[str, ...]) -> None:
         click.echo(
             f"{name}{default}  {header.short_id.hex()}  {header.config.preset}  {size:.1f} MiB  {header.config.said()}"
         )
+    for what in damaged_models():
+        click.echo(f"dcae: {one_line(what)}", err=True)
 
 
 @click.command("import-checkpoint")

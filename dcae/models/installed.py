@@ -16,7 +16,7 @@ import click
 
 from dcae.errors import DCAEError, ModelFileError, ModelNotFoundError, OptionError
 from dcae.files import check_output, read_bytes, replacing
-from dcae.models.header import AnyHeader, ModelHeader, read_header
+from dcae.models.header import AnyHeader, ModelHeader, read_any_header, read_header
 
 DEFAULT_MODEL = "lite"
 _SUFFIX = ".safetensors"
@@ -100,6 +100,22 @@ def _each(read: Callable[[Path], H], wanted: Callable[[str], object] = bool) -> 
             yield path.stem, header
 
 
+def damaged_models() -> list[str]:
+    """What is wrong with each file of the model folders that is no model, or a damaged one."""
+    found = []
+    for folder in model_folders():
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            try:
+                read_any_header(path)
+            except ModelFileError as error:
+                found.append(error.what)
+    return found
+
+
+def _damaged() -> str:
+    return "".join(f"; {what}" for what in damaged_models())
+
+
 def full_name(model: str, names: Iterable[str]) -> str | None:
     """Name that `model` stands for among the installed `names`: itself, or its highest version; None without any."""
     names = list(names)
@@ -149,7 +165,9 @@ def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
     name = full_name(str(model), models)
     if name is None:
         known = ", ".join(models_read_by(read)) or "none"
-        raise ModelNotFoundError(f"no model named {str(model)!r}; installed: {known}", "or give a model file's path")
+        raise ModelNotFoundError(
+            f"no model named {str(model)!r}; installed: {known}{_damaged()}", "or give a model file's path"
+        )
     return models[name]
 
 
@@ -163,6 +181,6 @@ def find_model_by_id(short_id: bytes) -> ModelHeader:
         if header.short_id == short_id:
             return header
     raise ModelNotFoundError(
-        f"the file needs model {short_id.hex()}, which is not installed",
+        f"the file needs model {short_id.hex()}, which is not installed{_damaged()}",
         "pass its file with --model, or install it with `dcae models --install FILE`",
     )
