@@ -91,15 +91,15 @@ def run(
         more = "" if recursive else " (folders in folders are looked into with -r)"
         raise OptionError(f"{' '.join(paths)}: nothing to do, no file of the right type{more}")
     todo = batch.unfinished(everything, existing, skip_existing)
+    processes = max(min(jobs or cores(), len(todo)), 1)
+    shared = coder(1 if runner == "ray" else processes)
+    shared.check()  # before there are folders
     if runner == "ray":
-        results = cluster.outcomes(coder(1), todo, jobs)
+        results = cluster.outcomes(shared, todo, jobs)
     else:
         from dcae.codec.picture_bar import picture_bar
         from dcae.codec.workers import outcomes
 
-        processes = max(min(jobs or cores(), len(todo)), 1)
-        shared = coder(processes)
-        shared.check()  # before there are folders
         batch.make_folders(todo)
         results = outcomes(shared, todo, processes, lambda source: picture_bar(source, quiet))
     _follow(work, results, len(todo), len(existing), manifest, quiet)
