@@ -71,4 +71,4 @@ def check_depth(kind: str, depth: int | None) -> None:
         OptionError: it has.
     """
     if depth == 16 and kind not in DEEP:
-        raise OptionError(f"{kind} files are not written with 16 bits", "use PNG or TIFF, or a depth of 8")
+        raise OptionError(f"{kind} files are not written with 16 bits; use PNG or TIFF, or a depth of 8")

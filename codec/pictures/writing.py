@@ -52,10 +52,10 @@ def picture_file(picture: Picture, kind: str, depth: int | None = None, quality:
             f"written with 8 bits of {picture.depth}, {kind} holds no more; PNG does", PictureWarning, stacklevel=2
         )
     if kind == "TIFF" and (depth or picture.depth) == 16 and picture.mode == "L" and picture.alpha is not None:
-        raise OptionError("TIFF is not written with gray and alpha of 16 bits", "use PNG, or a depth of 8")
+        raise OptionError("TIFF is not written with gray and alpha of 16 bits; use PNG, or a depth of 8")
     picture = picture.at_depth((depth or picture.depth) if kind in DEEP else 8)
     if picture.alpha is not None and kind not in ALPHA:
-        raise OptionError(f"{kind} holds no transparency", "use PNG, or name a background")
+        raise OptionError(f"{kind} holds no transparency; use PNG, or name a background")
     deep = picture.depth == 16 and (picture.mode == "RGB" or picture.alpha is not None)
     picture = _holdable(picture, kind, deep)
     if not deep:
