@@ -17,7 +17,7 @@ from dcae.codec.targets import (
     encode_to_target,
     psnr_of,
     without_search,
-)  # fmt: skip
+)
 from dcae.codec.tuning import TUNES, tune_for
 from dcae.errors import OptionError
 from dcae.upscalers import UPSCALER, find_upscaler

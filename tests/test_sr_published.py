@@ -247,6 +247,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         "empty": (weights | {"conv_first.weight": torch.zeros(0, 3, 3, 3)}, "cannot be imported"),
         "scalar": (weights | {"upsample.0.weight": torch.tensor(1.0)}, "cannot be imported"),
         "unbacked": (weights | {"norm.bias": torch.zeros(1).expand(1 << 20)}, "more numbers than are in the file"),
+        "shared": (
+            weights | {f"more.{k}": weights["conv_first.weight"] for k in range(4000)},
+            "more numbers than are in the file",
+        ),
         "deep": (
             weights | {k.replace("layers.0", "layers.11"): v for k, v in weights.items() if "layers.0.swin1" in k},
             "more weights than the",
