@@ -148,6 +148,11 @@ def test_of_a_codec_the_synthesis_alone_changes(
     values |= LOOKS | {"perceptual_weight": 0.1, "perceptual_model": str(tiny_path)}
     run = train(training_settings(training_pictures, **values), tmp_path / "run")
     path = export_checkpoint(run, tmp_path / "m.safetensors", {}).path
+    with pytest.raises(OptionError, match="keeps the tables of"):
+        export_checkpoint(run, tmp_path / "fitted.safetensors", {}, settings={"data": str(training_pictures)})
+    for other in ({"lambdas": (0.01,)}, {"network": {"step_worth": 50.0}}):  # which no export could make a file of
+        with pytest.raises(OptionError, match="changes nothing but the synthesis"):
+            train(training_settings(training_pictures, **values | other), tmp_path / "other")
     before, after = load_file(tiny_path), load_file(path)
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed and all(name.startswith("network.g_s.") for name in changed)

@@ -103,16 +103,16 @@ def test_held_out_photographs_stay_held_out_where_only_some_pictures_arrive(kit:
         Image.new("RGB", (64, 64), (k, 0, 0)).save(home / f"part-{k % 2}" / f"{k:03}.png")
     Image.new("RGB", (60, 64)).save(home / "small.png")
     pictures = kit.pictures.listed_pictures(home, 64)
-    at_home = {int(p.pixels[0, 0, 0]) for p in split(load_folder(home, 64))[1]}
+    at_home = {int(p.pixels[0, 0, 0]) for p in split(load_folder(home))[1]}
     assert len(pictures) == 130 and len(at_home) == 2
     assert [p.held_out for p in pictures[:3]] == [True, True, False]
     kit.pictures.write_shard(tmp_path / "shard.tar", pictures[:7])
     with tarfile.open(tmp_path / "shard.tar") as archive:
         archive.extractall(there, filter="data")
-    arrived = load_folder(there, 64)
+    arrived = load_folder(there)
     assert {int(p.pixels[0, 0, 0]) for p in split(arrived)[1]} != at_home
     (there / "MANIFEST.csv").write_text(kit.pictures.manifest_of(pictures))
-    training, held = split(load_folder(there, 64))
+    training, held = split(load_folder(there))
     assert {int(p.pixels[0, 0, 0]) for p in held} == at_home
     assert len(training) == 5 and not {p.source for p in training} & {p.source for p in held}
 

@@ -64,6 +64,8 @@ def test_options_go_before_a_recipe_and_a_recipe_before_defaults(tmp_path: Path)
     assert config.network == {"widths": [16, 32]}
     assert config.optimizer == TrainConfig().optimizer
     assert effective_config(str(recipe), {"steps": "10"}).minutes is None
+    with pytest.raises(OptionError, match="--steps and --minutes both"):
+        effective_config(str(recipe), {"steps": "10", "minutes": "1"})
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -80,6 +82,7 @@ def test_options_go_before_a_recipe_and_a_recipe_before_defaults(tmp_path: Path)
         ("patch = [64, 128]\nbatch = [1, 2, 3]", "give one each"),
         ("optimizer = 'sgd'", "unknown optimizer 'sgd'; known: adam, soap"),
         ("even = true", "pixel_share and even are of training for MS-SSIM"),
+        ("metric = 'ms-ssim'\npatch = 192\nblock_means = 0.1", "block_means weighs squared errors"),
         ("metric = 'lpips'", "unknown metric"),
         ("minutes = 0", "minutes must be positive"),
         ("ema = 1.5", "ema must be in 0..1"),

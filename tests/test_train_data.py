@@ -15,7 +15,7 @@ from dcae.errors import OptionError
 from dcae.train import augment
 from dcae.train.augment import blurred
 from dcae.train.config import TrainConfig
-from dcae.train.data import Loader, Patches, Picture, load_folder, split
+from dcae.train.data import Loader, Patches, Picture, load_folder, read_split, split
 from dcae.train.held_out import validation_pictures
 
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(folder: Path) -> list[Picture]:
-    return load_folder(folder, 64)
+    return load_folder(folder)
 
 
 def _flat(level: int, large: bool = False, source: str = "") -> Picture:
@@ -51,12 +51,29 @@ def _flat(level: int, large: bool = False, source: str = "") -> Picture:
 
 def test_folder_is_read_with_its_faults_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        found = load_folder(folder, 64)
-    assert [p.pixels.shape for p in found] == [(160, 192, 3)] * 6
-    assert [p.large for p in found] == [False] * 3 + [True] * 3
-    assert len({p.source for p in found}) == 6
+        found = load_folder(folder)
+        training, held_out = read_split(folder, 64)
+    used = [p for p in found if min(p.pixels.shape[:2]) >= 64]
+    assert len(used) == len(found) - 1 == len(training) + len(held_out)
+    assert [p.pixels.shape for p in used] == [(160, 192, 3)] * 6
+    assert [p.large for p in used] == [False] * 3 + [True] * 3
+    assert len({p.source for p in used}) == 6
     assert any("broken.jpg" in m and "unreadable" in m for m in caplog.messages)
-    assert any("tiny.png" in m and "smaller" in m for m in caplog.messages)
+    assert any("1 pictures have sides below 64" in m for m in caplog.messages)
+    with pytest.raises(OptionError, match="no picture of at least 999x999"):
+        read_split(folder, 999)
+
+
+def test_what_is_held_out_does_not_depend_on_how_large_pictures_must_be(tmp_path: Path) -> None:
+    for k in range(130):  # every third is small, so that counting without them would hold out others
+        side = 32 if k % 3 == 0 else 96
+        Image.new("RGB", (side, side), (k, 0, 0)).save(tmp_path / f"{k:03}.png")
+    of_all, of_large = ({int(p.pixels[0, 0, 0]) for p in read_split(tmp_path, side)[1]} for side in (16, 64))
+    assert of_all == {59, 119} and of_large == {119} | ({59} if 59 % 3 else set())
+    for k in (59, 119):  # where none would be left, others are chosen
+        Image.new("RGB", (32, 32), (k, 0, 0)).save(tmp_path / f"{k:03}.png")
+    training, held_out = read_split(tmp_path, 64)
+    assert held_out and not {p.source for p in training} & {p.source for p in held_out}
 
 
 def test_sources_come_from_the_list_beside_the_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,18 +86,18 @@ def test_sources_come_from_the_list_beside_the_pictures(tmp_path: Path, caplog: 
         writer.writerow(["part", "file", "source_repo", "source_path"])
         writer.writerows([part, name, "repo", source] for part, name, source in rows)
     sources = ["repo/one", "repo/two", "repo/two", str(tmp_path / "part-2" / "c.png")]
-    assert [p.source for p in load_folder(tmp_path, 64)] == sources
-    assert [p.source for p in load_folder(tmp_path / "part-2", 64)] == sources[2:]
+    assert [p.source for p in load_folder(tmp_path)] == sources
+    assert [p.source for p in load_folder(tmp_path / "part-2")] == sources[2:]
     (tmp_path / "MANIFEST.csv").write_text("something,else\n1,2\n")
     with caplog.at_level(logging.WARNING):
-        assert len({p.source for p in load_folder(tmp_path, 64)}) == 4
+        assert len({p.source for p in load_folder(tmp_path)}) == 4
     assert any("not a list" in m for m in caplog.messages)
 
 
 def test_pictures_above_a_size_are_large_wherever_they_lie(tmp_path: Path) -> None:
     Image.new("RGB", (1500, 1000)).save(tmp_path / "a.png")
     Image.new("RGB", (1500, 900)).save(tmp_path / "b.png")
-    assert [p.large for p in load_folder(tmp_path, 64)] == [True, False]
+    assert [p.large for p in load_folder(tmp_path)] == [True, False]
 
 
 def test_every_sixtieth_picture_is_held_out_and_all_of_its_source() -> None:
@@ -236,4 +253,4 @@ def test_blurring_heeds_no_default_type() -> None:
 def test_gray_of_16_bits_is_not_clipped(tmp_path: Path) -> None:
     ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (256, 1))
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    assert (load_folder(tmp_path, 64)[0].pixels == np.tile(np.arange(256)[:, None], (256, 1, 3))).all()
+    assert (load_folder(tmp_path)[0].pixels == np.tile(np.arange(256)[:, None], (256, 1, 3))).all()

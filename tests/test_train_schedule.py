@@ -105,6 +105,10 @@ def test_a_decay_branches_off_and_leaves_the_trunk_alone(
     for wrong, message in (({"lambdas": 0.01}, "lambdas"), ({"optimizer": "soap"}, "optimizer")):
         with pytest.raises(OptionError, match=f"other settings [(]{message}"):
             train(training_settings(training_pictures, **options, **wrong), tmp_path / "other")
+    with pytest.raises(OptionError, match=r"other settings [(]init"):
+        train(training_settings(training_pictures, schedule="constant", init="lite"), trunk, resume=True)
+    with pytest.raises(OptionError, match=r"fallen to 0\.0% already"):
+        train(training_settings(training_pictures, decay=str(tmp_path / "branch")), tmp_path / "other")
     with pytest.raises(OptionError, match=r"other settings [(]decay"):
         train(training_settings(training_pictures, schedule="constant"), tmp_path / "branch", resume=True)
     with pytest.raises(OptionError, match="no optimiser state"):

@@ -34,7 +34,7 @@ def test_validation_measures_files_and_warns_when_the_estimate_is_off(
 ) -> None:
     settings = training_settings(training_pictures)
     network = initial_network(settings)
-    pictures = [picture.pixels for picture in load_folder(training_pictures, 64)][:3]
+    pictures = [picture.pixels for picture in load_folder(training_pictures)][:3]
     network.calibrate(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255)
     validator = validation.Validator(pictures, network.config, settings, ALONE)
     caplog.clear()

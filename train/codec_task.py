@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from dcae.errors import OptionError
+from dcae.models.installed import find_model
 from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.adversarial import Looks
 from dcae.train.batched import BatchedPatches
 from dcae.train.config import TrainConfig
-from dcae.train.data import CutsPatches, Loader, Patches, Picture, load_folder, split, to_float
+from dcae.train.data import CutsPatches, Loader, Patches, Picture, read_split, to_float
 from dcae.train.held_out import validation_pictures
-from dcae.train.init import initial_network
+from dcae.train.init import initial_network, is_run
 from dcae.train.looks import SYNTHESIS
 from dcae.train.loss import Distortion, balanced, rate_distortion
 from dcae.train.optimizers import build_optimizers
@@ -47,8 +48,8 @@ class CodecTask:
         self._looks = Looks(config, group, saved)
         self._step = saved["state"]["step"] if saved else 0
         if config.for_looks:
-            self._keep_all_but_the_synthesis()
-        pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+            self._keep_all_but_the_synthesis(begins=not saved)
+        pictures, held_out = read_split(Path(config.data), max(config.patch))
         patches = _patches(pictures, config, group.device)
         self._loader = Loader(patches, group.rank)
         seen = validation_pictures(held_out, config.validation_pictures)
@@ -59,10 +60,18 @@ class CodecTask:
                 network.calibrate(sample)
             network.calibrate_skip(sample)
 
-    def _keep_all_but_the_synthesis(self) -> None:
-        """Train for looks what decoding alone uses, so that latents and their bits stay those of the model before."""
-        if not self.config.init:
+    def _keep_all_but_the_synthesis(self, begins: bool) -> None:
+        """Train for looks what decoding alone uses, so that latents (but for those of a closed loop, which look at what
+        is decoded) and their bits stay those of the model before."""
+        init = self.config.init
+        if not init:
             raise OptionError("training for looks goes on from a trained model; say from which with --init")
+        # What export would find out, after all the training.
+        if begins and not is_run(init) and find_model(init).config != self.network.config:
+            raise OptionError(
+                f"training for looks changes nothing but the synthesis, so the network must be that of {init}; leave "
+                "out other settings of the network, its λ and its metric"
+            )
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name.startswith(SYNTHESIS))
         self.unshared = frozenset()

@@ -29,7 +29,7 @@ class TrainConfig(LooksSettings):
 
     task: ClassVar[str] = "codec"
     fixed: ClassVar[tuple[str, ...]] = (
-        "preset", "network", "lambdas", "metric", "optimizer", "seed", "decay", *ADVERSARIAL,
+        "preset", "network", "lambdas", "metric", "optimizer", "init", "seed", "decay", *ADVERSARIAL,
         "perceptual_weight",  # which decides on what is frozen
     )  # fmt: skip
 
@@ -86,6 +86,9 @@ class TrainConfig(LooksSettings):
             raise OptionError("MS-SSIM has five scales and needs patches of at least 192; set --patch 192")
         if (self.pixel_share or self.even) and self.metric != "ms-ssim":
             raise OptionError("pixel_share and even are of training for MS-SSIM; give --metric ms-ssim, too")
+        if self.block_means and self.metric == "ms-ssim" and not self.pixel_share:
+            raise OptionError("block_means weighs squared errors, of which training for MS-SSIM has none without "
+                              "pixel_share; give --pixel-share, too, or --block-means 0")  # fmt: skip
         check_between("drawn_pool", self.drawn_pool, 1)
         check_between("table_pictures", self.table_pictures, 0)
         check_positive("low_rate_weight", self.low_rate_weight)
@@ -124,8 +127,11 @@ def effective_config(
         kind: those of which task.
 
     Raises:
-        OptionError: as :meth:`Settings.from_dict` and :func:`read_recipe`, or a decay of no length.
+        OptionError: as :meth:`Settings.from_dict` and :func:`read_recipe`, or a decay of no length, or `options` with
+            two lengths.
     """
+    if options.get("steps") is not None and options.get("minutes") is not None:
+        raise OptionError("--steps and --minutes both say how long the run is; give one of the two")
     values: dict[str, Any] = dict(stored or {})
     for later in (read_recipe(recipe) if recipe else {}, options):
         if "steps" in later:

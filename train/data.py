@@ -53,16 +53,15 @@ MANIFEST = "MANIFEST.csv"
 """List of pictures in their folder or beside it, see :func:`load_folder`."""
 
 
-def load_folder(folder: Path, smallest: int) -> list[Picture]:
+def load_folder(folder: Path) -> list[Picture]:
     """Pictures below `folder`, in the order of their paths.
 
     A file MANIFEST.csv in it or beside it (columns part, file, source_repo and source_path) says which of them come
     from one photograph; without it each is a source of its own. A further column held_out (yes or no) says which of
-    them :func:`split` shall hold out. Unreadable files and pictures with a side below `smallest` pixels are logged and
-    skipped.
+    them :func:`split` shall hold out. Unreadable files are logged and skipped.
 
     Raises:
-        OptionError: no folder, or no usable picture in it.
+        OptionError: no folder, or no readable picture in it.
     """
     if not folder.is_dir():
         raise OptionError(f"{folder}: no such folder of training pictures")
@@ -76,9 +75,6 @@ def load_folder(folder: Path, smallest: int) -> list[Picture]:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, PictureError) as error:
             log.warning("%s: skipped, unreadable (%s)", path, error)
             return None
-        if min(pixels.shape[:2]) < smallest:
-            log.warning("%s: skipped, smaller than %d pixels", path, smallest)
-            return None
         large = path.parent.name == LARGE_FOLDER or pixels.size >= 3 * LARGE_PIXELS
         row = listed.get((path.parent.name, path.name), {})
         marked = {"yes": True, "no": False}.get(row.get("held_out", ""))
@@ -88,7 +84,7 @@ def load_folder(folder: Path, smallest: int) -> list[Picture]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pictures = [p for p in pool.map(read, paths) if p is not None]
     if not pictures:
-        raise OptionError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
+        raise OptionError(f"{folder}: no picture in it that can be read")
     return pictures
 
 
@@ -112,6 +108,38 @@ def manifest(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
 def source_of(row: dict[str, str], path: Path) -> str:
     """The photograph that the picture at `path` was made from, by its row of the list (which may be empty)."""
     return f"{row['source_repo']}/{row['source_path']}" if row else str(path)
+
+
+def read_split(folder: Path, smallest: int) -> tuple[list[Picture], list[Picture]]:
+    """Training and held-out pictures below `folder` whose sides have `smallest` pixels or more.
+
+    Which are held out does not depend on `smallest`, unless none of them would be left: a run that goes on with larger
+    patches is not validated on what it has seen.
+
+    Raises:
+        OptionError: as :func:`load_folder`, or all pictures are smaller.
+    """
+    pictures = load_folder(folder)
+    training, held_out = split_usable(pictures, smallest)
+    used = len(training) + len(held_out)
+    if not used:
+        raise OptionError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
+    if used < len(pictures):
+        log.warning("%s: %d pictures have sides below %d pixels and are not used", folder, len(pictures) - used, smallest)
+    return training, held_out
+
+
+def split_usable(pictures: list[Picture], smallest: int) -> tuple[list[Picture], list[Picture]]:
+    """Those of :func:`split` whose sides have `smallest` pixels or more; both empty if there are none."""
+
+    def usable(pictures: list[Picture]) -> list[Picture]:
+        return [p for p in pictures if min(p.pixels.shape[:2]) >= smallest]
+
+    training, held_out = map(usable, split(pictures))
+    if training and held_out:
+        return training, held_out
+    enough = usable(pictures)
+    return split(enough) if enough else ([], [])
 
 
 def split(pictures: list[Picture], every: int = 60) -> tuple[list[Picture], list[Picture]]:

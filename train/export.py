@@ -20,7 +20,7 @@ from dcae.models.stored import read_tensors
 from dcae.networks.registry import build_model, config_from_dict
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
 from dcae.train.config import TrainConfig
-from dcae.train.data import load_folder, split
+from dcae.train.data import read_split
 from dcae.train.families import FAMILIES, family_of
 from dcae.train.fitting import fit_tables
 from dcae.train.init import is_run
@@ -42,12 +42,17 @@ def export_checkpoint(
 
     Raises:
         ModelFileError: no checkpoint of ours.
-        OptionError: the model file exists, and `force` is not set; or `settings` of what is no codec.
+        OptionError: the model file exists, and `force` is not set; or `settings` of what has no tables of its own.
     """
     checkpoint = best_checkpoint(run)
     saved = load_checkpoint(checkpoint)
     if settings and family_of(saved["train"]) is not FAMILIES["codec"]:
         raise OptionError(f"{checkpoint} is no codec's; leave out what is said of pictures and tables")
+    if settings and _keeps_tables(TrainConfig.from_dict(saved["train"])):
+        raise OptionError(
+            f"{checkpoint} was trained for looks and keeps the tables of {saved['train']['init']}; leave out what is "
+            "said of pictures and tables"
+        )
     saved["train"] |= settings or {}
     state = saved["state"]
     facts = {
@@ -68,6 +73,11 @@ def export_checkpoint(
     return header
 
 
+def _keeps_tables(settings: TrainConfig) -> bool:
+    """Whether all but the synthesis stays that of the model that training began with."""
+    return settings.for_looks and not is_run(settings.init)
+
+
 def export_codec(
     config: dict[str, Any], weights: dict[str, Tensor], path: Path, record: dict[str, Any], force: bool
 ) -> AnyHeader:
@@ -80,7 +90,7 @@ def export_codec(
         ModelNotFoundError, ModelFileError: trained for looks, and the model that it began with is not there.
     """
     settings = TrainConfig.from_dict(record["settings"])
-    if settings.for_looks and not is_run(settings.init):
+    if _keeps_tables(settings):
         return _with_synthesis(find_model(settings.init).path, config, weights, path, record, force)
     try:
         network = build_model(config_from_dict(config))
@@ -104,7 +114,7 @@ def export_codec(
 
 def _chosen(folder: Path, count: int) -> list[np.ndarray]:
     """So many training pictures, from all over the folder."""
-    pictures = split(load_folder(folder, 64))[0]
+    pictures = read_split(folder, 64)[0]
     places = np.linspace(0, len(pictures) - 1, min(count, len(pictures)))
     log.info("fitting the tables to %d training pictures", len(places))
     return [pictures[int(place)].pixels for place in places]

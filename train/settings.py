@@ -79,7 +79,7 @@ class Settings:
     downscale: float = setting(0.3, number, "Share of patches that are shrunk by a random factor up to 2.")
     precision: str = setting(
         "auto", text, "Of the layers in training; auto: bf16 where the device has instructions for it. What needs "
-        "float32 (a codec's entropy model) has it always.", ("auto", "bf16", "float32"),
+        "float32 (a codec's entropy model, tables) has it always.", ("auto", "bf16", "float32"),
     )  # fmt: skip
     compile: bool = setting(False, flag, "torch.compile the network; needs a C++ compiler.")
     validate_every: float = setting(10.0, number, "Minutes between validations, each with a checkpoint.")

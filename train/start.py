@@ -12,6 +12,9 @@ from dcae.train.families import family_of
 from dcae.train.schedule import branched_state, new_state, progress
 from dcae.train.settings import Settings
 
+_LEAST = 0.01
+"""Share of the learning rate that a decay must begin with; a cosine that has ended stands at 0.02 unless told otherwise."""
+
 
 def open_run(config: Settings, out: Path, resume: bool) -> dict[str, Any] | None:
     """Checkpoint that a run with these settings in this folder starts from, or None for a new one.
@@ -70,7 +73,13 @@ def _branch(config: Settings) -> dict[str, Any]:
     _check_same_run(path, saved, config, tuple(set(config.fixed) - {"decay"}))
     if not saved["optimizers"]:
         raise OptionError(f"{path}: no optimiser state to go on with; branch off the run's folder or its {CHECKPOINT}")
-    return saved | {"state": branched_state(_settings(path, saved), saved["state"])}
+    state = branched_state(_settings(path, saved), saved["state"])
+    if state["start"]["factor"] < _LEAST:
+        raise OptionError(
+            f"{path}: the learning rate of this run has fallen to {state['start']['factor']:.1%} already, nothing is "
+            "left to decay from; start anew from its weights with --init"
+        )
+    return saved | {"state": state}
 
 
 def _to_branch_off(source: str) -> Path:

@@ -23,8 +23,9 @@ class TableSettings(PairSettings):
     """
 
     task: ClassVar[str] = "tables"
-    fixed: ClassVar[tuple[str, ...]] = ("method", "network", "scale", "seed", "decay")
+    fixed: ClassVar[tuple[str, ...]] = ("method", "network", "scale", "init", "seed", "decay")
 
+    init: str = setting("", text, "Tune these tables (installed name or file) instead of training networks.")
     method: str = setting("mulut", text, "The published method.", tuple(PUBLISHED))
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from dcae.sr.tables.tablefile import read_tables
 from dcae.sr.training.degradation import Degradation
 from dcae.sr.training.validation import Validator, held_out_pictures
 from dcae.sr.upscalers import Cost, Upscaler
-from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.data import Loader, Patches, read_split, to_float
 from dcae.train.processes import Group
 from dcae.train.task import Losses, Validation
 
@@ -46,7 +46,7 @@ class TableTask:
         self.config, self.group = config, group
         network, self._content = _start(config, saved)
         self.network = network.to(group.device).train()
-        pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+        pictures, held_out = read_split(Path(config.data), max(config.patch))
         self._loader = Loader(Patches(pictures, config.downscale, config.seed, group.device), group.rank)
         seen = held_out_pictures(held_out, config.validation_pictures)
         self._degraded = Degradation(config, group.device)

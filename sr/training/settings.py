@@ -59,7 +59,7 @@ class SRSettings(PairSettings, LooksSettings):
     """
 
     task: ClassVar[str] = "sr"
-    fixed: ClassVar[tuple[str, ...]] = ("model", "network", "scale", "seed", "decay", *ADVERSARIAL)
+    fixed: ClassVar[tuple[str, ...]] = ("model", "network", "scale", "init", "seed", "decay", *ADVERSARIAL)
     scales: ClassVar[tuple[int, int]] = (2, 4)
 
     model: str = setting(preset_names("sr")[0], text, "The network.", preset_names("sr"))

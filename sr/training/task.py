@@ -18,7 +18,7 @@ from dcae.sr.training.settings import SRSettings
 from dcae.sr.training.validation import Validator, held_out_pictures
 from dcae.train.adversarial import Looks
 from dcae.train.checkpoint import best_checkpoint, load_checkpoint
-from dcae.train.data import Loader, Patches, load_folder, split, to_float
+from dcae.train.data import Loader, Patches, read_split, to_float
 from dcae.train.processes import Group
 from dcae.train.task import Losses, Validation
 
@@ -45,7 +45,7 @@ class SRTask:
         self.config, self.group = config, group
         fields = saved["config"] if saved else {"preset": config.model, "scale": config.scale} | config.network
         network = new_network(fields)
-        pictures, held_out = split(load_folder(Path(config.data), max(config.patch)))
+        pictures, held_out = read_split(Path(config.data), max(config.patch))
         self._degraded = Degradation(config, group.device)
         patches = Patches(pictures, config.downscale, config.seed, group.device)
         if not saved:

@@ -42,7 +42,7 @@ def listed_pictures(folder: Path, smallest: int) -> list[Listed]:
         KitError: no pictures, or two of one name in folders of one name.
     """
     from dcae.files import PICTURE_SUFFIXES
-    from dcae.train.data import LARGE_FOLDER, LARGE_PIXELS, Picture, manifest, source_of, split
+    from dcae.train.data import LARGE_FOLDER, LARGE_PIXELS, Picture, manifest, source_of, split_usable
 
     rows, found = manifest(folder), []
     nothing = np.zeros((1, 1, 3), np.uint8)
@@ -52,15 +52,17 @@ def listed_pictures(folder: Path, smallest: int) -> list[Listed]:
                 width, height = image.size
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
-        if min(width, height) >= smallest:
-            row = rows.get((path.parent.name, path.name), {})
-            large = path.parent.name == LARGE_FOLDER or width * height >= LARGE_PIXELS
-            found.append((path, Picture(nothing, source_of(row, path.relative_to(folder)), large)))
-    if not found:
+        row = rows.get((path.parent.name, path.name), {})
+        large = path.parent.name == LARGE_FOLDER or width * height >= LARGE_PIXELS
+        pixels = np.broadcast_to(nothing, (height, width, 3))
+        found.append((path, Picture(pixels, source_of(row, path.relative_to(folder)), large)))
+    used, held_out = split_usable([picture for _, picture in found], smallest) if found else ([], [])
+    found = [(path, p) for path, p in found if min(p.pixels.shape[:2]) >= smallest]
+    if not used:
         raise KitError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
     if len({(path.parent.name, path.name) for path, _ in found}) < len(found):
         raise KitError(f"{folder}: two pictures of one name in folders of one name; rename one of the folders")
-    held = {p.source for p in split([picture for _, picture in found])[1]}
+    held = {p.source for p in held_out}
     pictures = [Listed(path, path.parent.name, p.source, p.source in held) for path, p in found]
     return sorted(pictures, key=lambda p: (not p.held_out, hashlib.sha256(f"{p.part}/{p.path.name}".encode()).digest()))
 
