@@ -93,6 +93,18 @@ def test_calls_are_filled_in_order_and_never_above_their_size(kit: Any) -> None:
         kit.bundle.fill([(Path("big"), 71)], [], 70)
 
 
+def test_the_wheel_and_a_piece_of_the_state_fit_beside_the_checkout(kit: Any) -> None:
+    if not (TOOLS.parent / ".git").exists():
+        pytest.skip("not a checkout")
+    sources = {p.relative_to(TOOLS.parent).as_posix(): p.stat().st_size for p in kit.bundle.wheel_sources("lite-gpu")}
+    models = [name for name in sources if name.endswith(".safetensors")]
+    assert len(models) == 1 and models[0].startswith("dcae/models/lite-"), "the reference of validations alone"
+    assert {"pyproject.toml", "setup.cfg", "train/recipes/lite-gpu.toml", "tools/gpu_kit.py"} <= set(sources)
+    # Models do not get smaller in a wheel; the rest is text.
+    room = kit.bundle._room(Namespace(call_mib=64, checkout_mib=0))
+    assert max(sources[models[0]] + 8 * kit.pieces.MIB, 16 * kit.pieces.MIB) < room < 64 * kit.pieces.MIB
+
+
 def test_held_out_photographs_stay_held_out_where_only_some_pictures_arrive(kit: Any, tmp_path: Path) -> None:
     """130 pictures of which 7 arrive: without the marks of the list, training would hold out another one."""
     from dcae.train.data import load_folder, split
@@ -272,12 +284,16 @@ def _stamp(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def test_errors_are_one_line(tmp_path: Path) -> None:
+def test_errors_are_one_line(checkpoint: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (("collect", tmp_path, "-o", tmp_path / "x.pt"), "nothing whole"),
         (("run", tmp_path, "--work", tmp_path / "w", "--out", tmp_path / "o"), "not a call's folder"),
         (("send", tmp_path / "no", "--out", tmp_path / "o"), "no such file"),
         (("make", "--data", tmp_path, "-o", tmp_path / "b", "--recipe", "nothing", "--wheel"), "no recipe named"),
+        (
+            ("make", "--data", tmp_path, "-o", tmp_path / "b", "--from", checkpoint, "--state", "full", "--wheel"),
+            "of a run with",
+        ),
     ):
         done = _tool(*arguments)
         assert done.returncode == 1 and words in done.stderr, done.stderr

@@ -125,7 +125,8 @@ def read_split(folder: Path, smallest: int) -> tuple[list[Picture], list[Picture
     if not used:
         raise OptionError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
     if used < len(pictures):
-        log.warning("%s: %d pictures have sides below %d pixels and are not used", folder, len(pictures) - used, smallest)
+        left_out = len(pictures) - used
+        log.warning("%s: %d pictures have sides below %d pixels and are not used", folder, left_out, smallest)
     return training, held_out
 
 

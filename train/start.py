@@ -13,7 +13,7 @@ from dcae.train.schedule import branched_state, new_state, progress
 from dcae.train.settings import Settings
 
 _LEAST = 0.01
-"""Share of the learning rate that a decay must begin with; a cosine that has ended stands at 0.02 unless told otherwise."""
+"""Share of the learning rate that a decay must begin with; a cosine's end has 0.02 unless told otherwise."""
 
 
 def open_run(config: Settings, out: Path, resume: bool) -> dict[str, Any] | None:
@@ -31,7 +31,7 @@ def open_run(config: Settings, out: Path, resume: bool) -> dict[str, Any] | None
     if not resume:
         raise OptionError(f"{out} holds a run already; continue it with --resume auto, or choose another folder")
     saved = load_checkpoint(checkpoint)
-    _check_same_run(checkpoint, saved, config, config.fixed)
+    check_same_run(checkpoint, saved, config, config.fixed)
     state = saved["state"]
     if (out / BEST).exists():  # a kill may have come between writing the two
         best = load_checkpoint(out / BEST)["state"]
@@ -58,7 +58,12 @@ def stored_settings(out: Path, resume: bool, decay: str | None) -> dict[str, Any
     return {k: v for k, v in values.items() if k not in ("steps", "minutes")}
 
 
-def _check_same_run(path: Path, saved: dict[str, Any], config: Settings, names: tuple[str, ...]) -> None:
+def check_same_run(path: Path, saved: dict[str, Any], config: Settings, names: tuple[str, ...]) -> None:
+    """Refuse to go on with a checkpoint, read from `path`, of a run of other settings of these names.
+
+    Raises:
+        OptionError: it is.
+    """
     asked, stored = config.to_dict(), _settings(path, saved).to_dict()
     names = ("task", *names) if asked["task"] == stored["task"] else ("task",)
     if changed := [name for name in names if stored[name] != asked[name]]:
@@ -70,7 +75,7 @@ def _check_same_run(path: Path, saved: dict[str, Any], config: Settings, names: 
 def _branch(config: Settings) -> dict[str, Any]:
     path = _to_branch_off(config.decay)
     saved = load_checkpoint(path)
-    _check_same_run(path, saved, config, tuple(set(config.fixed) - {"decay"}))
+    check_same_run(path, saved, config, tuple(set(config.fixed) - {"decay"}))
     if not saved["optimizers"]:
         raise OptionError(f"{path}: no optimiser state to go on with; branch off the run's folder or its {CHECKPOINT}")
     state = branched_state(_settings(path, saved), saved["state"])

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from kit.pieces import MIB, KitError, write_pieces
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
+AT_HOME = ("archive", "docs/rd", "dcae/models/*.safetensors")
+"""What of the checkout stays at home: some 55 MiB that no training needs but for one model, which the wheel has."""
 _SPARE = MIB
 """Bytes left for names, folders and archives' heads."""
 
@@ -31,8 +34,8 @@ def make(options: Any) -> str:
         raise KitError(f"{out}: not empty, and not a bundle; choose another folder")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        always = [*_installables(work / "wheels", options), _recipe(work, options.recipe)]
         state, kind = _state(work / "state", options)
+        always = [*_installables(work / "wheels", options), _recipe(work, options.recipe)]
         pictures = _chosen(listed_pictures(options.data, options.smallest), options.data_mib * MIB)
         (work / "MANIFEST.csv").write_text(manifest_of(pictures), encoding="utf-8")
         files = [*always, work / "MANIFEST.csv", *state]
@@ -69,7 +72,11 @@ def fill(files: list[tuple[Path, int]], pictures: list[tuple[Listed, int]], room
 def commands(out: Path, calls: int, options: Any) -> str:
     """What to type, call by call."""
     rest = f"--work {options.work} --out $OUT --seconds {options.seconds} --device {options.device}"
-    lines = []
+    left_out = " ".join(f"'!/{pattern}'" for pattern in AT_HOME)
+    lines = [
+        "\nhere, before the first call: what no training needs stays at home (undone by git sparse-checkout disable)",
+        f"  git sparse-checkout set --no-cone '/*' {left_out}",
+    ]
     for k in range(1, calls + 1):
         lines.append(f"\ncall {k}, carry {out}/{k}: " + ("data, then training" if k == calls else "data, no training"))
         lines.append(f"  python3 {out}/{k}/gpu_kit.py run {out}/{k} {rest}")
@@ -95,8 +102,13 @@ def _room(options: Any) -> int:
 
 
 def _checkout_size() -> int:
-    """Bytes of tracked files and of others that are not ignored, which travel with every call."""
-    return sum(p.stat().st_size for p in _checkout() if p.is_file())
+    """Bytes of tracked files and of others that are not ignored, which travel with every call, without `AT_HOME`."""
+    return sum(p.stat().st_size for p in _checkout() if p.is_file() and not _at_home(p))
+
+
+def _at_home(path: Path) -> bool:
+    name = path.relative_to(REPOSITORY).as_posix()
+    return any(fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in AT_HOME)
 
 
 def _checkout() -> list[Path]:
@@ -115,11 +127,10 @@ def _installables(folder: Path, options: Any) -> list[Path]:
     """A wheel of this checkout, and the wheels that the machine lacks in the versions that are installed here."""
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as copy:
-        for path in _checkout():  # a copy, so that no build leaves anything behind
+        for path in wheel_sources(options.recipe):  # a copy, so that no build leaves anything behind
             target = Path(copy) / path.relative_to(REPOSITORY)
-            if path.is_file() and target.relative_to(copy).parts[0] not in ("docs", "tests"):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
         _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), copy)
     platforms = [f"--platform={name}_x86_64" for name in _PLATFORMS]
     pinned = [f"{name}=={version(name)}" for name in options.wheel]
@@ -131,14 +142,32 @@ def _installables(folder: Path, options: Any) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def _recipe(work: Path, recipe: str) -> Path:
+def wheel_sources(recipe: str) -> list[Path]:
+    """Files of the checkout that the wheel is made of: of its models those alone that training by a recipe reads.
+
+    Raises:
+        KitError: no such recipe, or a model of it is not here.
+    """
     from dcae.errors import DCAEError
-    from dcae.train.config import RECIPES, effective_config
+    from dcae.models.installed import find_model
+    from dcae.train.config import effective_config
 
     try:
-        effective_config(recipe, {})
+        config = effective_config(recipe, {})
+        names = [config.reference, config.perceptual_model if config.perceptual_weight else ""]
+        models = {find_model(name).path.resolve() for name in names if name}
     except DCAEError as error:
         raise KitError(str(error)) from error
+    return [
+        path for path in _checkout()
+        if path.is_file() and path.relative_to(REPOSITORY).parts[0] not in ("docs", "tests")
+        and (not _at_home(path) or path.resolve() in models)
+    ]  # fmt: skip
+
+
+def _recipe(work: Path, recipe: str) -> Path:
+    from dcae.train.config import RECIPES
+
     path = Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
     return Path(shutil.copy(path, work / "recipe.toml"))
 
@@ -152,10 +181,31 @@ def _state(folder: Path, options: Any) -> tuple[list[Path], str]:
     path = Path(options.start)
     checkpoint = path / "checkpoint.pt" if path.is_dir() else path
     if checkpoint.suffix == ".pt":
+        if options.state != "weights":
+            _check_continued(checkpoint, options.recipe)
         data, kind = packed(checkpoint, options.state)[0], options.state
     else:
         data, kind = from_model(options.start), "weights"
     return write_pieces(data, folder, "state", options.piece_mib * MIB), kind
+
+
+def _check_continued(checkpoint: Path, recipe: str) -> None:
+    """Refuse here what training there would refuse.
+
+    Raises:
+        KitError: a run whose settings the recipe would change, or no checkpoint.
+    """
+    from dcae.errors import DCAEError
+    from dcae.train.checkpoint import load_checkpoint
+    from dcae.train.config import effective_config
+    from dcae.train.start import check_same_run
+
+    try:
+        saved = load_checkpoint(checkpoint)
+        config = effective_config(recipe, {}, saved["train"])
+        check_same_run(checkpoint, saved, config, config.fixed)
+    except DCAEError as error:
+        raise KitError(f"{error}; or let only its weights travel: --state weights") from error
 
 
 def _chosen(pictures: list[Listed], most: int) -> list[Listed]:
