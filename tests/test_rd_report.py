@@ -296,6 +296,17 @@ def test_a_codec_measured_on_some_pictures_is_compared_on_these_alone() -> None:
     assert "38 % fewer bytes than AVIF speed 2 tune=psnr (1 pictures), the strongest at any speed (9)" in said
 
 
+def test_ours_is_one_on_all_pictures_where_there_is_one() -> None:
+    first, second = "dcae m@4 0123456789abcdef", "dcae m 0123456789abcdef"
+    rows = [r for c in (first, second, "jpeg") for r in _rows("a.png", c, 1.0)]
+    rows += [r for c in (second, "jpeg") for r in _rows("b.png", c, 1.0)]
+    sampled, whole = (Contestant(label, "dcae", (1,), "nowhere", every=k) for label, k in ((first, 2), (second, 1)))
+    others = [Contestant("jpeg", "jpeg", (1,))]
+    assert make_report(rows, [sampled, whole, *others], "jpeg", ["psnr"]).ours == second
+    report = make_report([r for r in rows if r.codec != second], [sampled, *others], "jpeg", ["psnr"])
+    assert report.ours == first and report.equal == [] and report.versus[0].percent == pytest.approx(0)
+
+
 def test_readmes_headline_names_the_rival_at_our_time_and_the_best() -> None:
     summary = json.loads(summary_json(_timed_report()))
     said = _refresh_readme().headline("Pictures", summary)

@@ -80,6 +80,7 @@ def main() -> None:
     )
     if options.output:
         facts = {
+            "name": find_model(options.model).path.stem,
             "model": exact.header.short_id.hex(),
             "pictures": len(paths),
             "threads": options.threads,

@@ -142,15 +142,19 @@ def _what(sets: dict[str, _Summary]) -> str:
         f"{s['labels'][s['ours']]}, {s['environment']['date']}"
         for name, s in sets.items()
     )
-    sampled = any(s.get("sampled") for s in sets.values())
     return (
         f"Real files. {which}. BD-rate of ours over the others: bytes more (+) or fewer (-) at equal quality on the "
         "averaged curves, and the number of pictures on which ours needs fewer by itself"
-        f"{' (fewer in all, of codecs that were measured on a sample of them)' if sampled else ''}. "
-        "Times are CPU seconds per "
+        f"{_fewer(any(s.get('sampled') for s in sets.values()))}. Times are CPU seconds per "
         f"megapixel on {next(iter(sets.values()))['environment']['processor']}, all threads and processes together, "
         "at the qualities where PSNR is ours:"
     )
+
+
+def _fewer(sampled: bool) -> str:
+    """Why there are fewer pictures than a set has behind some codecs."""
+    uneven = "where quality does not rise with the bytes of a picture it has no BD-rate"
+    return f" (fewer in all, of codecs that were measured on a sample; and {uneven})" if sampled else f" ({uneven})"
 
 
 def _versus(sets: dict[str, _Summary]) -> str:
@@ -257,7 +261,7 @@ def _speed(results: dict[str, Any]) -> str:
         whole += f", with `--engine torch` {process['decode_torch']:.1f} s"
     environment = results["environment"]
     text = (
-        f"One run of `dcae eval speed` on {environment['processor']}, "
+        f"One run of `dcae eval speed` of {environment['model'].split(' (')[0]} on {environment['processor']}, "
         f"{threads} thread{'s' * (threads > 1)}, {small / 1e6:.2g} megapixels: "
         f"{lines[0]}; {lines[1]}. Encoding and decoding, and the larger peak of memory: {'; '.join(large)}. "
         f"{whole}. By stage, size and number of threads: [docs/speed/speed.md](docs/speed/speed.md)."
@@ -267,7 +271,8 @@ def _speed(results: dict[str, Any]) -> str:
 
 def _exact(cost: dict[str, Any]) -> str:
     text = (
-        f"Exact arithmetic costs {cost['bd_rate_percent']:+.2f} % BD-rate against the same network in float32 (weights "
+        f"Exact arithmetic (measured with {cost['name']}) "
+        f"costs {cost['bd_rate_percent']:+.2f} % BD-rate against the same network in float32 (weights "
         f"{cost['float32_weights']}) and {cost['time_ratio']:.2f} times its time in the entropy model "
         f"({cost['pictures']} pictures, {cost['threads']} threads, `tools/exact_cost.py`)."
     )

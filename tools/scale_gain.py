@@ -15,7 +15,7 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.preparing import prepare
 from dcae.codec.scaling import encode_as_asked
 from dcae.codec.targets import Asked, psnr_of
+from dcae.models.installed import find_model
 from dcae.upscalers import find_upscaler
 
 HALF = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -36,6 +37,9 @@ MARKS = {"whole": "o-", "half": "s-", "auto": "x"}
 class Row(NamedTuple):
     """A file."""
 
+    model: str
+    """Name of the model, and the first half of its id."""
+    effort: int
     picture: str
     kind: str
     """whole, half or auto."""
@@ -59,27 +63,33 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path, upscalers = options.output / "rows.csv", options.upscalers.split(",")
-    rows = read_rows(path) if path.exists() else []
-    codec, have = Codec("lite"), {(row.picture, row.kind, row.quality) for row in rows}
+    codec, header = Codec("lite"), find_model("lite")
+    model = f"{header.path.stem} {header.short_id.hex()}"
+    # Rows of another model or effort are measured anew, so that no table mixes them.
+    rows = [row for row in read_rows(path) if (row.model, row.effort) == (model, options.effort)]
+    have = {(row.picture, row.kind, row.quality) for row in rows}
     whole = [float(quality) for quality in options.qualities.split(",")]
     for source in options.pictures:
         picture = prepare(source)
         for kind, qualities in {"whole": whole, "half": HALF, "auto": whole}.items():
             for quality in qualities:
                 if (source.stem, kind, quality) not in have:
-                    rows += measured(codec, source.stem, picture, kind, quality, upscalers, options.effort)
+                    found = measured(codec, source.stem, picture, kind, quality, upscalers, options.effort)
+                    rows += [Row(model, options.effort, *row) for row in found]
                     write_rows(path, rows)
         print(source.stem, flush=True)
-    print(table(rows, upscalers))
+    print(f"{model}, effort {options.effort}\n\n{table(rows, upscalers)}")
     plot(rows, upscalers[0], options.output / "curves.svg")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of an earlier run."""
+    """Rows of an earlier run, if there was one."""
+    if not path.exists():
+        return []
     with path.open(encoding="utf-8", newline="") as file:
         numbers = {"quality", "bpp", "psnr"}
         rows = [{k: float(v) if k in numbers else v for k, v in row.items()} for row in csv.DictReader(file)]
-        return [Row(**row) for row in rows]  # type: ignore[arg-type]
+        return [Row(**row | {"effort": int(row["effort"])}) for row in rows if set(row) == set(Row._fields)]  # type: ignore[arg-type]
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
@@ -93,8 +103,8 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 def measured(
     codec: Codec, name: str, picture: Picture, kind: str, quality: float, upscalers: list[str], effort: int
-) -> Iterator[Row]:
-    """The rows of one file, several if it is enlarged by several upscalers."""
+) -> Iterator[tuple[Any, ...]]:
+    """The fields of :class:`Row` from `picture` on, of one file, several times if several upscalers enlarge it."""
     divisor = {"whole": 1, "half": 2, "auto": None}[kind]
     data = encode_as_asked(codec, picture, Asked(quality, None, divisor), {"effort": effort}).data
     header = read_container(data).header
@@ -106,7 +116,7 @@ def measured(
             shown = enlarged(native, find_upscaler(upscaler, 2))
         psnr = psnr_of(picture.at_depth(8).pixels, shown.at_depth(8).pixels[: picture.height, : picture.width])
         used = upscaler if shown is not native else ""
-        yield Row(name, kind, used, quality, bpp, psnr, f"{header.width}x{header.height}")
+        yield name, kind, used, quality, bpp, psnr, f"{header.width}x{header.height}"
 
 
 def at(rows: list[Row], bpp: float) -> float:

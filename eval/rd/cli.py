@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", required=True, type=Path, metavar="FOLDER", help="Where the report goes.")
 @click.option(
     "--codecs", default="dcae,jpeg,webp,avif,avif-psnr", show_default=True,
-    help="Comma-separated; dcae:NAME|PATH for further models of ours, dcae:NAME@EFFORT for an effort, with +ms-ssim "
-    "behind it tuned for that. Also mozjpeg, avif-s4-psnr, jxl, heic, vvc, ...: an unknown name lists all. "
+    help="Comma-separated; dcae: the default model at effort 0; dcae:NAME|PATH for further models of ours, "
+    "dcae:NAME@EFFORT for an effort (dcae:lite@2 is what dcae encode does), with +ms-ssim behind it tuned for that. "
+    "Also mozjpeg, avif-s4-psnr, jxl, heic, vvc, ...: an unknown name lists all. "
     "avif-s2-psnr/4, dcae:NAME@EFFORT/4: on every fourth picture alone, since it takes long.",
 )  # fmt: skip
 @click.option("--qualities", default="", help="Of the dcae codecs, comma-separated.  [default: all whole ones]")

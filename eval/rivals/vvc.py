@@ -88,7 +88,7 @@ def make_vvc(preset: str, variant_of: str = "") -> VvcRival:
     """VVC by a preset of libvvenc."""
     return VvcRival(
         "VVC" if preset == "medium" else f"VVC {preset}",
-        f"ffmpeg (libvvenc), preset {preset}, no perceptual QP, 4:2:0, 10 bits",
+        f"ffmpeg (libvvenc), preset {preset}, no perceptual QP, 4:2:0, 10 bits, a raw stream without container",
         (47, 42, 37, 32, 27, 22),
         preset,
         family="VVC",

@@ -53,7 +53,8 @@ def _times(results: Results) -> str:
         "rows from the top left, mirrored whenever all have been used, cut to sides that are multiples of 64. Each "
         "measurement runs in a fresh process, where the codecs take turns and the fastest of a few calls counts "
         "(large pictures: of one, the process's first); times are wall clock of the codec, models loaded before, "
-        "without loading and writing files. Ratios are ours over the other's, of the same picture.",
+        "without loading and writing files. Ours encodes at effort 0, without search. Ratios are ours over the "
+        "other's, of the same picture.",
     ]
     if qualities := sorted({m.quality for m in results.measurements if m.codec == AVIF}):
         written = " and ".join(f"{q:g}" for q in qualities)
@@ -188,6 +189,6 @@ def _process(results: Results) -> str:
     ]
     return (
         f"## Whole process\n\nFrom start to exit on the folder's first picture, medians of {process.runs} runs that "
-        "alternate between the commands; only the engine torch imports torch.\n\n"
-        + table(["command", "seconds", "above the import (s)"], rows)
+        "alternate between the commands, which are as they are typed: encoding is at its default effort. Only the "
+        "engine torch imports torch.\n\n" + table(["command", "seconds", "above the import (s)"], rows)
     )
