@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dcae.codec.container import Container, read_container, write_container
 from dcae.codec.effort import check_effort, check_roi
 from dcae.codec.encoder import Encoder
-from dcae.codec.enlarging import as_coded, enlargement_of, reduced, reduced_plane, shown, upscaler_of
+from dcae.codec.enlarging import as_coded, enlargement_of, enlarger_of, reduced, reduced_plane, shown, upscaler_of
 from dcae.codec.feedback import rounded
 from dcae.codec.fields import COLOURS, DEPTHS, NUMERICS, QUALITY_STEPS, Header
 from dcae.codec.latents import Decoded, LatentCoder
@@ -22,6 +22,7 @@ from dcae.codec.pictures.picture import Picture, Samples, gray, shallow
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
+from dcae.codec.sources import FileSource, as_bytes
 from dcae.codec.stages import LOAD, TRANSFORM, WRITE, Observer
 from dcae.codec.stored import better_stored, stored_picture, with_companions, with_pixels
 from dcae.codec.tuning import tune_for
@@ -32,7 +33,7 @@ from dcae.networks.config import DCAEConfig
 from dcae.runtime.engines import open_engine
 from dcae.runtime.progress import SLICE, watcher
 from dcae.runtime.transforms import Transforms
-from dcae.upscalers import UPSCALER, Upscaler, find_upscaler
+from dcae.upscalers import UPSCALER, Upscaler
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -107,7 +108,7 @@ class Codec:
         preparation: Preparation = AS_IT_IS,
         roi: NDArray[np.uint8] | None = None,
         tune: str | None = None,
-        scale: int = 1,
+        divisor: int = 1,
         upscaler: str = UPSCALER,
     ) -> bytes:
         """A picture as the bytes of a `.dcae` file, with its alpha and metadata.
@@ -130,8 +131,8 @@ class Codec:
                 effort.
             tune: what is lowered beside the bytes, "psnr", the squared error, or "ms-ssim", 1 - MS-SSIM, which goes
                 without a roi; by default what the model was trained for, and anything else needs an effort.
-            scale: 2 codes the picture at half its size, 3 at a third, 4 at a quarter; decoding enlarges it.
-            upscaler: name or path of the model that enlarges it, and has this scale.
+            divisor: 2 codes the picture at half its size, 3 at a third, 4 at a quarter; decoding enlarges it.
+            upscaler: name or path of the model that enlarges it, whose scale is this divisor.
 
         Raises:
             PictureError: unreadable, too large, or of a kind that is not coded.
@@ -146,7 +147,7 @@ class Codec:
             with self.observe(LOAD):
                 picture = prepare(image, preparation, self.max_pixels)
                 check_size(picture.width, picture.height, self.config.stride, self.max_pixels, PictureError)
-                enlarger = None if scale == 1 else find_upscaler(upscaler, scale)
+                enlarger = enlarger_of(divisor, upscaler)
             container = self._encode(picture, quality, portable, correct_means, effort, fallback, roi, tune, enlarger)
             with self.observe(WRITE):
                 return write_container(with_companions(container, picture))
@@ -203,12 +204,13 @@ class Codec:
         )
         return Container(header, coded.z, coded.y, enlargement=enlargement)
 
-    def decode(self, data: bytes, native: bool = False) -> Image.Image:
+    def decode(self, file: FileSource, native: bool = False) -> Image.Image:
         """The picture of a `.dcae` file for Pillow: mode "RGB", "RGBA", "L" or "LA", metadata in its `info`.
 
         Of 16 bits only gray without alpha comes back whole, as "I;16"; `decode_picture` keeps the others too.
 
         Args:
+            file: path, bytes or file object.
             native: of a picture that was coded small, leave it as small as it is.
 
         Raises:
@@ -218,10 +220,11 @@ class Codec:
                 installed.
             DCAEError: a process that cannot code (forked off, or with another rounding mode).
         """
-        return self.decode_picture(data, native).image()
+        return self.decode_picture(file, native).image()
 
-    def decode_picture(self, data: bytes, native: bool = False) -> Picture:
+    def decode_picture(self, file: FileSource, native: bool = False) -> Picture:
         """The picture of a `.dcae` file as arrays, with its alpha and metadata; arguments and errors as of `decode`."""
+        data = as_bytes(file)
         container = read_container(data)
         if container.stored:
             return stored_picture(container, self.max_pixels)
@@ -251,14 +254,14 @@ class Codec:
             pixels[row : row + len(seen), column : column + seen.shape[1]] = seen
         return pixels
 
-    def decode_latents(self, data: bytes) -> Decoded:
+    def decode_latents(self, file: FileSource) -> Decoded:
         """Latents of a `.dcae` file, verified, before the synthesis makes a picture of them.
 
         Raises:
             FileFormatError: as of `decode`, and for a file that is stored without latents.
         """
         with self.engine.coding():
-            return self._decode_latents(data)[1]
+            return self._decode_latents(as_bytes(file))[1]
 
     def _decode_latents(self, data: bytes, symbols: bool = True) -> tuple[Header, Decoded]:
         """Header and latents; without symbols of y, and a synthesis is to follow, if `symbols` is false."""

@@ -12,7 +12,7 @@ from dcae.codec.fields import Enlargement
 from dcae.codec.pictures.picture import Picture, Samples
 from dcae.errors import FileFormatError, OptionError
 from dcae.resize import resized, to_float, to_samples
-from dcae.upscalers import Upscaler, find_upscaler_by_id
+from dcae.upscalers import Upscaler, find_upscaler, find_upscaler_by_id
 
 
 def reduced(samples: Samples, divisor: int) -> Samples:
@@ -23,6 +23,18 @@ def reduced(samples: Samples, divisor: int) -> Samples:
 def reduced_plane(plane: Samples, divisor: int) -> Samples:
     """The same of one plane (H, W), of alpha or of weights."""
     return reduced(plane[..., None], divisor)[..., 0]
+
+
+def enlarger_of(divisor: int, name: str) -> Upscaler | None:
+    """The upscaler of a name that undoes a division of the sides; None where nothing is divided.
+
+    Raises:
+        OptionError: no whole number from 1 on, or no such upscaler.
+        ModelNotFoundError, MissingDependencyError: its model or library is not installed.
+    """
+    if isinstance(divisor, bool) or not isinstance(divisor, int) or divisor < 1:
+        raise OptionError(f"a divisor is a whole number from 1 on, got {divisor!r:.40}")
+    return None if divisor == 1 else find_upscaler(name, divisor)
 
 
 def enlargement_of(picture: Picture, upscaler: Upscaler) -> Enlargement:

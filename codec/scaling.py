@@ -45,7 +45,7 @@ def encode_as_asked(codec: Codec, picture: Picture, asked: Asked, options: Mappi
     if asked.divisor is None and tune != TUNES[0]:
         raise OptionError(f"scale auto compares PSNR, which tune={tune} does not look at; give scale 1 or 1/2")
     if asked.divisor is not None:
-        return _encoded(codec, picture, asked.quality, asked.target, {**options, "scale": asked.divisor})
+        return _encoded(codec, picture, asked.quality, asked.target, {**options, "divisor": asked.divisor})
     # What cannot enlarge is refused before the whole picture is coded.
     enlargement_of(picture, find_upscaler(options.get("upscaler", UPSCALER), AUTO_DIVISOR))
     return _Contest(codec, picture, asked, options).found()
@@ -67,7 +67,7 @@ class _Contest:
     def __init__(self, codec: Codec, picture: Picture, asked: Asked, options: Mapping[str, Any]) -> None:
         self.codec, self.picture, self.asked, self.options = codec, picture, asked, options
         self.weights, self.original = options.get("roi"), picture.at_depth(8).pixels
-        self.small_options = {**options, "scale": AUTO_DIVISOR}
+        self.small_options = {**options, "divisor": AUTO_DIVISOR}
 
     def found(self) -> Found:
         """The winner; how often the picture was encoded counts both."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 import dcae
 from dcae.codec.codec import Codec
-from dcae.errors import DCAEError
+from dcae.errors import DCAEError, OptionError
 from dcae.models.modelfile import CodingModel
 
 PICTURE = synthetic_picture(40, 30)
@@ -178,12 +178,33 @@ def test_all_that_is_wrong_is_an_error_of_ours(source: Callable[[], Any]) -> Non
         {"engine": "other"},
         {"device": "other"},
         {"model": "other"},
+        {"model": 5},
+        {"device": 5},
+        {"frame": 1},
+        {"frame": True},
     ],
     ids=str,
 )
 def test_arguments_that_are_wrong(arguments: dict[str, Any]) -> None:
     with pytest.raises(DCAEError):
         dcae.encode(PICTURE, **{"model": "tiny"} | arguments)
+
+
+def test_a_codec_takes_files_and_refuses_as_the_functions_do(tiny_model: CodingModel, data: bytes) -> None:
+    codec = Codec(tiny_model)
+    decoded = [codec.decode(file) for file in (data, "a.dcae", Path("a.dcae"), io.BytesIO(data))]
+    assert all(picture == decoded[0] for picture in decoded)
+    of_bytes, of_path = codec.decode_latents(data), codec.decode_latents("a.dcae")
+    assert np.array_equal(of_bytes.y_hat, of_path.y_hat)
+    for wrong in (None, 5, "missing.dcae"):
+        for function in (codec.decode, codec.decode_picture, codec.decode_latents):
+            with pytest.raises(DCAEError):
+                function(wrong)  # type: ignore[operator]
+    for divisor in (True, "1/2", 0.5, 0):
+        with pytest.raises(OptionError, match="a divisor is a whole number"):
+            codec.encode(PICTURE, 4, divisor=divisor)
+    with pytest.raises(OptionError, match="a model is a name, a path"):
+        Codec(5)  # type: ignore[arg-type]
 
 
 def test_limits_hold_for_decoding(data: bytes) -> None:

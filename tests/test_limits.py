@@ -268,7 +268,7 @@ def test_memory_is_as_promised(tmp_path: Path, engine: str) -> None:
 def test_memory_is_as_promised_where_a_picture_is_enlarged(tmp_path: Path) -> None:
     """Counted by the pixels that are shown, the tables and all."""
     width, height = 3072, 2048
-    data = Codec("lite").encode(synthetic_picture(width, height), 1, correct_means=False, scale=2)
+    data = Codec("lite").encode(synthetic_picture(width, height), 1, correct_means=False, divisor=2)
     (tmp_path / "file").write_bytes(data)
     arguments = [sys.executable, "-c", _MEASURE, "decode", "onnx", str(tmp_path / "file")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

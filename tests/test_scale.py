@@ -58,7 +58,7 @@ def _tables(pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (65, 40), (128, 64), (131, 67)])
 def test_a_small_picture_is_coded_and_the_whole_is_shown(codec: Codec, width: int, height: int) -> None:
     image = synthetic_picture(width, height)
-    data = codec.encode(image, 3, scale=2)
+    data = codec.encode(image, 3, divisor=2)
     container = read_container(data)
     assert (container.header.width, container.header.height) == (-(-width // 2), -(-height // 2))
     small = to_samples(resized(to_float(np.asarray(image)), 0.5))
@@ -92,7 +92,7 @@ def test_gray_alpha_16_bits_and_metadata(codec: Codec, kind: str) -> None:
     exif[0x010E] = "a title"
     picture = Picture(pixels, alpha)
     picture = replace(picture, metadata=replace(picture.metadata, exif=exif.tobytes().removeprefix(b"Exif\0\0")))
-    data = codec.encode(picture, 3, scale=2)
+    data = codec.encode(picture, 3, divisor=2)
     found, native = codec.decode_picture(data), codec.decode_picture(data, native=True)
     assert found.pixels.shape == pixels.shape and found.pixels.dtype == native.pixels.dtype == depth
     assert native.pixels.shape == (25, 38, pixels.shape[2])
@@ -105,7 +105,7 @@ def test_gray_alpha_16_bits_and_metadata(codec: Codec, kind: str) -> None:
 
 
 def test_where_the_whole_takes_no_more_bytes_without_loss_it_is_stored_so(codec: Codec) -> None:
-    data = codec.encode(Image.new("RGB", (200, 100), "teal"), 8, scale=2, fallback=True)
+    data = codec.encode(Image.new("RGB", (200, 100), "teal"), 8, divisor=2, fallback=True)
     container = read_container(data)
     assert container.lossless and container.enlargement is None
     assert codec.decode(data).getpixel((5, 5)) == (0, 128, 128)
@@ -114,7 +114,7 @@ def test_where_the_whole_takes_no_more_bytes_without_loss_it_is_stored_so(codec:
 def test_a_mask_steers_the_small_picture_too(codec: Codec) -> None:
     picture, mask = prepare(synthetic_picture(128, 128)), np.zeros((128, 128), np.uint8)
     mask[:64] = 255
-    plain, masked = (codec.encode(picture, 4, scale=2, effort=1, roi=roi) for roi in (np.full_like(mask, 255), mask))
+    plain, masked = (codec.encode(picture, 4, divisor=2, effort=1, roi=roi) for roi in (np.full_like(mask, 255), mask))
     assert plain != masked
     upper = [psnr_of(picture.pixels[:64], codec.decode_picture(data).pixels[:64]) for data in (plain, masked)]
     assert upper[1] > upper[0] - 0.2
@@ -143,12 +143,12 @@ class _TwoCurves:
         self.small_error, self.asked = small_error, list[tuple[float, int, int]]()
 
     def encode(
-        self, picture: Picture, quality: float | None, scale: int = 1, effort: int = 0, roi: object = None
+        self, picture: Picture, quality: float | None, divisor: int = 1, effort: int = 0, roi: object = None
     ) -> bytes:
         quality = 4.0 if quality is None else quality
-        self.asked.append((quality, scale, effort))
-        size = round(20000 * 1.3**quality / scale**2)
-        return bytes([scale]) + int(quality * 256).to_bytes(4, "big") + bytes(size - 5)
+        self.asked.append((quality, divisor, effort))
+        size = round(20000 * 1.3**quality / divisor**2)
+        return bytes([divisor]) + int(quality * 256).to_bytes(4, "big") + bytes(size - 5)
 
     def decode_picture(self, data: bytes) -> Picture:
         error = 40 * 0.8 ** (int.from_bytes(data[1:5], "big") / 256) * (self.small_error if data[0] > 1 else 1)
@@ -172,24 +172,24 @@ def _asked(codec: _TwoCurves, asked: Asked, **options: Any) -> targets.Found:
 )
 def test_the_better_one_at_no_more_bytes_is_taken(asked: Asked, effort: int) -> None:
     whole = _asked(_TwoCurves(1), replace(asked, divisor=1), effort=effort)
-    for small_error, scale in ((1.5, 2), (2.5, 2), (9.0, 1)):
+    for small_error, divisor in ((1.5, 2), (2.5, 2), (9.0, 1)):
         codec = _TwoCurves(small_error)
         found = _asked(codec, asked, effort=effort)
-        assert found.data[0] == scale
+        assert found.data[0] == divisor
         assert len(found.data) <= len(whole.data)
         psnr = [psnr_of(PICTURE.pixels, codec.decode_picture(file.data).pixels) for file in (found, whole)]
-        assert psnr[0] > psnr[1] if scale == 2 else found.data == whole.data
+        assert psnr[0] > psnr[1] if divisor == 2 else found.data == whole.data
         assert found.encodings <= len(codec.asked)
         # A search for latents is not begun for what is far behind without it.
-        assert any(tried[1:] == (2, 2) for tried in codec.asked) == (effort == 2 and scale == 2)
+        assert any(tried[1:] == (2, 2) for tried in codec.asked) == (effort == 2 and divisor == 2)
 
 
 @pytest.mark.usefixtures("_stub")
 def test_the_smaller_one_that_has_the_psnr_is_taken() -> None:
-    for small_error, scale in ((1.5, 2), (9.0, 1)):
+    for small_error, divisor in ((1.5, 2), (9.0, 1)):
         codec = _TwoCurves(small_error)
         found = _asked(codec, Asked(None, Target(psnr=24.0), None))
-        assert found.data[0] == scale
+        assert found.data[0] == divisor
         assert psnr_of(PICTURE.pixels, codec.decode_picture(found.data).pixels) >= 24
 
 
@@ -296,7 +296,7 @@ def test_batches(dcae: Run) -> None:
 
 
 def test_without_the_upscaler_only_the_small_picture_is_given(codec: Codec) -> None:
-    container = read_container(codec.encode(synthetic_picture(64, 64), 3, scale=2))
+    container = read_container(codec.encode(synthetic_picture(64, 64), 3, divisor=2))
     assert container.enlargement is not None
     other = write_container(replace(container, enlargement=replace(container.enlargement, model=b"\0" * 8)))
     with pytest.raises(ModelNotFoundError, match=r"enlarged by model 0{16}, which is not installed; .*--native"):
@@ -306,7 +306,7 @@ def test_without_the_upscaler_only_the_small_picture_is_given(codec: Codec) -> N
 
 
 def test_a_scale_that_is_not_the_models_is_refused(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    container = read_container(codec.encode(synthetic_picture(64, 64), 3, scale=2))
+    container = read_container(codec.encode(synthetic_picture(64, 64), 3, divisor=2))
     assert container.enlargement is not None
     wrong = Enlargement(3, 96, 96, container.enlargement.model)
     monkeypatch.setattr(codec, "_decode_latents", lambda *_, **__: pytest.fail("work was done for it"))
@@ -315,18 +315,18 @@ def test_a_scale_that_is_not_the_models_is_refused(codec: Codec, monkeypatch: py
 
 
 def test_the_limit_is_on_what_is_shown(codec: Codec, tiny_path: Path, dcae: Run) -> None:
-    data = codec.encode(synthetic_picture(130, 128), 3, scale=2)
+    data = codec.encode(synthetic_picture(130, 128), 3, divisor=2)
     narrow = Codec(tiny_path, max_pixels=3 * 2 * 4096 - 1)
     for native in (False, True):  # of the whole size is alpha as well
         with pytest.raises(FileFormatError, match="130x128 pixels, 24576 when padded"):
             narrow.decode(data, native=native)
     with pytest.raises(PictureError, match="130x128 pixels"):
-        narrow.encode(synthetic_picture(130, 128), 3, scale=2)
+        narrow.encode(synthetic_picture(130, 128), 3, divisor=2)
     Path("a.dcae").write_bytes(codec.encode(synthetic_picture(64, 64), 3))
     done = dcae("decode", "a.dcae", "-o", "b.png", "--scale", 2, "--max-pixels", 4 * 4096 - 1)
     assert done.exit_code == 1 and "128x128 pixels" in done.output and not Path("b.png").exists()
     assert dcae("decode", "a.dcae", "-o", "b.png", "--scale", 2, "--max-pixels", 4 * 4096).exit_code == 0
-    Path("c.dcae").write_bytes(codec.encode(synthetic_picture(128, 128), 3, scale=2))
+    Path("c.dcae").write_bytes(codec.encode(synthetic_picture(128, 128), 3, divisor=2))
     words = "decode", "c.dcae", "-o", "c.png", "--native", "--scale", 2, "--max-pixels", 4 * 4096
     assert dcae(*words).exit_code == 0 and Image.open("c.png").size == (128, 128)
 
@@ -348,7 +348,7 @@ def test_the_device_of_a_codec_is_no_matter_of_tables() -> None:
 def test_alpha_of_another_size_is_refused(codec: Codec) -> None:
     image = synthetic_picture(64, 64)
     image.putalpha(Image.linear_gradient("L").resize((64, 64)))
-    container = read_container(codec.encode(image, 3, scale=2))
+    container = read_container(codec.encode(image, 3, divisor=2))
     small = image.resize((32, 32))
     alpha = read_container(codec.encode(small, 3)).alpha
     for native in (False, True):

@@ -45,6 +45,8 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int 
     """
     if how.frame is not None and (isinstance(how.frame, bool) or not isinstance(how.frame, int)):
         raise OptionError(f"a frame is a whole number, got {how.frame!r:.40}")
+    if how.frame and isinstance(source, Picture | np.ndarray):
+        raise PictureError(f"the picture has no frame {how.frame}, only 0..0")
     if isinstance(source, Picture):
         if how == AS_IT_IS and all(len(part) <= MAX_OPTIONAL for part in vars(source.metadata).values()):
             return source

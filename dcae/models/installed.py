@@ -155,7 +155,10 @@ def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
     Raises:
         ModelNotFoundError: no such name or file.
         ModelFileError: the file is no model, or not one that is meant.
+        OptionError: neither a name nor a path.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise OptionError(f"a model is a name or a path, got {type(model).__name__}")
     path = Path(model)
     if is_path(model):
         if not path.is_file():

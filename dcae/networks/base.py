@@ -37,6 +37,8 @@ def check_device(device: str) -> None:
     Raises:
         OptionError: no such device on this machine, or one that holds no numbers.
     """
+    if not isinstance(device, str):
+        raise OptionError(f"a device is a name like cpu or cuda:0, got {type(device).__name__}")
     if device.split(":")[0] == "meta":
         raise OptionError("device meta holds no numbers; use the cpu")
     try:

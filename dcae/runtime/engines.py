@@ -36,6 +36,8 @@ def open_engine(model: str | Path | CodingModel, device: str = "cpu", engine: st
     if engine not in ENGINES:
         raise OptionError(f"unknown engine {engine!r:.60}; known: {', '.join(ENGINES)}")
     if not isinstance(model, str | Path):
+        if not hasattr(model, "network"):
+            raise OptionError(f"a model is a name, a path or one that is loaded already, got {type(model).__name__}")
         if engine == "onnx":
             raise OptionError("a model that is loaded already is run by torch; give ONNX Runtime its file")
         return _torch_engine(model, device)
