@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _PACKAGES = ("torch", "onnxruntime", "pillow", "constriction")
 def environment(others: Iterable[str] = ()) -> dict[str, str]:
     """Processor, cores and versions, by name, for reports; of packages those that are installed, `others` as well."""
     values = {
-        "processor": _processor(),
+        "processor": processor().partition(" (family")[0],
         "instructions": _instructions(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
@@ -39,10 +40,12 @@ def _instructions() -> str:
     return "unknown"
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+@cache
+def processor() -> str:
+    """Name of the processor, with its family and model where the system tells: names alone hide them."""
+    facts = {}
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    return f"{name} (family {facts['cpu family']} model {facts['model']})" if "cpu family" in facts else name

@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from dcae.errors import DCAEError, OptionError
 from dcae.eval.rd import measure as rd
 from dcae.eval.rd.curves import compare, mean_curves, to_text
 from dcae.eval.rd.measure import Contestant, contestant
+from dcae.eval.rd.report import make_report
 from dcae.eval.rd.rows import Row, Table
 from dcae.eval.rivals import rival
 from dcae.eval.rivals.base import threads
@@ -117,6 +119,19 @@ def test_a_foreign_or_damaged_table_is_refused(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DCAEError, match="something else"):
         Table(path)
+
+
+def test_rows_say_where_and_when_they_were_measured_and_older_ones_are_read(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rd.measure(sorted(folder.glob("*.png"))[:1], [contestant("jpeg", (10, 20))], Table(path), 1, lambda *_: None)
+    first, second = Table(path).rows
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d .+", first.measured) and first.measured == second.measured
+    older = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(older) + "\n")
+    assert "measured" not in older[0]
+    assert Table(path).rows == [replace(row, measured="") for row in (first, second)]
+    report = make_report([replace(first, measured=""), second], [contestant("jpeg")], "jpeg", ["psnr"])
+    assert report.measured == {"": ["jpeg"], second.measured: ["jpeg"]}
 
 
 def test_a_codec_from_how_it_is_written(tiny_path: Path) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image
 from dcae.codec.effort import check_effort
 from dcae.codec.tuning import tune_for
 from dcae.errors import DCAEError, OptionError
+from dcae.eval.environment import processor
 from dcae.eval.memory import peak_mib, reset_peak
 from dcae.eval.metrics import METRICS, Metric
 from dcae.eval.pictures import load_pixels
@@ -285,6 +287,7 @@ def _row(task: Task, codec: PictureCodec, pixels: NDArray[np.uint8], quality: fl
         decode_seconds=decode_wall,
         decode_cpu=decode_cpu,
         peak_mib=math.nan if peak is None else peak,
+        measured=f"{datetime.now(timezone.utc).date().isoformat()} {processor()}",
     )
 
 

@@ -90,6 +90,14 @@ class Report:
         return sorted({row.picture for row in self.rows})
 
     @property
+    def measured(self) -> dict[str, list[str]]:
+        """Day and processor (:attr:`Row.measured`) -> the codecs that have rows of then and there."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            found.setdefault(row.measured, set()).add(row.codec)
+        return {when: sorted(codecs) for when, codecs in sorted(found.items())}
+
+    @property
     def our_titles(self) -> set[str]:
         """What our models are called."""
         return {c.title for c in self.contestants if c.name == "dcae"}
@@ -263,6 +271,7 @@ def summary_json(report: Report) -> str:
     """Everything but the rows; what has no value is null."""
     values = {
         "environment": report.environment,
+        "measured": report.measured,
         "pictures": report.pictures,
         "anchor": report.anchor,
         "labels": report.labels,

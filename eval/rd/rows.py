@@ -45,6 +45,8 @@ class Row:
     peak_mib: float
     """Most memory resident while encoding and decoding, of the whole process; nan where the system does not tell, and
     for codecs that are programs of their own."""
+    measured: str = ""
+    """Day and processor, like "2026-11-22 AMD EPYC (family 26 model 2)"; empty in rows of before this column."""
 
     @property
     def key(self) -> tuple[str, str, float]:
@@ -142,7 +144,9 @@ def _read(path: Path) -> list[Row]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     table = list(csv.reader(lines))
-    if table and table[0] != _COLUMNS:
+    if table and table[0] == _COLUMNS[:-1]:
+        table[1:] = [[*cells, ""] for cells in table[1:]]
+    elif table and table[0] != _COLUMNS:
         raise DCAEError(f"{path}: a table of something else; choose another folder for the report")
     rows = []
     for number, cells in enumerate(table[1:], 2):
