@@ -15,9 +15,13 @@ from dcae.entropy.symbol_coding import SymbolCoding
 from dcae.entropy.tables import Tables
 from dcae.entropy.y_coding import YCoding
 from dcae.entropy.z_coding import ZCoding
+from dcae.models.installed import find_model
 
 if TYPE_CHECKING:
     from dcae.train.config import TrainConfig
+
+LITE = find_model("lite").path.stem
+"""Name of the newest `lite` of the package, with its version."""
 
 TINY: dict[str, Any] = {
     "widths": (16, 32),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import LITE
 from service import TINY, Service, flat, picture, pixels_of, refused, waiting_for
 
 import dcae
@@ -23,7 +24,7 @@ pytest.importorskip("uvicorn", reason="needs uvicorn, which pip install '.[dev]'
 pytest.importorskip("prometheus_client", reason="needs prometheus_client, which pip install '.[dev]' brings")
 
 LINUX = sys.platform == "linux"
-LONG = "model=lite-2&effort=4"
+LONG = f"model={LITE}&effort=4"
 """Options with which a picture takes long on any machine."""
 
 
@@ -122,7 +123,7 @@ def test_a_job_that_fails_says_why(service: Service) -> None:
 
 def test_a_full_queue_and_cancelled_jobs(service: Service) -> None:
     """One is worked on, two wait, and the next one is sent away; cancelled, they make room at once."""
-    addresses = [service.job("encode", picture(512, 384), model="lite-2", effort=4)]
+    addresses = [service.job("encode", picture(512, 384), model=LITE, effort=4)]
     service.until(addresses[0], "running")
     refused(service.get(f"{addresses[0]}/result"), 409, "not-done")
     addresses += [service.job("encode", picture()) for _ in range(2)]
@@ -162,7 +163,7 @@ def test_every_answer_has_the_headers_of_safety(service: Service) -> None:
 
 def test_says_what_it_offers(service: Service) -> None:
     found = service.get("/info").json
-    assert {"tiny", "lite-2"} <= set(found["models"]) and found["default_model"] == "tiny"
+    assert {"tiny", LITE} <= set(found["models"]) and found["default_model"] == "tiny"
     assert found["limits"] == {"bytes": 1_000_000, "pixels": 400_000, "seconds": 300}
     assert {"jpeg", "webp"} <= {rival["name"] for rival in found["rivals"]}
     assert not found["keys_required"]
@@ -214,7 +215,7 @@ def died(service: Service) -> int:
 def test_a_worker_that_dies_is_replaced(service: Service) -> None:
     """Its job is tried once more; one whose worker dies each time is given up."""
     body = picture(512, 384)
-    address = service.job("encode", body, model="lite-2", effort=4)
+    address = service.job("encode", body, model=LITE, effort=4)
     before = died(service)
     for more in (1, 2):
         service.until(address, "running")

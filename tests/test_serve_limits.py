@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from helpers import LITE
 from service import Service, flat, picture, refused, served, waiting_for
 
 from dcae.cli import main
@@ -124,7 +125,7 @@ def test_options_that_are_wrong(arguments: tuple[str, str]) -> None:
 def test_ends_when_what_runs_is_done(tmp_path: Path, number: signal.Signals, interruptible: None) -> None:
     """What runs is finished, what waits is refused, nothing new is taken, and no file is left."""
     with served(tmp_path / "service", "--workers=1", "--grace=600") as service, ThreadPoolExecutor(3) as clients:
-        running = service.job("encode", picture(512, 384), model="lite-2", effort=1)
+        running = service.job("encode", picture(512, 384), model=LITE, effort=1)
         service.until(running, "running")
         sent = clients.submit(service.post, "/encode?effort=0", picture())
         told = clients.submit(lambda: list(service.events(running)))
@@ -143,14 +144,14 @@ def test_ends_when_what_runs_is_done(tmp_path: Path, number: signal.Signals, int
 def test_work_has_a_limit_of_seconds(tmp_path: Path) -> None:
     with served(tmp_path / "service", "--workers=1", "--max-seconds=0.2") as service:
         for _ in range(2):  # the second time by another process
-            refused(service.post("/encode?model=lite-2&effort=4", picture(512, 384)), 504, "seconds")
+            refused(service.post(f"/encode?model={LITE}&effort=4", picture(512, 384)), 504, "seconds")
         assert 'dcae_worker_restarts_total{reason="seconds"} 2.0' in service.get("/metrics").data.decode()
 
 
 def test_ends_in_time(tmp_path: Path) -> None:
     """What is not done after the seconds of grace is given up, in a sentence."""
     with served(tmp_path / "service", "--workers=1", "--grace=0.1") as service, ThreadPoolExecutor(1) as clients:
-        sent = clients.submit(service.post, "/encode?model=lite-2&effort=4", picture(512, 384))
+        sent = clients.submit(service.post, f"/encode?model={LITE}&effort=4", picture(512, 384))
         waiting_for(lambda: "dcae_running 1.0" in service.get("/metrics").data.decode())
         service.process.send_signal(signal.SIGTERM)
         refused(sent.result(), 503, "ending")
@@ -183,7 +184,7 @@ def test_a_worker_leaves_what_was_cancelled(tmp_path: Path) -> None:
     pipe: Any = _Silent()
     coder = Coder(Settings(), lambda told: _tell(pipe, told))
     (tmp_path / "body").write_bytes(picture(512, 384))
-    options = {"model": "lite-2", "quality": 1.0, "effort": 1}
+    options = {"model": LITE, "quality": 1.0, "effort": 1}
     task = Task("encode", str(tmp_path / "body"), str(tmp_path), options)
     stopped = outcome(coder, task)
     assert isinstance(stopped, Failed) and stopped.code == "cancelled" and len(pipe.said) == 2

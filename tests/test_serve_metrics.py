@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers import LITE
 from service import Service, flat, picture, refused, served, waiting_for
 
 pytest.importorskip("fastapi", reason="needs fastapi, which pip install '.[dev]' brings")
@@ -21,7 +22,7 @@ from dcae.serve.service.metrics import Metrics
 from dcae.serve.service.pool import Pool
 from dcae.serve.service.settings import Settings
 
-LONG = {"model": "lite-2", "effort": 4}
+LONG = {"model": LITE, "effort": 4}
 """Options with which a picture takes long on any machine."""
 
 
@@ -97,7 +98,7 @@ def _every_outcome(service: Service) -> None:
     assert not counted(text, "dcae_running") and balanced(text)
     with socket.create_connection((service.host, service.port)) as client:
         body = picture(512, 384)
-        head = f"POST /encode?model=lite-2&effort=4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /encode?model={LITE}&effort=4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         waiting_for(lambda: counted(of(service), "dcae_running").total() == 1)
 

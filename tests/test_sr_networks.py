@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import synthetic_picture
+from helpers import LITE, synthetic_picture
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -286,7 +286,7 @@ def test_they_are_listed(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     lines = {line.split()[0]: line for line in done.output.splitlines()}
     assert lines["tiny-x4-1"].endswith("  enlarges by 4") and "sr-small" in lines["tiny-x4-1"]
-    assert "quality 1..8" in lines["lite-2"]
+    assert "quality 1..8" in lines[LITE]
     done = CliRunner().invoke(main, ["info", str(folder / "tiny-x4-1.safetensors")])
     assert done.exit_code == 0, done.output
     assert '"scale": 4' in done.output and '"steps": 3' in done.output and "lambdas" not in done.output
