@@ -39,10 +39,10 @@ NARROWEST = 256
 all scales of MS-SSIM then."""
 
 
-_SOFT = Step(0.2, 0.2), Step(0.1, 0.12)
+_SOFT = Step(0.2, 0.2), Step(0.07, 0.12)
 STEPS: tuple[tuple[Step | Trial, ...], ...] = (
     (),
-    _SOFT[:1],
+    (Step(0.12, 0.15),),
     _SOFT,
     (*_SOFT, *[Trial(0.5)] * 3),
     (*_SOFT, *[Trial(0.5)] * 6),

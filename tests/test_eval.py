@@ -20,6 +20,7 @@ from dcae.eval.metrics import ms_ssim, psnr
 from dcae.eval.pictures import find_pictures, load_pixels, mosaic
 from dcae.eval.speed.complexity import measure_complexity
 from dcae.networks.lite.config import LiteConfig
+from dcae.networks.paper.config import PaperConfig
 
 
 def _write_pictures(folder: Path, count: int = 2, width: int = 96, height: int = 64) -> list[Path]:
@@ -140,6 +141,13 @@ def test_lite_stays_within_its_budgets() -> None:
     assert lite.parameters <= 8.0e6
     assert 1 < lite.analysis <= 45
     assert 1 < lite.entropy_model + lite.synthesis == lite.decoder <= 45
+
+
+def test_the_published_network_is_counted_too() -> None:
+    """On a picture whose maps it takes in portions; the published 119 M parameters and some hundreds of kMAC/px."""
+    paper = measure_complexity(PaperConfig())
+    assert 100e6 < paper.parameters < 140e6
+    assert paper.analysis > 100 and paper.synthesis > 100
 
 
 def test_complexity_counts_what_is_known() -> None:

@@ -88,7 +88,7 @@ def test_pictures_that_were_coded_small(tmp_path: Path) -> None:
     for width, height in ((1, 1), (2, 3), (65, 40), (131, 67)):
         image = synthetic_picture(width, height)
         for kind in ("RGB", "L"):
-            cases.add(f"{width}x{height} {kind}", codec.encode(image.convert(kind), 4, scale=2))
+            cases.add(f"{width}x{height} {kind}", codec.encode(image.convert(kind), 4, divisor=2))
             assert cases.files[-1]["width"] == width
     cases.write()
     _run("agrees.test.mjs", tmp_path)

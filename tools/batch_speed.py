@@ -29,6 +29,7 @@ from dcae.eval.environment import environment
 from dcae.eval.markdown import seconds, table
 from dcae.eval.pictures import find_pictures, pixel_count
 from dcae.files import write_bytes
+from dcae.models.installed import DEFAULT_MODEL, find_model
 
 BEGIN, END = "<!-- batches: begin -->\n", "<!-- batches: end -->"
 
@@ -122,9 +123,11 @@ def report(found: dict[str, dict[str, float]], count: int, megapixels: float, co
     ray = " Ray was not installed."
     if any("ray" in name for name in found):
         ray = " Ray's start a cluster of this machine first."
+    model = find_model(DEFAULT_MODEL).path.stem
     said = (
-        f"{count} pictures of {megapixels / count:.2f} megapixels on average, {cores} cores ({machine['processor']}), "
-        f"{date.today()}, `tools/batch_speed.py`: whole commands with the start of their processes, each process with "
+        f"{count} pictures of {megapixels / count:.2f} megapixels on average, {model} at its default effort, "
+        f"{cores} cores ({machine['processor']}), {date.today()}, `tools/batch_speed.py`: whole "
+        "commands with the start of their processes, each process with "
         f"an equal share of the cores.{ray}"
     )
     return f"{table(header, rows)}\n\n{fill(said, 118)}\n"

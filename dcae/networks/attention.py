@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dcae.networks.bands import WHOLE, Band
@@ -20,6 +21,8 @@ class BorderMask(NamedTuple):
     """(n,) int64, their positions in row-major order over the feature map."""
     mask: Tensor
     """(n, 1, tokens, tokens), 0 where two tokens belong together and -inf elsewhere."""
+    places: NDArray[np.int64]
+    """The same positions, rising, where to look among them waits for no device."""
 
 
 @lru_cache(maxsize=32)
@@ -51,7 +54,7 @@ def border_mask(
     mask = np.where(tiles[:, None, :, None] == tiles[:, None, None, :], 0.0, -np.inf)
     # The cache outlives an inference_mode block, and autograd refuses tensors made inside one.
     with torch.inference_mode(False):
-        return BorderMask(torch.from_numpy(windows).to(device), torch.from_numpy(mask).to(device, dtype))
+        return BorderMask(torch.from_numpy(windows).to(device), torch.from_numpy(mask).to(device, dtype), windows)
 
 
 @lru_cache(maxsize=8)
@@ -125,10 +128,10 @@ class Windows:
         if self._border is None:
             return _attention(qkv, bias)
         out = _attention(qkv, bias.reshape(1, *bias.shape[-3:]))
-        windows, mask = self._border
+        windows, mask, places = self._border
         if qkv.shape[1] < self._rows * self._cols:
-            among = (windows >= begin) & (windows < begin + qkv.shape[1])
-            windows, mask = windows[among] - begin, mask[among]
+            first, last = np.searchsorted(places, (begin, begin + qkv.shape[1]))
+            windows, mask = windows[first:last] - begin, mask[first:last]
         if not len(windows):
             return out
         few = _attention(qkv[:, windows], (bias + mask).repeat(len(qkv), 1, 1, 1))

@@ -155,14 +155,17 @@ def wheel_sources(recipe: str) -> list[Path]:
     try:
         config = effective_config(recipe, {})
         names = [config.reference, config.perceptual_model if config.perceptual_weight else ""]
-        models = {find_model(name).path.resolve() for name in names if name}
+        models = {find_model(name).path.name for name in names if name}
     except DCAEError as error:
         raise KitError(str(error)) from error
-    return [
+    found = [
         path for path in _checkout()
         if path.is_file() and path.relative_to(REPOSITORY).parts[0] not in ("docs", "tests")
-        and (not _at_home(path) or path.resolve() in models)
+        and (not _at_home(path) or (path.parent.name == "models" and path.name in models))
     ]  # fmt: skip
+    if missing := models - {path.name for path in found}:
+        raise KitError(f"{', '.join(missing)}: not in this checkout; git sparse-checkout disable brings it back")
+    return found
 
 
 def _recipe(work: Path, recipe: str) -> Path:
