@@ -39,7 +39,7 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
         chosen = [p for p in main if id(p) in matrices]
         if dist.is_initialized():
             # Turning costs half as much as a small batch; every process does its share of the matrices.
-            optimizers.append(ZeroRedundancyOptimizer(chosen, Soap, lr=learning_rate))
+            optimizers.append(ZeroRedundancyOptimizer(chosen, Soap, parameters_as_bucket_view=True, lr=learning_rate))
         else:
             optimizers.append(Soap(chosen, lr=learning_rate))
     optimizers.append(torch.optim.Adam(quantiles, lr=1e-3))

@@ -214,7 +214,7 @@ def _wrapped(task: Task, group: Group, compiled: bool) -> nn.Module:
     model: nn.Module = task.network
     if group.world > 1:
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(task.unshared))
-        model = DistributedDataParallel(model, broadcast_buffers=False)
+        model = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
     if compiled:
         model = torch.compile(model)  # type: ignore[assignment]
     return model
