@@ -25,6 +25,7 @@ from dcae.train.init import initial_network
 from dcae.train.loop import train
 from dcae.train.processes import Group
 from dcae.train.reference import load_reference
+from dcae.train.task import Losses
 
 ALONE = Group(0, 1, "cpu")
 
@@ -201,3 +202,26 @@ def test_a_task_of_another_family_needs_nothing_of_the_codec(tmp_path: Path) -> 
     decay = training_settings(nowhere, steps=60, decay=str(straight), **trunk)
     branch = load_checkpoint(train(decay, tmp_path / "branch", family=LineTask) / CHECKPOINT)
     assert branch["state"]["log"][-1]["error"] < straight_state["state"]["log"][-1]["error"]
+
+
+def test_what_learns_beside_the_network_takes_no_step_that_is_not_finite(tmp_path: Path) -> None:
+    """A loss of its own that is not a number at one step leaves no trace, in its weights or in Adam's memory."""
+    from line_task import LineTask
+
+    class Beside(LineTask):
+        """A line and one number beside it that is to be 1."""
+
+        def optimizers(self) -> list[torch.optim.Optimizer]:
+            self.number = torch.nn.Parameter(torch.zeros(()))
+            return [*super().optimizers(), torch.optim.Adam([self.number], lr=0.1)]
+
+        def losses(self, batch: torch.Tensor, output: torch.Tensor) -> Losses:
+            wrong = float("nan") if batch.equal(self.batch(7, 0.0)[0]) else 1.0
+            return super().losses(batch, output)._replace(auxiliary=wrong * (self.number - 1).square())
+
+        def content(self) -> dict[str, Any]:
+            return super().content() | {"number": self.number.detach()}
+
+    saved = load_checkpoint(train(training_settings(Path("nowhere"), steps=60), tmp_path, family=Beside) / CHECKPOINT)
+    assert saved["state"]["skipped"] == 1
+    assert abs(saved["number"] - 1) < 0.1

@@ -34,7 +34,7 @@ def build_optimizers(network: DCAE, name: str, learning_rate: float) -> list[tor
     groups: list[dict[str, Any]] = [{"params": [p for p in main if id(p) not in others]}]
     if fast:
         groups.append({"params": fast, "lr": _FAST * learning_rate})
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=learning_rate)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=learning_rate, fused=True)]
     if matrices:
         chosen = [p for p in main if id(p) in matrices]
         if dist.is_initialized():

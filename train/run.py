@@ -63,6 +63,9 @@ class Run:
             self.state = saved["state"]
         self._model = _wrapped(task, group, config.compile)
         self._clipped = [p for n, p in task.network.named_parameters() if n not in task.unshared]
+        clipped = {id(p) for p in self._clipped}
+        trained = [p for o in self.optimizers for g in o.param_groups for p in g["params"]]
+        self._beside = [p for p in trained if id(p) not in clipped]
         self._dtype = compute_type(config.precision, group.device)
         self.state["hardware"] = _hardware(group, self._dtype)
         self._started, self._last_validation = time.monotonic() - self.state["seconds"], time.monotonic()
@@ -115,8 +118,10 @@ class Run:
         self._report(losses, norm, progress, monitor)
 
     def _apply(self, norm: Tensor) -> None:
-        """Step with the gradients there are; the norm of averaged ones is the same on all processes, so all skip."""
-        if torch.isfinite(norm):
+        """Step with the gradients there are. Norm and gradients of what learns beside are the same on all processes:
+        all skip or none."""
+        beside = [p.grad for p in self._beside if p.grad is not None]
+        if torch.isfinite(norm) and all(torch.isfinite(g).all() for g in beside):
             self._limited = limit_surprises(self.optimizers[0])
             for optimizer in self.optimizers:
                 optimizer.step()
