@@ -22,6 +22,7 @@ from dcae.train import codec_task, loop, run, schedule
 from dcae.train.checkpoint import BEST, CHECKPOINT, load_checkpoint, save_checkpoint
 from dcae.train.config import TrainConfig, effective_config
 from dcae.train.loop import train
+from dcae.train.loss import relative
 from dcae.train.start import stored_settings
 
 
@@ -216,6 +217,24 @@ def test_gradients_are_clipped_at_ten_unless_told_otherwise(
     train(training_settings(training_pictures, steps=1), tmp_path / "default")
     train(training_settings(training_pictures, steps=1, clip=0.5), tmp_path / "told")
     assert limits == [10.0, 0.5]
+
+
+def test_rough_patches_weigh_what_the_setting_says(
+    training_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = torch.tensor([0.1, 1.0, 10.0], requires_grad=True)
+    for power, shares in ((0.0, [1.0, 1.0, 1.0]), (0.5, [0.12**-0.5, 1.02**-0.5, 10.02**-0.5])):
+        (gradient,) = torch.autograd.grad(relative(losses, power).sum(), losses)
+        assert gradient.tolist() == pytest.approx(shares)
+    (gradient,) = torch.autograd.grad(relative(losses, 1.0).sum(), losses)
+    (logarithms,) = torch.autograd.grad((losses + 0.02).log().sum(), losses)
+    assert torch.allclose(gradient, logarithms)
+
+    asked = []
+    monkeypatch.setattr(codec_task, "relative", lambda loss, power: asked.append(power) or relative(loss, power))
+    train(training_settings(training_pictures, steps=1), tmp_path / "default")
+    train(training_settings(training_pictures, steps=1, relative=0.5), tmp_path / "told")
+    assert asked == [0.0, 0.5]
 
 
 def test_speed_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from dcae.train.data import CutsPatches, Loader, Patches, Picture, read_split, t
 from dcae.train.held_out import validation_pictures
 from dcae.train.init import initial_network, is_run
 from dcae.train.looks import SYNTHESIS
-from dcae.train.loss import Distortion, balanced, rate_distortion
+from dcae.train.loss import Distortion, balanced, rate_distortion, relative
 from dcae.train.optimizers import build_optimizers
 from dcae.train.processes import Group
 from dcae.train.qualities import in_strata, qualities_of
@@ -99,7 +99,8 @@ class CodecTask:
     def losses(self, batch: _Batch, output: dict[str, Any]) -> Losses:
         pictures, _, lambdas = batch
         terms = rate_distortion(pictures, output, lambdas, self._distortion)
-        loss = balanced(terms.loss, lambdas, self.config.metric, self.config.balance).mean()
+        loss = balanced(terms.loss, lambdas, self.config.metric, self.config.balance)
+        loss = relative(loss, self.config.relative).mean()
         auxiliary = self.network.entropy_bottleneck.loss()
         curves = {
             "bpp/y": terms.bpp_y.mean(), "bpp/z": terms.bpp_z.mean(), "psnr": -10 * terms.mse.log10().mean(),

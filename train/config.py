@@ -44,6 +44,10 @@ class TrainConfig(LooksSettings):
     balance: float = setting(
         0.5, number, "A sample's loss is divided by λ to this power, so that no rate dominates a multi-rate model."
     )
+    relative: float = setting(
+        0.0, number, "A sample's gradient is divided by its loss to this power, so that rough patches, which take most "
+        "bits, do not decide everything; 1 for the mean of logarithms."
+    )  # fmt: skip
     block_means: float = setting(
         0.0, number, "Weight of the errors of 8, 16 and 64-pixel means beside the pixels', against blotches."
     )
@@ -92,7 +96,8 @@ class TrainConfig(LooksSettings):
         check_between("drawn_pool", self.drawn_pool, 1)
         check_between("table_pictures", self.table_pictures, 0)
         check_positive("low_rate_weight", self.low_rate_weight)
-        limits = {"smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0, "balance": 2.0, "pixel_share": 1.0}
+        limits = {"smooth": 1.0, "drawn": 1.0, "colour": 1.0, "block_means": 100.0, "balance": 2.0, "relative": 1.0,
+                  "pixel_share": 1.0}  # fmt: skip
         for name, highest in limits.items():
             check_between(name, getattr(self, name), 0, highest)
         if self.smooth + self.drawn > 1:

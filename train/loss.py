@@ -35,6 +35,9 @@ class Distortion(NamedTuple):
 
 SQUARED_ERRORS = Distortion()
 
+_LEAST = 0.02
+"""Bits per pixel below which patches are no longer weighed up: a plain one costs hardly anything."""
+
 
 class RateDistortion(NamedTuple):
     """Each (B,): the loss, bits per pixel of y (with the block means, where they are coded) and of z, and the mean
@@ -79,3 +82,13 @@ def rate_distortion(
 def balanced(loss: Tensor, lambdas: Tensor, metric: str, power: float) -> Tensor:
     """Each sample's loss, divided by λ (relative to a middle one) to `power`."""
     return loss / (lambdas / (_MIDDLE * METRICS[metric])) ** power
+
+
+def relative(loss: Tensor, power: float) -> Tensor:
+    """Each sample's loss, weighed so that its gradient is divided by what it comes to itself, to `power`.
+
+    BD-rates are means of ratios, picture by picture, where a mean of losses is one of bits: rough patches, with ten
+    times the bits of smooth ones at the same λ, decide it, and their gradients drown the others'. A power of 1 is the
+    mean of logarithms, of which a patch of nothing but sky would be as much as any other.
+    """
+    return loss / (loss.detach() + _LEAST) ** power
