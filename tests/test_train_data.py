@@ -59,7 +59,7 @@ def test_folder_is_read_with_its_faults_reported(folder: Path, caplog: pytest.Lo
     assert [p.large for p in used] == [False] * 3 + [True] * 3
     assert len({p.source for p in used}) == 6
     assert any("broken.jpg" in m and "unreadable" in m for m in caplog.messages)
-    assert any("1 pictures have sides below 64" in m for m in caplog.messages)
+    assert any("a side is below 64 pixels: 1 of the pictures" in m for m in caplog.messages)
     with pytest.raises(OptionError, match="no picture of at least 999x999"):
         read_split(folder, 999)
 

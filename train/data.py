@@ -126,7 +126,7 @@ def read_split(folder: Path, smallest: int) -> tuple[list[Picture], list[Picture
         raise OptionError(f"{folder}: no picture of at least {smallest}x{smallest} pixels in it")
     if used < len(pictures):
         left_out = len(pictures) - used
-        log.warning("%s: %d pictures have sides below %d pixels and are not used", folder, left_out, smallest)
+        log.warning("%s: not used, as a side is below %d pixels: %d of the pictures", folder, smallest, left_out)
     return training, held_out
 
 
