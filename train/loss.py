@@ -36,7 +36,7 @@ class Distortion(NamedTuple):
 SQUARED_ERRORS = Distortion()
 
 _LEAST = 0.02
-"""Bits per pixel below which patches are no longer weighed up: a plain one costs hardly anything."""
+"""Loss, in bits per pixel at a middle λ, below which patches are weighed up no further: plain ones cost hardly any."""
 
 
 class RateDistortion(NamedTuple):

@@ -59,16 +59,18 @@ def limit_surprises(optimizer: torch.optim.Optimizer) -> Tensor:
     Returns:
         How many parameters' gradients were scaled; none for optimisers without second moments, or at their first steps.
     """
-    gradients, moments, corrections = [], [], []
+    found = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             state = optimizer.state.get(parameter, {})
-            if parameter.grad is not None and "exp_avg_sq" in state and state["step"] >= _REMEMBERED:
-                gradients.append(parameter.grad)
-                moments.append(state["exp_avg_sq"])
-                corrections.append(1 - group["betas"][1] ** float(state["step"]))
-    if not gradients:
+            if parameter.grad is not None and "exp_avg_sq" in state:
+                found.append((parameter.grad, state["exp_avg_sq"], state["step"], group["betas"][1]))
+    # All at once: a fused Adam counts on the device, and every look at it is waited for.
+    steps = torch.stack([step for _, _, step, _ in found]).tolist() if found else []
+    known = [(g, m, 1 - beta**n) for (g, m, _, beta), n in zip(found, steps, strict=True) if n >= _REMEMBERED]
+    if not known:
         return torch.tensor(0)
+    gradients, moments, corrections = map(list, zip(*known, strict=True))
     usual = torch.stack(torch._foreach_norm(moments, 1)) / torch.tensor(corrections).to(moments[0])
     ratio = torch.stack(torch._foreach_norm(gradients)) / usual.sqrt().clamp(min=1e-20)
     factors = (_SURPRISE / ratio).clamp(max=1)

@@ -120,8 +120,8 @@ class Run:
     def _apply(self, norm: Tensor) -> None:
         """Step with the gradients there are. Norm and gradients of what learns beside are the same on all processes:
         all skip or none."""
-        beside = [p.grad for p in self._beside if p.grad is not None]
-        if torch.isfinite(norm) and all(torch.isfinite(g).all() for g in beside):
+        norms = torch.stack([norm, *(p.grad.norm() for p in self._beside if p.grad is not None)])
+        if torch.isfinite(norms).all():  # one look, since a GPU is waited for at each
             self._limited = limit_surprises(self.optimizers[0])
             for optimizer in self.optimizers:
                 optimizer.step()
