@@ -110,6 +110,9 @@ def test_standard_input_and_output(dcae: Dcae, tiny_model: CodingModel) -> None:
     assert (picture.format, picture.size) == ("PNG", (20, 10))
     sizes = f"-: {len(decoded.stdout_bytes)} bytes, of {len(encoded.stdout_bytes)} bytes, "
     assert decoded.stderr.startswith(sizes)
+    refused = dcae("encode", "-", "--model", "tiny", data=b"no picture")
+    _assert_fails(refused, "not a picture that Pillow can read")
+    assert refused.stderr.startswith("dcae: -: not a picture")
     assert _here() == set()
 
 
