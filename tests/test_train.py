@@ -136,6 +136,7 @@ def test_two_processes_are_one_with_the_whole_batch(pictures: Path, tmp_path: Pa
         command = _script(script, json.dumps(settings.to_dict()), str(out), processes=processes)
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr
+        assert "Grad strides" not in done.stderr
         saved = load_checkpoint(out / CHECKPOINT)
         assert saved["state"]["patches"] == 24
         rows.append(saved["state"]["log"][-1])

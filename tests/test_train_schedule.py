@@ -172,6 +172,8 @@ def test_learning_rate_and_qualities_follow_their_settings() -> None:
     quality, lambdas = qualities_of(LiteConfig(), draws, 1.0, "cpu")
     assert quality.mean() == pytest.approx(4.5, abs=0.01)
     assert lambdas[0] == pytest.approx(0.0009) and lambdas.log().mean() == pytest.approx(np.log(0.0102), abs=0.01)
+    # The ends are trained as they are used: with all of the weight of what belongs to them.
+    assert [(quality == end).float().mean().item() for end in (1, 8)] == pytest.approx([0.069, 0.069], abs=0.002)
     assert qualities_of(LiteConfig(), draws, 2.0, "cpu")[0].mean() < 3.5
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 import platform
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +220,8 @@ def _wrapped(task: Task, group: Group, compiled: bool) -> nn.Module:
     model: nn.Module = task.network
     if group.world > 1:
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(task.unshared))
+        # Depthwise kernels' gradients have any stride along their one input channel; the warning takes it for a copy.
+        warnings.filterwarnings("ignore", "Grad strides do not match")
         model = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
     if compiled:
         model = torch.compile(model)  # type: ignore[assignment]
