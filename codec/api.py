@@ -20,7 +20,9 @@ from dcae.codec.stored import stored_picture
 from dcae.codec.targets import Asked, Target, divisor_of
 from dcae.codec.tuning import model_or_default, tune_for
 from dcae.errors import OptionError
+from dcae.models.header import ModelHeader
 from dcae.models.installed import find_model, find_model_by_id
+from dcae.runtime.engines import check_engine
 from dcae.upscalers import UPSCALER
 
 if TYPE_CHECKING:
@@ -30,6 +32,27 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=2)
 def _codec(path: Path, identity: str, device: str, max_pixels: int, engine: str) -> Codec:
     return Codec(path, device, max_pixels, engine)
+
+
+def _loaded(header: ModelHeader, device: str, max_pixels: int, engine: str) -> Codec:
+    check_engine(engine, device)  # before they are looked up, which asks for more of them
+    return _codec(header.path, header.id, device, check_limit(max_pixels), engine)
+
+
+def _asked(
+    quality: float | None, size: int | None, bpp: float | None, psnr: float | None, scale: str | float, upscaler: str
+) -> Asked:
+    target = None
+    if any(value is not None for value in (size, bpp, psnr)):
+        if quality is not None:
+            raise OptionError("give a quality or a target, not both")
+        target = Target(size, bpp, psnr)
+    if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
+        raise OptionError(f"a quality is a number, got {quality!r:.40}")
+    divisor = divisor_of(scale)
+    if divisor == 1 and upscaler != UPSCALER:
+        raise OptionError("an upscaler goes with a scale other than 1")
+    return Asked(quality, target, divisor)
 
 
 def encode(
@@ -82,21 +105,16 @@ def encode(
         OptionError: a quality that the model does not cover, a target that is out of its reach, or several of these.
         DCAEError: as :class:`dcae.Codec`.
     """
-    target = None
-    if any(value is not None for value in (target_size, target_bpp, target_psnr)):
-        if quality is not None:
-            raise OptionError("give a quality or a target, not both")
-        target = Target(target_size, target_bpp, target_psnr)
-    if quality is not None and (isinstance(quality, bool) or not isinstance(quality, Real)):
-        raise OptionError(f"a quality is a number, got {quality!r:.40}")
-    divisor = divisor_of(scale)
-    header = find_model(model_or_default(model, tune))
-    codec = _codec(header.path, header.id, device, max_pixels, engine)
+    asked = _asked(quality, target_size, target_bpp, target_psnr, scale, upscaler)
+    codec = _loaded(find_model(model_or_default(model, tune)), device, max_pixels, engine)
+    header = codec.header
     prepared = prepare(picture, Preparation(frame, background, strip, to_srgb), codec.max_pixels)
     how_long = effort_or_default(effort, header.config)
     options: dict[str, Any] = {"portable": portable, "fallback": fallback, "effort": how_long, "upscaler": upscaler}
-    options |= {"tune": tune_for(tune, how_long, header.config), "roi": None if roi is None else roi_of(roi)}
-    return encode_as_asked(codec, prepared, Asked(quality, target, divisor), options).data
+    options |= {"tune": tune_for(tune, how_long, header.config), "roi": None}
+    if roi is not None:
+        options["roi"] = roi_of(roi, codec.max_pixels)
+    return encode_as_asked(codec, prepared, asked, options).data
 
 
 def decode(
@@ -113,7 +131,8 @@ def decode(
     Args:
         file: path, bytes or file object.
         model: name or path; by default the installed model that the file names.
-        device, engine: as :class:`dcae.Codec` has them.
+        device, engine: as :class:`dcae.Codec` has them; of a file that holds another format, which neither decodes,
+            their names alone are looked at.
         max_pixels: largest number of pixels, padded to multiples of 64; raise it if you trust the file.
         native: of a picture that was coded small, leave it as small as it is.
 
@@ -122,12 +141,14 @@ def decode(
         ModelNotFoundError: the file's model is not installed, or it was coded with another one than `model`.
         OptionError: a limit, device or engine that there is not.
     """
+    check_engine(engine, device)
     data = as_bytes(file)
     container = read_container(data)
+    chosen = None if model is None else find_model(model)
     if container.stored:
         return stored_picture(container, check_limit(max_pixels)).image()
-    header = find_model(model) if model is not None else find_model_by_id(container.header.model)
-    return _codec(header.path, header.id, device, max_pixels, engine).decode(data, native)
+    header = chosen or find_model_by_id(container.header.model)
+    return _loaded(header, device, max_pixels, engine).decode(data, native)
 
 
 def info(file: FileSource) -> FileInfo:

@@ -91,7 +91,7 @@ def encode(
     _check_background(background)
 
     def coder(**shared: Any) -> FileCoder:
-        from dcae.codec.effort import effort_or_default, roi_of
+        from dcae.codec.effort import effort_or_default
         from dcae.codec.filecoders import FileEncoder
         from dcae.codec.pictures.preparation import Preparation
 
@@ -99,10 +99,11 @@ def encode(
         how_long = effort_or_default(effort, header.config)
         coding: dict[str, Any] = {"portable": portable, "effort": how_long, "fallback": fallback, "upscaler": upscaler}
         coding["tune"] = tune_for(tune, how_long, header.config)
-        if roi is not None:
-            coding["roi"] = roi_of(roi)
         asked = Asked(quality, target, divisor_of(scale))
-        return FileEncoder(model=header.path, asked=asked, preparation=how, options=coding, **shared)
+        made = FileEncoder(model=header.path, asked=asked, preparation=how, options=coding, **shared)
+        if roi is not None:
+            coding["roi"] = made.mask(roi)
+        return made
 
     work = Work("encoded", PICTURES, SUFFIX, encoded_name, coder)
     run(work, pictures, output, **settings)

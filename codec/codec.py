@@ -166,7 +166,7 @@ class Codec:
     ) -> Container:
         if quality is None:
             quality = self.config.default_quality
-        if not isinstance(quality, Real):
+        if isinstance(quality, bool) or not isinstance(quality, Real):
             raise OptionError(f"quality must be a number, got {quality!r:.40}")
         self.config.lambda_of(quality)
         check_effort(effort)

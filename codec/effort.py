@@ -16,6 +16,8 @@ that overlap, so that memory is bounded.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.codec.tuning import TUNES
-from dcae.errors import OptionError
+from dcae.errors import OptionError, PictureError
 from dcae.networks.config import DCAEConfig
 from dcae.networks.ms_ssim import sensitivity
 from dcae.networks.registry import preset_of
@@ -62,7 +64,7 @@ def check_effort(effort: int) -> None:
     Raises:
         OptionError: it is.
     """
-    if isinstance(effort, bool) or not isinstance(effort, int) or effort not in EFFORTS:
+    if isinstance(effort, bool) or not isinstance(effort, Integral) or effort not in EFFORTS:
         raise OptionError(f"effort must be a whole number from {EFFORTS[0]} to {EFFORTS[-1]}, got {effort!r:.60}")
 
 
@@ -94,9 +96,20 @@ def check_steered(effort: int, tune: str = TUNES[0]) -> None:
         raise OptionError("a mask (roi) steers the search and needs an effort of at least 1")
 
 
-def roi_of(mask: PictureSource) -> NDArray[np.uint8]:
-    """The weights (H, W) of a gray picture: white counts as without it, black not at all."""
-    return np.array(prepare(mask).at_depth(8).image().convert("L"))
+def roi_of(mask: PictureSource, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    """The weights (H, W) of a gray picture: white counts as without it, black not at all.
+
+    Args:
+        max_pixels: as :func:`dcae.codec.pictures.preparing.prepare` has it.
+
+    Raises:
+        PictureError: as there; it says that it is of the mask.
+    """
+    try:
+        return np.array(prepare(mask, max_pixels=max_pixels).at_depth(8).image().convert("L"))
+    except PictureError as error:
+        what = error.what.removeprefix("the picture: ")
+        raise PictureError(f"the mask (roi): {what}", error.advice) from error
 
 
 def search(

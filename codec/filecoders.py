@@ -25,6 +25,9 @@ from dcae.files import read_bytes, write_bytes
 from dcae.upscalers import UPSCALER, check_upscaler, find_upscaler
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dcae.codec.codec import Codec
 
 
@@ -162,6 +165,13 @@ class FileEncoder(FileCoder):
             from dcae.codec.effort import check_steered
 
             check_steered(self.options.get("effort", 0), self.options.get("tune") or TUNES[0])
+
+    def mask(self, source: str) -> NDArray[np.uint8]:
+        """The weights of the picture of `--roi`, within the limits of what is encoded; errors as of `roi_of`."""
+        from dcae.codec.effort import roi_of
+
+        with limit_of_pillow(self._limit()):
+            return roi_of(source, self._limit())
 
     def open(self) -> None:
         self._codec(self.model)

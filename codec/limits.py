@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from pathlib import Path
 
 from dcae.codec.fields import MAX_SIDE
@@ -24,9 +25,9 @@ def check_limit(max_pixels: int) -> int:
     Raises:
         OptionError: no integer, or less than 1.
     """
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
         raise OptionError(f"max_pixels must be an integer of at least 1, got {max_pixels!r:.60}")
-    return max_pixels
+    return int(max_pixels)
 
 
 def check_size(width: int, height: int, stride: int, max_pixels: int, error: type[DCAEError]) -> None:

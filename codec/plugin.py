@@ -53,8 +53,8 @@ class DcaeImageFile(ImageFile.ImageFile):
                 container = read_container(start + self.fp.read())
                 self._mode, self._size = image_mode(container), container.size
                 self.info.update(metadata_of(container).info())
-        except FileFormatError as error:
-            raise SyntaxError(str(error)) from error  # what Pillow expects of a file that is not this format's
+        except FileFormatError as error:  # not the SyntaxError that Pillow takes for another format's file
+            raise self._error(error) from error
         self.tile = [ImageFile._Tile(FORMAT.lower(), (0, 0, *self._size))]
 
     def load(self) -> Image.core.PixelAccess | None:
@@ -75,6 +75,9 @@ class DcaeImageFile(ImageFile.ImageFile):
                 self.fp.close()
             self.fp = None
         return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Nothing: that a reader has it tells `ImageFile.Parser` to collect the whole file before it is opened."""
 
     def verify(self) -> None:
         """Check the file's length and check sums.

@@ -173,8 +173,11 @@ class _Search:
         """The result of the search for a target; errors as of :func:`encode_to_target`."""
         if target.psnr is not None:
             best = self.psnr(target.psnr)
+        elif target.bpp is not None:
+            size = math.floor(target.bpp * self.pixels / 8)
+            best = self.size(size, f"{target.bpp:g} bpp, {size} bytes,")
         else:
-            best = self.size(target.size or math.floor((target.bpp or 0) * self.pixels / 8))
+            best = self.size(target.size or 0, f"{target.size} bytes")
         return Found(self.files[best], best / QUALITY_STEPS, self.encodings)
 
     def file(self, step: int) -> bytes:
@@ -200,7 +203,7 @@ class _Search:
         first = round(QUALITY_STEPS * (1 + (goal - at_one) / growth))
         crossing(value, self.low, self.high, first if self.start is None else self.start, growth / QUALITY_STEPS, near)
 
-    def size(self, target: int) -> int:
+    def size(self, target: int, named: str) -> int:
         """The largest file of at most `target` bytes."""
         # Less than one byte is no file; its logarithm is not wanted.
         goal = math.log(8 * max(target, 1) / self.pixels)
@@ -209,7 +212,7 @@ class _Search:
         sizes = {step: len(file) for step, file in self.files.items()}
         fitting = [step for step, size in sizes.items() if size <= target]
         if not fitting:
-            error = self._unreachable(f"{target} bytes", "smallest", self._size_text(min(sizes, key=sizes.__getitem__)))
+            error = self._unreachable(named, "smallest", self._size_text(min(sizes, key=sizes.__getitem__)))
             error.fewer = True
             raise error
         best = max(fitting, key=sizes.__getitem__)
@@ -219,7 +222,7 @@ class _Search:
                 self.files[best] = file
             if stored:  # which cannot become better by becoming a little larger
                 return best
-            raise self._unreachable(f"{target} bytes", "largest", self._size_text(best))
+            raise self._unreachable(named, "largest", self._size_text(best))
         return best
 
     def psnr(self, target: float) -> int:

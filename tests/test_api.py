@@ -182,6 +182,10 @@ def test_all_that_is_wrong_is_an_error_of_ours(source: Callable[[], Any]) -> Non
         {"device": 5},
         {"frame": 1},
         {"frame": True},
+        {"max_pixels": []},
+        {"engine": []},
+        {"device": []},
+        {"upscaler": "other"},
     ],
     ids=str,
 )
@@ -210,6 +214,20 @@ def test_a_codec_takes_files_and_refuses_as_the_functions_do(tiny_model: CodingM
 def test_limits_hold_for_decoding(data: bytes) -> None:
     with pytest.raises(DCAEError, match="more than the limit of 4095"):
         dcae.decode("a.dcae", max_pixels=4095)
+
+
+def test_arguments_are_looked_at_whatever_the_file_holds() -> None:
+    stored = dcae.encode(Image.new("RGB", (64, 64), "red"), model="tiny")
+    assert dcae.info(stored).stored
+    for arguments in ({"engine": "other"}, {"device": []}, {"model": "other"}, {"max_pixels": 0}):
+        with pytest.raises(DCAEError):
+            dcae.decode(stored, **arguments)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    plain = dcae.encode(PICTURE, 4, model="tiny", effort=1, max_pixels=1 << 20, frame=0)
+    numbers = {"effort": np.int64(1), "max_pixels": np.int64(1 << 20), "frame": np.int64(0)}
+    assert dcae.encode(PICTURE, np.float32(4), model="tiny", **numbers) == plain  # type: ignore[arg-type]
 
 
 def test_targets(tiny_model: CodingModel) -> None:

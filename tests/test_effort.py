@@ -11,10 +11,12 @@ from helpers import synthetic_picture
 from numpy.typing import NDArray
 from PIL import Image
 
+import dcae
+from dcae.cli import main
 from dcae.codec import effort as effort_module
 from dcae.codec.codec import Codec
 from dcae.codec.effort import EFFORTS, STEPS, effort_or_default, roi_of
-from dcae.errors import OptionError
+from dcae.errors import OptionError, PictureError
 from dcae.networks.registry import config_from_dict
 from dcae.runtime.protocol import Trial
 from dcae.runtime.search import tried
@@ -250,10 +252,30 @@ def test_other_presets_are_searched_too() -> None:
     assert costs[1] < 0.99 * costs[0]
 
 
+def test_masks_are_as_large_as_pictures_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = synthetic_picture(64, 64)
+    picture.save("photo.png")
+    Image.new("L", (64, 64), 255).save("mask.png")
+    Image.new("L", (256, 256)).save("large.png")
+    with pytest.raises(PictureError, match=r"^the mask \(roi\): .*large.png: 256x256 pixels, .* the limit of 4096;"):
+        dcae.encode(picture, roi="large.png", max_pixels=4096)
+    with pytest.raises(PictureError, match=r"^the mask \(roi\): not a picture"):
+        dcae.encode(picture, roi=b"junk")
+    # Pillow's limit is not above ours on the command line.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    run = CliRunner().invoke(main, ["encode", "photo.png", "--roi", "mask.png", "--max-pixels", "100000"])
+    assert run.exit_code == 0, run.output
+
+
 def test_masks_of_16_bits_and_wrong_kinds(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
     assert roi_of(tmp_path / "deep.png").tolist() == [[0, 1, 255]]
     codec = Codec("lite")
-    for options in ({"effort": 2.0}, {"effort": 1, "roi": [[1]]}, {"quality": "4"}):
+    assert codec.encode(synthetic_picture(16, 16), effort=np.int64(1)) == codec.encode(
+        synthetic_picture(16, 16), effort=1
+    )
+    for options in ({"effort": 2.0}, {"effort": 1, "roi": [[1]]}, {"quality": "4"}, {"quality": True},
+                    {"preparation": None}):  # fmt: skip
         with pytest.raises(OptionError):
             codec.encode(synthetic_picture(16, 16), **options)  # type: ignore[arg-type]

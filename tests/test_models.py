@@ -325,8 +325,10 @@ def test_models_that_are_not_there(folders: tuple[Path, Path]) -> None:
         find_model_by_id(bytes.fromhex("0123456789abcdef"))
     with pytest.raises(ModelFileError, match="not a readable model file"):
         find_model(folders[0] / "broken.safetensors")
-    with pytest.raises(ModelNotFoundError):
+    with pytest.raises(ModelNotFoundError) as caught:
         Codec("broken")
+    # Paths are in the part of the message that a service keeps from its clients.
+    assert str(folders[0]) not in caught.value.what and str(folders[0] / "broken.safetensors") in caught.value.advice
 
 
 def test_functions_find_the_model_a_file_names(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,18 @@ def _ppm16() -> bytes:
     return b"P6 20 14 65535\n" + DEEP[..., :3].astype(">u2").tobytes()
 
 
+def _tiff12(levels: np.ndarray) -> bytes:
+    """A gray TIFF file of 12 bits, two samples (H, an even W) in three bytes; nothing here writes such."""
+    height, width = levels.shape
+    first, second = levels[:, ::2].astype(int), levels[:, 1::2].astype(int)
+    packed = np.stack((first >> 4, (first & 15) << 4 | second >> 8, second & 255), -1).astype(np.uint8).tobytes()
+    tags = ((256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 122), (277, 1), (278, height),
+            (279, len(packed)))  # fmt: skip
+    return b"".join((
+        b"II*\0", struct.pack("<IH", 8, len(tags)), *(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags),
+        bytes(4), packed))  # fmt: skip
+
+
 @functools.cache
 def _cmyk_profile() -> bytes:
     """A CMYK profile, if this machine has one; there is none that could be made here."""
@@ -88,6 +101,7 @@ KINDS: dict[str, tuple[list[Callable[[], Any]], Callable[[Picture], None] | str]
     "alpha that is opaque": ([lambda: _file(RGB.convert("RGBA"), "PNG")], COLOUR),
     "gray, 16 bits": (
         [lambda k=k: _file(Image.fromarray(DEEP[..., 0]), k) for k in ("PNG", "TIFF", "PPM")], _is("L", 16)),
+    "gray, 12 bits": ([lambda: _tiff12(DEEP[..., 0] >> 4)], _is("L", 16)),
     "RGB, 16 bits (PNG": ([lambda k=k: _deep(3, k) for k in ("PNG", "TIFF")], _is("RGB", 16)),
     "RGBA, 16 bits": ([lambda k=k: _deep(4, k) for k in ("PNG", "TIFF")], _is("RGB", 16, alpha=True)),
     "RGB, 16 bits (PPM": ([_ppm16], COLOUR),
@@ -183,3 +197,10 @@ def test_openings_of_files_that_pillow_knows_and_we_do_not() -> None:
             with contextlib.suppress(DCAEError):
                 assert prepare(file.getvalue()).pixels.size
     assert tried > 10
+
+
+def test_white_of_12_bits_is_white() -> None:
+    levels = np.linspace(0, 4095, 14 * 20).reshape(14, 20).astype(np.uint16)
+    pixels = prepare(_tiff12(levels)).pixels[..., 0]
+    assert (pixels[0, 0], pixels[-1, -1]) == (0, 65535)
+    assert np.array_equal(pixels, np.rint(levels * (65535 / 4095)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import icc_profile, synthetic_picture
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 import dcae
 from dcae.codec.codec import Codec
@@ -84,8 +84,9 @@ print([name for name in ("torch", "onnxruntime", "onnx", "constriction", "dcae.c
 def test_truncated(data: bytes, length: int) -> None:
     short = io.BytesIO(data[:length])
     if 0 < length < 40:
-        with pytest.raises(UnidentifiedImageError):
+        with pytest.raises(OSError, match=r"the file: .*truncated") as caught:
             Image.open(short)
+        assert isinstance(caught.value, DCAEError)
         return
     image = Image.open(short)
     assert image.size == (70, 50)
@@ -97,8 +98,33 @@ def test_truncated(data: bytes, length: int) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no picture", SIGNATURE, SIGNATURE + b"\x01", SIGNATURE + bytes(100)])
 def test_what_is_none(content: bytes) -> None:
-    with pytest.raises(UnidentifiedImageError):
+    ours = content.startswith(SIGNATURE)
+    with pytest.raises(DCAEError if ours else UnidentifiedImageError):
         Image.open(io.BytesIO(content))
+
+
+def test_a_damaged_file_says_so_when_it_is_opened(tiny_model: CodingModel) -> None:
+    picture = synthetic_picture(70, 50)
+    picture.putalpha(Image.linear_gradient("L").resize((70, 50)))
+    data = Codec(tiny_model).encode(picture)
+    Path("b.dcae").write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    with pytest.raises(OSError, match=r"b.dcae: section .* fails its CRC-32") as caught:
+        Image.open("b.dcae")
+    assert isinstance(caught.value, DCAEError)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_parser_collects_the_file(tiny_model: CodingModel, alpha: bool) -> None:
+    picture = synthetic_picture(70, 50)
+    if alpha:
+        picture.putalpha(Image.linear_gradient("L").resize((70, 50)))
+    data = Codec(tiny_model).encode(picture)
+    parser = ImageFile.Parser()
+    for start in range(0, len(data), 100):
+        parser.feed(data[start : start + 100])
+    opened = parser.close()
+    assert (opened.size, opened.mode) == (picture.size, picture.mode)
+    assert opened.tobytes() == Image.open(io.BytesIO(data)).tobytes()
 
 
 def test_verify(data: bytes) -> None:

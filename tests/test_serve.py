@@ -49,6 +49,9 @@ def test_encodes_and_decodes(service: Service) -> None:
     expected = np.asarray(dcae.decode(encoded.data, model=TINY))
     assert np.array_equal(pixels_of(decoded.data), expected)
     other = service.post("/decode?format=webp&picture_quality=80", encoded.data)
+    assert "PNG has no quality" in refused(
+        service.post("/decode?format=png&picture_quality=80", encoded.data), 422, "bad-option"
+    )
     assert other.headers["content-type"] == "image/webp" and other.data[8:12] == b"WEBP"
 
 

@@ -92,6 +92,8 @@ def test_hostile_pictures_are_refused(service: Service) -> None:
     refused(service.post("/compare", flat(5000, 5000)), 413, "too-many-pixels")
     large = dcae.encode(flat(800, 600), 1, model=TINY, effort=0, fallback=False)
     refused(service.post("/decode", large), 413, "too-many-pixels")
+    small = dcae.encode(flat(800, 600), 1, model=TINY, effort=0, fallback=False, scale="1/2")
+    refused(service.post("/decode", small), 413, "too-many-pixels")  # by what it is enlarged to
     refused(service.post("/encode", whole[: len(whole) // 2]), 422, "bad-picture")
     refused(service.post("/encode", b"\0" * 5000), 415, "not-a-picture")
     refused(service.post("/encode", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), 422, "bad-picture")

@@ -113,7 +113,7 @@ def test_bits_per_pixel_are_a_size() -> None:
     ("target", "message"),
     [
         ({"size": 100}, r"100 bytes is out of reach: the smallest .* has 1083 bytes \(1.0830 bpp\), at quality 1$"),
-        ({"bpp": 1e-9}, "0 bytes is out of reach: the smallest"),
+        ({"bpp": 1e-9}, "a target of 1e-09 bpp, 0 bytes, is out of reach: the smallest"),
         (
             {"size": 20000},
             r"20000 bytes is out of reach: the largest .* has 13456 bytes \(13.4560 bpp\), at quality 8$",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -15,10 +16,12 @@ import pytest
 from click.testing import CliRunner
 from helpers import synthetic_picture
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.numpy import load
 from web_cases import LACKING, NODE, Cases, altered, coder_cases, environment, flipped, hostile, truncated
 
 from dcae.cli import main
+from dcae.codec.container import read_container
 from dcae.errors import OptionError
 from dcae.models.installed import find_model
 from dcae.runtime.onnx.engine import OnnxEngine
@@ -96,7 +99,10 @@ def test_pictures_that_were_coded_small(tmp_path: Path) -> None:
 
 def test_parts(tmp_path: Path) -> None:
     cases = _large(tmp_path, TINY)
-    cases.write(coder=coder_cases(), large=LARGE, largeModel=next(iter(cases.codecs)))
+    stored = next(iter(cases.codecs.values())).encode(Image.new("RGB", (64, 64), "red"), 4, fallback=True)
+    assert read_container(stored).stored
+    text = base64.b64encode(stored).decode()
+    cases.write(coder=coder_cases(), large=LARGE, largeModel=next(iter(cases.codecs)), stored=text)
     _run("parts.test.mjs", tmp_path)
 
 
@@ -204,6 +210,15 @@ def test_the_folder_of_a_page(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="dist of it"):
         write_web_folder(tmp_path / "other", TINY, tmp_path)
     assert not (tmp_path / "other").exists()
+
+
+def test_the_size_that_is_said_is_that_of_the_modules() -> None:
+    document = (Path(__file__).parents[1] / "docs/web/README.md").read_text()
+    said = re.search(r"modules of the decoder \| some ([\d,]+) \| ([\d,]+) \|", document)
+    assert said
+    modules = [path.read_bytes() for path in MODULES.glob("*.js")]
+    sizes = sum(map(len, modules)), sum(len(gzip.compress(module, 9)) for module in modules)
+    assert [int(number.replace(",", "")) for number in said.groups()] == pytest.approx(sizes, rel=0.03)
 
 
 def test_the_folder_is_looked_at_before_the_model_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,15 @@ def test_as_people_meet_it(page: Page) -> None:
       setTimeout(() => resolve("nothing"), 1000);
     })""")
     assert left == "nothing"
+    emptied = page.run("""new Promise((resolve) => {
+      const element = document.querySelector("dcae-img");
+      const now = () => [element.naturalWidth, element.hasAttribute("aria-busy")];
+      const shown = now();
+      element.setAttribute("src", "wide.dcae");
+      element.removeAttribute("src");              // before it is there
+      setTimeout(() => resolve([shown, now()]), 500);
+    })""")
+    assert emptied == [[64, False], [0, False]]
 
 
 _THREADS = """(async () => {

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from dcae.networks.config import DCAEConfig
 
-
 ENDS = 0.08
-"""Part of the range by which draws go beyond each end of it, where they are the end: what belongs to the first and the last
-quality is otherwise never trained at more than a part of its weight, and the last cost 1 to 2 % of J (8 % of a dark
-picture) more than its neighbours foretold."""
+"""Part of the range by which draws go beyond each end of it, where they are the end: what belongs to the first and the
+last quality is otherwise never trained at more than a part of its weight, and the last cost 1 to 2 % of J (8 % of a
+dark picture) more than its neighbours foretold."""
 
 
 def in_strata(draws: np.ndarray, seed: int, step: int, first: int, total: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from dcae.codec.pictures.metadata import XMP_TAG
 from dcae.codec.pictures.picture import Picture
 from dcae.errors import PictureError
 
-_BITS, _COLOURS = 258, 262
+BITS, _COLOURS = 258, 262
 """TIFF's tags BitsPerSample and PhotometricInterpretation."""
 _GRAY, _RGB = (0, 1), 2
 """TIFF's photometric interpretations: white is zero, black is zero; red, green, blue."""
@@ -33,7 +33,7 @@ def is_deep(image: Image.Image) -> bool:
     kept = image.mode.startswith("I") and "transparency" not in image.info
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
-        return 16 in tags.get(_BITS, ()) and (not kept or tags.get(_COLOURS) == _GRAY[0])  # Pillow does not invert it
+        return 16 in tags.get(BITS, ()) and (not kept or tags.get(_COLOURS) == _GRAY[0])  # Pillow does not invert it
     return not kept and any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 

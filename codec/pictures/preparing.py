@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageColor
 from dcae.codec.container import MAX_OPTIONAL
 from dcae.codec.pictures import colour, reading
 from dcae.codec.pictures.alpha import smoothed
+from dcae.codec.pictures.deep import BITS
 from dcae.codec.pictures.metadata import exif_of, xmp_of
 from dcae.codec.pictures.picture import Metadata, Picture, Samples
 from dcae.codec.pictures.preparation import AS_IT_IS, Preparation
@@ -43,7 +45,9 @@ def prepare(source: PictureSource, how: Preparation = AS_IT_IS, max_pixels: int 
     Warns:
         PictureWarning: something of it is not kept.
     """
-    if how.frame is not None and (isinstance(how.frame, bool) or not isinstance(how.frame, int)):
+    if not isinstance(how, Preparation):
+        raise OptionError(f"a preparation is a {Preparation.__name__}, got {how!r:.40}")
+    if how.frame is not None and (isinstance(how.frame, bool) or not isinstance(how.frame, Integral)):
         raise OptionError(f"a frame is a whole number, got {how.frame!r:.40}")
     if how.frame and isinstance(source, Picture | np.ndarray):
         raise PictureError(f"the picture has no frame {how.frame}, only 0..0")
@@ -168,6 +172,9 @@ def _whole_numbers(image: Image.Image) -> NDArray[np.uint16]:
     if samples.dtype.kind == "f" or (samples.size and not 0 <= samples.min() <= samples.max() <= 65535):
         kind = "fractions" if samples.dtype.kind == "f" else "numbers outside of 0 to 65535"
         raise PictureError(f"the samples are {kind} (mode {image.mode}); scale them to 16 bits")
+    bits = getattr(image, "tag_v2", {}).get(BITS, (16,))[0]
+    if 8 < bits < 16:  # which Pillow leaves as they are
+        samples = np.rint(samples.clip(max=2**bits - 1) * (65535 / (2**bits - 1)))
     return samples.astype(np.uint16)
 
 

@@ -113,6 +113,7 @@ def damaged_models() -> list[str]:
 
 
 def _damaged() -> str:
+    """For advice alone: a service's clients are not told its paths."""
     return "".join(f"; {what}" for what in damaged_models())
 
 
@@ -169,7 +170,7 @@ def model_read_by(model: str | Path, read: Callable[[Path], H]) -> H:
     if name is None:
         known = ", ".join(models_read_by(read)) or "none"
         raise ModelNotFoundError(
-            f"no model named {str(model)!r}; installed: {known}{_damaged()}", "or give a model file's path"
+            f"no model named {str(model)!r}; installed: {known}", f"or give a model file's path{_damaged()}"
         )
     return models[name]
 
@@ -184,6 +185,6 @@ def find_model_by_id(short_id: bytes) -> ModelHeader:
         if header.short_id == short_id:
             return header
     raise ModelNotFoundError(
-        f"the file needs model {short_id.hex()}, which is not installed{_damaged()}",
-        "pass its file with --model, or install it with `dcae models --install FILE`",
+        f"the file needs model {short_id.hex()}, which is not installed",
+        f"pass its file with --model, or install it with `dcae models --install FILE`{_damaged()}",
     )

@@ -33,8 +33,7 @@ def open_engine(model: str | Path | CodingModel, device: str = "cpu", engine: st
         OptionError: an engine or a device that is not there, or that does not run this model.
         MissingDependencyError: the engine's library is not installed.
     """
-    if engine not in ENGINES:
-        raise OptionError(f"unknown engine {engine!r:.60}; known: {', '.join(ENGINES)}")
+    check_engine(engine, device)
     if not isinstance(model, str | Path):
         if not hasattr(model, "network"):
             raise OptionError(f"a model is a name, a path or one that is loaded already, got {type(model).__name__}")
@@ -50,6 +49,18 @@ def open_engine(model: str | Path | CodingModel, device: str = "cpu", engine: st
     if device != "cpu":
         raise OptionError(f"the engine onnx runs on the cpu, not on device {device!r:.60}; other devices need torch")
     return _onnx_engine(header)
+
+
+def check_engine(engine: str, device: str) -> None:
+    """Refuse an engine of no known name, and a device without one; whether they are there is seen when one is opened.
+
+    Raises:
+        OptionError: they are.
+    """
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise OptionError(f"unknown engine {engine!r:.60}; known: {', '.join(ENGINES)}")
+    if not isinstance(device, str):
+        raise OptionError(f"a device is a name like cpu or cuda:0, got {type(device).__name__}")
 
 
 def _torch_engine(model: ModelHeader | CodingModel, device: str) -> Engine:

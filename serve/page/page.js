@@ -153,10 +153,15 @@ function decode(packed) {
 async function take(given) {
   const problem = wrong(given);
   if (problem) return refuse(new Refused(problem), given.name); // and what is there stays
+  let first;
+  try {
+    first = new Uint8Array(await given.slice(0, SIGNATURE.length).arrayBuffer());
+  } catch {
+    return refuse(new Refused("it cannot be read; folders are not taken"), given.name);
+  }
   work.abort();
   controls.forget();
   file = null;
-  const first = new Uint8Array(await given.slice(0, SIGNATURE.length).arrayBuffer());
   const packed = /\.dcae$/i.test(given.name) || SIGNATURE.every((byte, k) => first[k] === byte);
   open(given.name);
   if (packed) return decode(given);

@@ -73,14 +73,15 @@ class Coder:
         """A `.dcae` file's picture."""
         from dcae.codec.container import SIGNATURE
         from dcae.codec.filecoders import FileDecoder
-        from dcae.codec.output import picture_type
+        from dcae.codec.output import check_quality, picture_type
 
         options = task.options
         if not data.startswith(SIGNATURE):
             raise OtherFileError("the body is no .dcae file")
         check_file(data, self.settings.max_pixels)
         kind = picture_type(options["format"], options["format"])
-        quality = options["picture_quality"] if kind != "PNG" else None
+        quality = options["picture_quality"]
+        check_quality(kind, quality)
         decoder = FileDecoder(
             "cpu", "auto", self.settings.max_pixels, None, kind, quality, background=options["background"]
         )
@@ -170,14 +171,14 @@ def check_file(data: bytes, max_pixels: int) -> None:
     Raises:
         TooLargeError: it is.
     """
-    from dcae.codec.container import peek_header
+    from dcae.codec.container import read_container
     from dcae.codec.limits import check_size
 
     try:
-        header = peek_header(data)
+        size = read_container(data).size  # that it is shown at, which the header alone does not say
     except FileFormatError:
         return
-    check_size(header.width, header.height, 64, max_pixels, TooLargeError)
+    check_size(*size, 64, max_pixels, TooLargeError)
 
 
 def file_headers(data: bytes, seconds: float) -> dict[str, str]:

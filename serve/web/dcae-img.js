@@ -73,7 +73,13 @@ export class DCAEImage extends HTMLElement {
   async #load() {
     this.#work?.abort();
     const src = this.getAttribute("src");
-    if (!src) return;
+    if (!src) {
+      this.removeAttribute("aria-busy");
+      this.#say("");
+      this.#canvas.className = "";
+      for (const side of ["width", "height"]) this.#canvas.removeAttribute(side); // as it was before a picture
+      return;
+    }
     const work = (this.#work = new AbortController());
     this.setAttribute("aria-busy", "true");
     this.#say("");

@@ -72,6 +72,7 @@ export class Decoder {
       let data;
       if (container.stored) {
         this.checkSize(container.size, 1);
+        await progress(0);
         data = await (container.avif ? avifPixels : losslessPixels)(container, this.readPicture);
       } else {
         const [model, latents] = await this.latentsOf(container, part(progress, 0, ENTROPY_SHARE));
@@ -79,6 +80,7 @@ export class Decoder {
         if (container.enlargement) data = enlarged(data, container.header, container.enlargement);
       }
       if (container.alpha) await withAlpha(data, container, this.readPicture);
+      signal?.throwIfAborted();
       onProgress?.(1);
       return { width, height, data };
     } catch (error) {

@@ -66,6 +66,10 @@ test("a signal stops the work, at once or later", async () => {
     assert.ok(told.at(-1) < 1 && told.filter((progress) => progress > share).length === 1);
     await decoding.decode(decoded(large.data)); // and is of use afterwards
   }
+  const reading = decoder({ readPicture: () => assert.fail("read") }).decode(decoded(cases.stored), {
+    signal: AbortSignal.abort(),
+  });
+  await assert.rejects(reading, { name: "AbortError" }); // nor is what others decode
 });
 
 test("pictures beyond the limit are refused before a model is asked for", async () => {
