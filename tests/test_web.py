@@ -97,12 +97,18 @@ def test_pictures_that_were_coded_small(tmp_path: Path) -> None:
     _run("agrees.test.mjs", tmp_path)
 
 
-def test_parts(tmp_path: Path) -> None:
-    cases = _large(tmp_path, TINY)
-    stored = next(iter(cases.codecs.values())).encode(Image.new("RGB", (64, 64), "red"), 4, fallback=True)
+def _write_parts(cases: Cases) -> None:
+    """Cases for parts.test.mjs, with a file of which no network has a part."""
+    model, codec = next(iter(cases.codecs.items()))
+    stored = codec.encode(Image.new("RGB", (64, 64), "red"), 4, fallback=True)
     assert read_container(stored).stored
     text = base64.b64encode(stored).decode()
-    cases.write(coder=coder_cases(), large=LARGE, largeModel=next(iter(cases.codecs)), stored=text)
+    cases.write(coder=coder_cases(), large=LARGE, largeModel=model, stored=text)
+
+
+def test_parts(tmp_path: Path) -> None:
+    cases = _large(tmp_path, TINY)
+    _write_parts(cases)
     _run("parts.test.mjs", tmp_path)
 
 
@@ -112,7 +118,7 @@ def test_closed_loop(tmp_path: Path, looped_path: Path) -> None:
     codec = next(iter(cases.codecs.values()))
     for (width, height), quality in {(1, 1): 1, (17, 33): 2.5, (130, 65): 4.3, (257, 140): 8}.items():
         cases.add(f"{width}x{height}", codec.encode(synthetic_picture(width, height), quality), latents=True)
-    cases.write(coder=coder_cases(), large=LARGE, largeModel=next(iter(cases.codecs)))
+    _write_parts(cases)
     _run("agrees.test.mjs", tmp_path)
     _run("parts.test.mjs", tmp_path)
 
