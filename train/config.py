@@ -58,7 +58,9 @@ class TrainConfig(LooksSettings):
         False, flag, "Of training for MS-SSIM: weigh patches so that smooth ones, where it is strict, drown no others."
     )
     low_rate_weight: float = setting(
-        1.0, number, "Above 1, low λ are drawn more often, below 1 high ones: quality = 1 + range · u^weight, u in strata."
+        1.0,
+        number,
+        "Above 1, low λ are drawn more often, below 1 high ones: quality = 1 + range · u^weight, u in strata.",
     )
     smooth: float = setting(
         0.33, number, "Share of patches as smooth as a camera's pictures: cut from large ones, enlarged, or composed."
