@@ -141,11 +141,11 @@ def decode(
         ModelNotFoundError: the file's model is not installed, or it was coded with another one than `model`.
         OptionError: a limit, device or engine that there is not.
     """
-    check_engine(engine, device)
     data = as_bytes(file)
     container = read_container(data)
     chosen = None if model is None else find_model(model)
     if container.stored:
+        check_engine(engine, device)
         return stored_picture(container, check_limit(max_pixels)).image()
     header = chosen or find_model_by_id(container.header.model)
     return _loaded(header, device, max_pixels, engine).decode(data, native)

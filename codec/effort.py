@@ -25,7 +25,7 @@ from dcae.codec.pictures.picture import Picture
 from dcae.codec.pictures.preparing import PictureSource, prepare
 from dcae.codec.source import Source
 from dcae.codec.tuning import TUNES
-from dcae.errors import OptionError, PictureError
+from dcae.errors import OptionError, PictureError, naming
 from dcae.networks.config import DCAEConfig
 from dcae.networks.ms_ssim import sensitivity
 from dcae.networks.registry import preset_of
@@ -108,8 +108,7 @@ def roi_of(mask: PictureSource, max_pixels: int | None = None) -> NDArray[np.uin
     try:
         return np.array(prepare(mask, max_pixels=max_pixels).at_depth(8).image().convert("L"))
     except PictureError as error:
-        what = error.what.removeprefix("the picture: ")
-        raise PictureError(f"the mask (roi): {what}", error.advice) from error
+        raise PictureError(naming("the mask (roi)", error.what), error.advice) from error
 
 
 def search(

@@ -140,9 +140,7 @@ def _naming(source: str) -> Iterator[None]:
     try:
         yield
     except DCAEError as error:
-        # Bytes from standard input have no name of their own, and are called "the picture" where they are read.
-        said = error.what.removeprefix("the picture: ") if source == "-" else error.what
-        if isinstance(error, MissingDependencyError) or (what := naming(source, said)) == error.what:
+        if isinstance(error, MissingDependencyError) or (what := naming(source, error.what)) == error.what:
             raise
         raise type(error)(what, error.advice) from error
 

@@ -59,7 +59,11 @@ class PictureWarning(UserWarning):
 
 
 def naming(file: str, message: str) -> str:
-    """A message with the name of the file that it is about in front, unless it names that file already."""
+    """A message with the name of the file that it is about in front, unless it names that file already.
+
+    Bytes have no name of their own, and are called "the picture" where they are read; that gives way to this one.
+    """
+    message = message.removeprefix("the picture: ")
     return message if f"{file}:" in message else f"{file}: {message}"
 
 
